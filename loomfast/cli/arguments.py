@@ -1,0 +1,59 @@
+"""What the commands' argument parsers share: errors of one line, and the types of arguments."""
+
+import argparse
+import os
+from pathlib import Path
+
+USER_ERROR = 2
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message):
+        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def add_solver_and_seed(command):
+    """``--solver`` and ``--seed``, which every command that samples takes."""
+    command.add_argument(
+        "--solver",
+        help="euler, midpoint, heun, rk4, or an adaptive one of torchdiffeq such as dopri5 "
+        "(default: midpoint for an even --nfe, else euler)",
+    )
+    command.add_argument("--seed", type=natural, default=0, help="seed of the noise (default: %(default)s)")
+
+
+def output_file(text):
+    """A path that can be written to, for argparse: found out before the work, not after it."""
+    path = Path(text)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"cannot write {text!r}: name a file in a folder that can be written"
+        )
+    return path
+
+
+def natural(text):
+    """An integer of 0 or more, for argparse."""
+    return _integer(text, 0)
+
+
+def positive(text):
+    """An integer of 1 or more, for argparse."""
+    return _integer(text, 1)
+
+
+def positive_list(text):
+    """Comma-separated integers of 1 or more, for argparse."""
+    return [positive(part) for part in text.split(",")]
+
+
+def _integer(text, minimum):
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
+    if value < minimum:
+        raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
+    return value

@@ -1,0 +1,72 @@
+"""``loomfast evaluate RUN``."""
+
+import argparse
+import json
+from pathlib import Path
+
+from loomfast import console
+from loomfast.cli.arguments import add_solver_and_seed, output_file, positive, positive_list
+from loomfast.extras import need
+
+
+def add(commands):
+    """The parser of the command."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a run",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Measure a trained run: the distance of its samples to held-out data for each number of\n"
+        "function evaluations, and the curvature of its paths (1000 trajectories, 20 Euler steps).\n"
+        "Results are printed, appended to metrics.jsonl in the run directory, and written to --json.",
+        epilog="example: loomfast evaluate runs/digits-loom-seed0 --nfe 1,2,4,8,40 --json metrics.json",
+    )
+    evaluate.set_defaults(run=run)
+    evaluate.add_argument("directory", metavar="RUN", help="run directory that `loomfast train` wrote")
+    evaluate.add_argument(
+        "--nfe",
+        type=positive_list,
+        metavar="N,N,...",
+        help="numbers of function evaluations (default: 1,2,4,8,40; an adaptive solver chooses its own)",
+    )
+    evaluate.add_argument(
+        "--num", type=positive, default=2000, help="samples for each (default: %(default)s)"
+    )
+    evaluate.add_argument("--json", type=output_file, help="write the results to this file, too")
+    add_solver_and_seed(evaluate)
+
+
+def run(arguments):
+    """``loomfast evaluate RUN``."""
+    need("torch", "train")
+    from loomfast.checkpoint import write_json
+    from loomfast.evaluate import evaluate
+    from loomfast.rundir import load_model
+    from loomfast.sample import ADAPTIVE
+
+    config, model = load_model(arguments.directory)
+    nfe = arguments.nfe or ([None] if arguments.solver in ADAPTIVE else [1, 2, 4, 8, 40])
+    with console.progress(arguments.num * len(nfe), "evaluate") as update:
+        result = evaluate(
+            config,
+            model,
+            nfe=nfe,
+            num=arguments.num,
+            solver=arguments.solver,
+            seed=arguments.seed,
+            progress=update,
+        )
+    with open(Path(arguments.directory) / "metrics.jsonl", "a", encoding="utf-8") as log:
+        log.write(json.dumps(result) + "\n")
+    if arguments.json:
+        write_json(arguments.json, result)
+    headers = [name.replace("_", " ") for name in result["samples"][0]]
+    print(console.table(headers, [[_short(v) for v in entry.values()] for entry in result["samples"]]))
+    print(
+        f"curvature {result['curvature']:.4f}; {result['num']} samples of seed {result['seed']} "
+        f"against {result['reference']} of {result['data']}"
+    )
+    return 0
+
+
+def _short(value):
+    return f"{value:.4g}" if isinstance(value, float) else value

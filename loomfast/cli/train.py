@@ -1,0 +1,107 @@
+"""``loomfast train PRESET``: the flags are the fields of the configuration."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+
+from loomfast import console
+from loomfast.extras import need
+
+TRAIN_DESCRIPTION = """Train a flow-matching model. The run directory (--out, by default
+runs/PRESET-COUPLING-seedN) receives the configuration, checkpoints, a log, pictures of samples and of the
+coupling. To resume, or to go on with more --steps, run the same command again."""
+
+
+def add(commands):
+    """The command's line in the list of commands; its flags are parsed by `run`."""
+    commands.add_parser("train", help="train a preset; run the same command again to resume", add_help=False)
+
+
+def run(argv):
+    """``loomfast train PRESET``: the flags are the fields of the configuration."""
+    tyro = need("tyro", "train")
+    need("torch", "train")
+    from loomfast.presets import PRESETS, TrainConfig
+    from loomfast.rundir import default_directory
+
+    @dataclasses.dataclass(frozen=True)
+    class Command(TrainConfig):
+        out: Path | None = None
+        """Run directory; runs/PRESET-COUPLING-seedN if none is named."""
+        dry_run: bool = False
+        """Print the configuration and the number of parameters, and stop."""
+
+    table = {name: (text, Command(**_fields(config))) for name, (text, config) in PRESETS.items()}
+    command = _tyro_parse(tyro, table, argv)
+    if command is None:
+        return 0
+    values = _fields(command)
+    out, dry_run = values.pop("out"), values.pop("dry_run")
+    config = TrainConfig(**values)
+    preset = next(a for a in argv if a in PRESETS)
+    out = out or default_directory(preset, config)
+    return _print_plan(config, out) if dry_run else _train(config, out)
+
+
+def _fields(config):
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
+def _tyro_parse(tyro, table, argv):
+    """The Command that ``argv`` asks for; None if it asked for help. Errors become one line."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.extras.overridable_config_cli(
+                table,
+                args=argv,
+                prog="loomfast train",
+                description=" ".join(TRAIN_DESCRIPTION.split()),
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise ValueError(f"{_first_message(printed.getvalue())} (see loomfast train --help)") from None
+
+
+def _first_message(box):
+    """The message of one of tyro's framed errors, without its frame and hints."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
+    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
+    return " ".join(lines[:rule])
+
+
+def _print_plan(config, out):
+    import torch
+
+    from loomfast import models
+    from loomfast.presets import config_to_dict
+
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in models.build(config.model).parameters())
+    print(json.dumps(config_to_dict(config), indent=2))
+    print(f"parameters: {parameters:,}")
+    print(f"run directory: {out}")
+    return 0
+
+
+def _train(config, out):
+    from loomfast.train import picture_run, train
+
+    with console.progress(config.steps, f"train {out.name}") as update:
+
+        def report(done, record):
+            update(done, f"loss {record['loss']:.4f}  cost {record['cost_after']:.3f}")
+
+        done = train(config, out, progress=report)
+    if done < config.steps:
+        print(f"stopped at step {done} of {config.steps}; run the same command again to go on")
+        return 0
+    for picture in picture_run(config, out):
+        print(picture)
+    print(f"trained {done} steps: {out}")
+    return 0
