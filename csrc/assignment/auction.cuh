@@ -6,7 +6,7 @@
 // word rose in A is still old in B, so the row that won it posts the word once more; losers need nothing.
 // A row holds column x if A[x] names it.
 //
-// Phases stop once a fraction of .6/sqrt(n) of the rows is free: the rest would be fought over one
+// Phases stop once a fraction of 1/sqrt(n) of the rows is free: the rest would be fought over one
 // at a time, and the shortest-path forest does them better. The result is only a start for the exact
 // finish, so every cap here costs time and never correctness.
 #pragma once
@@ -99,7 +99,7 @@ __device__ int auction(Rounds<Team>& rounds, const Instance& instance, const Sta
     const Word widest = static_cast<Word>(fmax(0.1 * q.spread, 1.0));
     // Prices of unmatched columns must stay 0 on the longer side, and they do only within one phase.
     Word epsilon = instance.square() && widest > last ? widest : last;
-    const Word enough = static_cast<Word>(0.6 * sqrt(static_cast<double>(instance.rows)));
+    const Word enough = static_cast<Word>(sqrt(static_cast<double>(instance.rows)));
     rounds.for_each(instance.columns, [&](int j) { s.word(0)[j] = s.word(1)[j] = bid_word(0, kNoRow); });
     rounds.for_each(instance.rows, [&](int i) {
         s.x[i] = -1;

@@ -33,6 +33,7 @@ struct Costs {
     const void* data;
     Int row_stride, column_stride;
     int rows, columns;
+    int row_repeats, column_repeats;  // so many rows, or columns, share storage
     CostType type;
     bool negate;
 };
@@ -53,7 +54,9 @@ __device__ inline Decoded decode_bits(Word bits, int exponent_bits, int mantissa
 }
 
 __device__ inline Decoded decode(const Costs& costs, int row, int column) {
-    const Int at = row * costs.row_stride + column * costs.column_stride;
+    const int stored_row = costs.row_repeats == 1 ? row : row / costs.row_repeats;
+    const int stored_column = costs.column_repeats == 1 ? column : column / costs.column_repeats;
+    const Int at = stored_row * costs.row_stride + stored_column * costs.column_stride;
     switch (costs.type) {
         case CostType::float16:
             return decode_bits(static_cast<const uint16_t*>(costs.data)[at], 5, 10, costs.negate);
@@ -66,8 +69,11 @@ __device__ inline Decoded decode(const Costs& costs, int row, int column) {
     }
 }
 
-// In units of 2^unit, or kForbidden.
+// In units of 2^unit, or kForbidden. Rows past the last stand for leaving a column unmatched, which is free.
 __device__ inline Int fixed_cost(const Costs& costs, int row, int column, int unit) {
+    if (row >= costs.rows) {
+        return 0;
+    }
     const Decoded d = decode(costs, row, column);
     if (d.exponent >= kInfinite) {
         return kForbidden;

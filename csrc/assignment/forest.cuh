@@ -11,6 +11,11 @@
 // positive, and every tree that reached a free column augments along its path: paths of different trees are
 // disjoint. Trees that reached none stay, with all their labels 0, since their edges are now tight. On a
 // rectangular problem D is the smallest distance of all, which leaves every unmatched price at 0.
+//
+// The edges of the trees that augmented are tight too, and stay so until a later tree passes there. What
+// reaches one of their columns reaches all below it at no cost, yet one step an edge: half of all steps. So
+// each column remembers the row of its edge, and kAncestors columns up the old tree, and takes the lowest
+// label among them. All columns in between take it in that very step, so predecessors remain a forest.
 #pragma once
 
 #include "assignment/repair.cuh"
@@ -57,6 +62,37 @@ struct Forest {
         }
     }
 
+    // The word of a column, or a lower one from up the old tree that it was in.
+    __device__ Word inherited(int column, Word cut) const {
+        const Word* current = labels(0);
+        const Word word = current[column];
+        Word least = cut;
+        for (int k = 0; k < kAncestors; ++k) {
+            const int above = s.ancestor(k)[column];
+            if (above < 0) {
+                break;
+            }
+            const Word label = label_of(current[above]);
+            least = label < least ? label : least;
+        }
+        return least < cut && least < label_of(word)
+                   ? least << instance.row_bits | static_cast<Word>(s.hold[column])
+                   : word;
+    }
+
+    // Finds the ancestors of every column. A row that has since moved to the column itself ends the tree.
+    __device__ void find_ancestors() const {
+        rounds.for_each(instance.columns, [&](int j) {
+            int at = j;
+            for (int k = 0; k < kAncestors; ++k) {
+                const int row = at < 0 ? -1 : s.hold[at];
+                const int above = row < 0 ? -1 : s.x[row];
+                at = above == at ? -1 : above;
+                s.ancestor(k)[j] = at;
+            }
+        });
+    }
+
     // The label of rank `want` among the free columns becomes the next cut: whoever holds it says so.
     __device__ void lower_cut(int free_columns, Word cut) const {
         const Word* current = labels(0);
@@ -87,8 +123,9 @@ struct Forest {
             Word* next = labels(1);
             Word* spare = labels(2);
             rounds.for_each(instance.columns, [&](int j) {
-                if (current[j] != kEmpty) {
-                    atomicMin(&next[j], current[j]);
+                const Word word = inherited(j, cut);
+                if (word != kEmpty) {
+                    atomicMin(&next[j], word);
                 }
                 spare[j] = kEmpty;
             });
@@ -164,7 +201,11 @@ struct Forest {
             if (label < distance) {
                 s.price(0)[j] += static_cast<Int>(distance - label);
             }
-            const bool stays = label <= distance && s.root[j] >= 0 && s.best[s.root[j]] == kEmpty;
+            const bool in_tree = label <= distance && s.root[j] >= 0;
+            if (in_tree) {
+                s.hold[j] = row_of(current[j]);
+            }
+            const bool stays = in_tree && s.best[s.root[j]] == kEmpty;
             kept[j] = stays ? static_cast<Word>(row_of(current[j])) : kEmpty;
             cleared[j] = kEmpty;
         });
@@ -205,6 +246,7 @@ struct Forest {
         rounds.meet();
         rounds.for_each(instance.columns, [&](int j) {
             s.word(0)[j] = s.word(1)[j] = s.word(2)[j] = kEmpty;
+            s.hold[j] = -1;
             if (s.y[j] < 0) {
                 s.free_list(0)[atomicAdd(&s.board->free_columns[0], 1u)] = j;
             }
@@ -219,6 +261,7 @@ struct Forest {
     __device__ Growth run() {
         for (int free_rows = start(); free_rows > 0;) {
             const int free_columns = static_cast<int>(s.board->free_columns[list]);
+            find_ancestors();
             if (rounds.team.thread() == 0) {
                 s.board->distance = 0;
                 s.board->free_columns[list ^ 1] = 0;

@@ -185,6 +185,7 @@ __device__ inline Instance make_instance(const Launch& launch, int64_t k) {
                       launch.swapped ? p.row_stride : p.column_stride,
                       static_cast<int>(launch.swapped ? p.columns : p.rows),
                       static_cast<int>(launch.swapped ? p.rows : p.columns),
+                      1, 1,
                       p.type,
                       p.maximize};
     instance.rows = instance.costs.rows;

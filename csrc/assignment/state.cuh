@@ -7,10 +7,16 @@ namespace loomfast::cuda {
 
 constexpr Word kEmpty = ~Word{0};  // no label
 
-// Rows are the shorter side here, whatever the caller calls them: rows <= columns.
+// Steps of one relaxation along the trees of earlier passes, see forest.cuh.
+constexpr int kAncestors = 8;
+
+// Rows are the shorter side here, whatever the caller calls them: rows <= columns. Rows from costs.rows on
+// are dummies, which make a problem square: whoever is matched to one is unmatched.
 struct Instance {
     Costs costs;
     int rows, columns;
+    double tolerance;
+    bool integers;
     int row_bits;                  // columns < 2^row_bits
     Word label_limit;              // labels at or above it do not fit beside a row
     const int64_t* start_column;   // (rows,) or null
@@ -26,6 +32,7 @@ struct Instance {
     int64_t* counters;
 
     __device__ bool square() const { return rows == columns; }
+    __device__ bool has_dummies() const { return rows > costs.rows; }
 };
 
 struct State {
@@ -40,14 +47,17 @@ struct State {
     int* y;          // (columns,) row of a column, or negative
     int* root;       // (columns,) root of a labelled column; in the auction (rows,) "won last round"
     int* free_lists; // two of (columns,)
+    int* hold;       // (columns,) the row of a tight edge to a column, from an earlier pass; or negative
+    int* ancestors;  // kAncestors of (columns,): the column of that row, the column of its row, ...
 
     // By arithmetic, not from an array of pointers, which would live in local memory.
     __device__ Word* word(int k) const { return words + static_cast<Int>(k) * width; }
     __device__ Int* price(int k) const { return prices + static_cast<Int>(k) * width; }
     __device__ int* free_list(int k) const { return free_lists + static_cast<Int>(k) * width; }
+    __device__ int* ancestor(int k) const { return ancestors + static_cast<Int>(k) * width; }
 };
 
-constexpr size_t kBytesPerColumn = 8 * 8 + 5 * 4;
+constexpr size_t kBytesPerColumn = 8 * 8 + (6 + kAncestors) * 4;
 
 // Every array has `columns` rounded up to an even number of entries, so that all stay aligned.
 __host__ __device__ inline size_t state_bytes(int64_t columns) {
@@ -71,6 +81,8 @@ __device__ inline State lay_out(unsigned char* base, int columns) {
     s.y = ints + width;
     s.root = ints + 2 * width;
     s.free_lists = ints + 3 * width;
+    s.hold = ints + 5 * width;
+    s.ancestors = ints + 6 * width;
     return s;
 }
 
