@@ -32,8 +32,9 @@ class Assignment:
         status: ``"optimal"`` (gap <= 8 n 2^-53 max|cost|; 0 for integers) or ``"within_tolerance"``.
         stats: counts of the work done, and under ``"path"`` the algorithm that decided.
 
-    From ``backend="cuda"`` every field is a device array: ``status`` int32, 0 where solved, and ``stats``
-    int64 counters in the order of `loomfast.assignment_cuda.COUNTERS`.
+    From ``backend="cuda"`` every field is a device array: ``status`` int32, an index into
+    `loomfast.assignment_cuda.STATUS` (0: optimal), and ``stats`` int64 counters in the order of
+    `loomfast.assignment_cuda.COUNTERS`.
     """
 
     col4row: Any
@@ -95,7 +96,7 @@ def solve(
                 threads=threads,
             )
 
-        return _cuda.solve_where_best(cost, backend, maximize, start, row_repeats, on_cpu)
+        return _cuda.solve_where_best(cost, backend, maximize, start, tolerance, row_repeats, on_cpu)
     array, dtype, batched, wrap = _as_costs(cost)
     if backend not in ("auto", "cpu", "reference"):
         raise _unknown_backend(backend)

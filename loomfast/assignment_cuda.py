@@ -17,7 +17,10 @@ from . import _engine
 
 __all__ = ["auto_backend", "check_status", "on_cuda", "solve", "solve_where_best", "unavailable"]
 
-STATUS = ("optimal", "invalid entries", "infeasible", "out of range")
+STATUS = (
+    *("optimal", "invalid entries", "infeasible", "out of range", "within_tolerance"),
+    "inexact_integers",
+)
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
 _TYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 _INTEGERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
@@ -109,18 +112,21 @@ def auto_backend(rows: int, columns: int, batch: int = 1, *, prefetched: bool = 
     return "cpu" if min(rows, columns) <= (2048 if prefetched else 64) else "cuda"
 
 
-def solve(cost, *, maximize=False, start=None):
+def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
     """`loomfast.solve` for a cost on a CUDA device; returns an `Assignment` of device arrays.
 
     Args:
-        cost: (n, m) or (b, n, m) with n, m <= 2^20: a torch CUDA tensor, a CuPy array, or anything that
-            exports a CUDA array through DLPack; float16, bfloat16, float32, float64, or integers of up to
-            53 bits (solved as float64). Any strides.
+        cost: (n, m) or (b, n, m) with n * row_repeats, m <= 2^20: a torch CUDA tensor, a CuPy array, or
+            anything that exports a CUDA array through DLPack; float16, bfloat16, float32, float64, or
+            integers of up to 53 bits (solved as float64). Any strides.
         maximize: maximise instead.
-        start: a previous `Assignment`, a matching col4row, column prices v, or a pair (col4row, v); arrays on
-            the same device.
+        start: a previous `Assignment`, a matching col4row, column prices v, a pair (col4row, v) or a triple
+            (col4row, u, v), of whose prices those of the longer side are used; arrays on the same device.
+        tolerance: may stop once ``gap <= tolerance * sum_i(mean_j cost - min_j cost)``; square problems only,
+            others are solved exactly.
+        row_repeats: row i of ``cost`` stands for so many rows of the problem.
 
-    ``status`` is an int32 device array (0 is optimal), ``stats`` an int64 device array of `COUNTERS`;
+    ``status`` is an int32 device array of indices into `STATUS`, ``stats`` an int64 device array of `COUNTERS`;
     ``Assignment.check()`` waits for the device and raises what the CPU would have raised.
 
     Raises:
@@ -133,26 +139,26 @@ def solve(cost, *, maximize=False, start=None):
     library = _library_of(cost)
     if library is None:
         cost, library = _import_dlpack(cost)
-    return _solve(cost, _torch_kind() if library == "torch" else _cupy_kind(), maximize, start)
+    kind = _torch_kind() if library == "torch" else _cupy_kind()
+    return _solve(cost, kind, maximize, start, tolerance, row_repeats)
 
 
-def solve_where_best(cost, backend, maximize, start, row_repeats, on_cpu):
+def solve_where_best(cost, backend, maximize, start, tolerance, row_repeats, on_cpu):
     """`loomfast.solve` for ``backend="cuda"``, or ``"auto"`` with a cost on a GPU.
 
-    ``on_cpu(cost, start)`` solves host arrays; its results are moved to the cost's device. Neither a
-    tolerance nor threads mean anything to the GPU, which always solves exactly.
+    ``on_cpu(cost, start)`` solves host arrays; its results are moved to the cost's device. Threads mean
+    nothing to the GPU.
     """
+    options = {"maximize": maximize, "start": start, "tolerance": tolerance, "row_repeats": row_repeats}
     if backend == "cuda":
-        if row_repeats != 1:
-            raise RuntimeError("backend='cuda' takes row_repeats=1 only: use backend='cpu' for repeated rows")
-        return solve(cost, maximize=maximize, start=start)
+        return solve(cost, **options)
     library = _library_of(cost)
     if library is None:
         cost, library = _import_dlpack(cost)
-    batch = cost.shape[0] if len(cost.shape) == 3 else 1
-    fits = row_repeats == 1 and len(cost.shape) > 1 and unavailable() is None
-    if fits and auto_backend(*cost.shape[-2:], batch) == "cuda":
-        return solve(cost, maximize=maximize, start=start)
+    if len(cost.shape) > 1 and unavailable() is None:
+        batch, n, m = (1, *cost.shape)[-3:]
+        if auto_backend(n * row_repeats, m, batch) == "cuda":
+            return solve(cost, **options)
     return _moved(on_cpu(_on_host(cost), _on_host(start)), cost, library)
 
 
@@ -189,7 +195,7 @@ def _import_dlpack(cost):
     return cupy.from_dlpack(cost), "cupy"
 
 
-def _solve(cost, kind, maximize, start):
+def _solve(cost, kind, maximize, start, tolerance, row_repeats):
     from .assignment import Assignment
 
     address, dtype, shape, strides = kind.describe(cost)
@@ -198,16 +204,19 @@ def _solve(cost, kind, maximize, start):
             f"cost must be a matrix (n, m) or a batch (b, n, m), got {len(shape)} dimensions "
             f"with shape {shape}"
         )
-    if dtype in _INTEGERS:
+    integers = dtype in _INTEGERS
+    if integers:
         cost = kind.as_float64(cost)
         address, dtype, shape, strides = kind.describe(cost)
     if dtype not in _TYPES:
         raise TypeError(f"cost must be floating point or integers of up to 53 bits, got {dtype}")
-    if 0 in shape or max(shape[-2:]) > _LARGEST:
-        raise ValueError(f"backend='cuda' takes 1 to {_LARGEST} rows and columns, got shape {shape}")
     batch, n, m = (1, *shape)[-3:]
+    n *= row_repeats
+    if 0 in shape or n < 1 or max(n, m) > _LARGEST:
+        repeated = f" with row_repeats {row_repeats}" if row_repeats > 1 else ""
+        raise ValueError(f"backend='cuda' takes 1 to {_LARGEST} rows and columns, got shape {shape}{repeated}")
     lead = shape[:-2]
-    start_col4row, start_v = _start_addresses(start, kind, cost, (*lead, n), (*lead, m))
+    starts = _start_addresses(start, kind, cost, (*lead, n), (*lead, m))
     shapes = {"col4row": n, "row4col": m, "u": n, "v": m}
     outputs = {
         name: kind.empty((*lead, length), "int64" if "4" in name else "float64", cost)
@@ -219,14 +228,17 @@ def _solve(cost, kind, maximize, start):
     problem = {
         "cost": address,
         "type": _TYPES[dtype],
+        "integers": integers,
         **{"batch": batch, "rows": n, "columns": m},
         **{
             "batch_stride": strides[0] if lead else 0,
             "row_stride": strides[-2],
             "column_stride": strides[-1],
         },
+        "row_repeats": int(row_repeats),
         "maximize": bool(maximize),
-        **{"start_col4row": start_col4row, "start_v": start_v},
+        "tolerance": float(tolerance),
+        **starts,
         **{name: kind.describe(array)[0] for name, array in outputs.items()},
     }
     with kind.scope(cost):
@@ -236,20 +248,28 @@ def _solve(cost, kind, maximize, start):
 
 
 def _start_addresses(start, kind, cost, row_shape, column_shape):
-    """Addresses of the matching and the prices to start from, 0 where there are none."""
+    """Addresses of the matching and the prices to start from, by their names in the engine; 0 for none."""
     if start is None:
-        return 0, 0
-    if hasattr(start, "col4row"):
-        start = (start.col4row, start.v)
+        start = (None, None, None)
+    elif hasattr(start, "col4row"):
+        start = (start.col4row, start.u, start.v)
     elif not isinstance(start, tuple):
         is_matching = kind.describe(start)[1] == "int64"
-        start = (start, None) if is_matching else (None, start)
-    addresses = []
-    for name, value, dtype, shape in zip(
-        ("start col4row", "start v"), start, ("int64", "float64"), (row_shape, column_shape), strict=True
-    ):
+        start = (start, None, None) if is_matching else (None, None, start)
+    elif len(start) == 2:
+        start = (start[0], None, start[1])
+    if len(start) != 3:
+        raise ValueError(
+            "start must be an Assignment, col4row, v, a pair (col4row, v) or a triple (col4row, u, v), "
+            f"got {len(start)} parts"
+        )
+    addresses = {}
+    names = ("start col4row", "start u", "start v")
+    kinds = (("int64", row_shape), ("float64", row_shape), ("float64", column_shape))
+    for name, value, (dtype, shape) in zip(names, start, kinds, strict=True):
+        key = name.replace(" ", "_")
         if value is None:
-            addresses.append(0)
+            addresses[key] = 0
             continue
         address, found, got, strides = kind.describe(value)
         packed = tuple(int(np.prod(got[k + 1 :])) for k in range(len(got)))
@@ -258,14 +278,14 @@ def _start_addresses(start, kind, cost, row_shape, column_shape):
                 f"{name} must be a contiguous {dtype} array of shape {shape} on {kind.device(cost)}, "
                 f"got {found} of shape {got} and strides {tuple(strides)} on {kind.device(value)}"
             )
-        addresses.append(address)
-    return tuple(addresses)
+        addresses[key] = address
+    return addresses
 
 
 def check_status(status) -> None:
     """Wait for the device and raise ValueError for the first instance that was not solved."""
     codes = np.atleast_1d(np.asarray(status.tolist()))
-    for k in np.flatnonzero(codes):
+    for k in np.flatnonzero((codes != STATUS.index("optimal")) & (codes != STATUS.index("within_tolerance"))):
         where = f"[{k}]" if codes.size > 1 else ""
         if codes[k] == STATUS.index("infeasible"):
             raise ValueError(
@@ -274,6 +294,11 @@ def check_status(status) -> None:
         if codes[k] == STATUS.index("out of range"):
             raise RuntimeError(
                 f"cost{where}: path lengths left the range of 64-bit labels; solve it on the CPU"
+            )
+        if codes[k] == STATUS.index("inexact_integers"):
+            raise ValueError(
+                f"cost{where} holds integers too large to be summed exactly: min(n, m) * max|cost| must be "
+                "below 2**53; subtract a constant, or pass float64 to accept rounding"
             )
         raise ValueError(
             f"cost{where} contains invalid numeric entries: "

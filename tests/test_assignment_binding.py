@@ -16,18 +16,22 @@ import loomfast
 from loomfast import _engine, assignment_cuda, assignment_torch
 
 NAMES = (
-    *("cost", "type", "batch", "rows", "columns", "batch_stride", "row_stride", "column_stride", "maximize"),
-    *("start_col4row", "start_v", "col4row", "row4col", "u", "v", "total", "gap", "status", "counters"),
+    *("cost", "type", "integers", "batch", "rows", "columns", "batch_stride", "row_stride", "column_stride"),
+    *("row_repeats", "maximize", "tolerance", "start_col4row", "start_u", "start_v"),
+    *("col4row", "row4col", "u", "v", "total", "gap", "status", "counters"),
 )
 
 
 class ShimProblem(ctypes.Structure):
     """``loomfast::cuda::Problem``."""
 
-    _fields_ = [
-        (name, ctypes.c_int if name == "type" else ctypes.c_bool if name == "maximize" else ctypes.c_int64)
-        for name in NAMES
-    ]
+    _kinds = {
+        "type": ctypes.c_int,
+        "integers": ctypes.c_bool,
+        "maximize": ctypes.c_bool,
+        "tolerance": ctypes.c_double,
+    }
+    _fields_ = [(name, _kinds.get(name, ctypes.c_int64)) for name in NAMES]
 
 
 class ShimEngine:
@@ -95,8 +99,9 @@ def test_views_batches_and_starts(on_shim):
     cold = assignment_cuda.solve(cost)
     warm = assignment_cuda.solve(cost, start=cold)
     prices = assignment_cuda.solve(cost, start=(None, cold.v))
+    tall = assignment_cuda.solve(cost, start=(cold.col4row, cold.u, None))
     for k in range(3):
-        for result in (cold, warm, prices):
+        for result in (cold, warm, prices, tall):
             parts = {
                 n: getattr(result, n)[k] for n in ("col4row", "row4col", "u", "v", "total", "gap", "status")
             }
@@ -122,8 +127,11 @@ def test_the_public_solve_chooses_and_checks(on_shim):
     check(cost, result)
     with pytest.raises(ValueError, match="infeasible"):
         loomfast.solve(torch.full((2, 2), torch.inf), backend="cuda").check()
-    with pytest.raises(RuntimeError, match="row_repeats=1 only"):
-        loomfast.solve(cost, backend="cuda", row_repeats=2)
+    assert int(loomfast.solve(cost, backend="cuda", tolerance=0.1).check().status) == 4
+    repeated = loomfast.solve(cost[:35], backend="cuda", row_repeats=2).check()
+    check(cost[:35].repeat_interleave(2, 0), repeated)
+    with pytest.raises(ValueError, match="too large to be summed exactly"):
+        loomfast.solve(torch.full((2, 2), 2**52), backend="cuda").check()
     large = loomfast.solve(cost, start=result)
     assert large.status.dtype == torch.int32
     small = loomfast.solve(cost[:8, :9], start=cost[0, :9].double())
@@ -139,6 +147,8 @@ def test_the_public_solve_chooses_and_checks(on_shim):
         (torch.rand(3, 3, dtype=torch.complex64), None, TypeError, "got complex64"),
         (torch.rand(3, 3), torch.zeros(2, dtype=torch.int64), ValueError, "start col4row must be"),
         (torch.rand(3, 3), torch.zeros(3, dtype=torch.float32), ValueError, "start v must be"),
+        (torch.rand(3, 3), (None, torch.zeros(2), None), ValueError, "start u must be"),
+        (torch.rand(3, 3), (None,) * 4, ValueError, "got 4 parts"),
     ],
 )
 def test_bad_arguments_are_named(on_shim, cost, start, error, text):

@@ -6,7 +6,7 @@ mutations of the kernels that the sanitizers must notice.
 
 import numpy as np
 import pytest
-from cases import image_costs, machol_wien
+from cases import FAMILIES, forbid, image_costs, machol_wien
 from checks import check_assignment, optimal_total
 from cuda_on_cpu import build
 from cuda_on_cpu.assignment import Problem, solve
@@ -22,7 +22,9 @@ def check_all(problems, solutions):
     """Every instance carries a valid certificate within the exactness bound."""
     for k, (problem, (solved,)) in enumerate(zip(problems, solutions, strict=True)):
         try:
-            check_assignment(as_values(problem.cost), solved, maximize=problem.maximize)
+            check_assignment(
+                as_values(problem.cost), solved, maximize=problem.maximize, row_repeats=problem.row_repeats
+            )
         except AssertionError as error:
             raise AssertionError(f"problem {k}: {problem.cost.shape} {solved.stats}") from error
 
@@ -157,6 +159,82 @@ def test_the_solution_itself_is_a_start_that_leaves_nothing_to_do(kernel):
     assert solutions[0][0].stats["rounds"] == 0
     assert solutions[0][0].stats["forest_steps"] == 0
     assert all(s[0].stats["barriers"] < cold.stats["barriers"] for s in solutions)
+
+
+@pytest.mark.parametrize("shape", [(60, 43), (66, 64), (64, 66)])
+def test_the_prices_of_the_longer_side_are_a_start(shape):
+    cost = image_costs(np.random.default_rng(9), *shape).astype(np.float32)
+    ((cold,),) = solve([Problem(cost)])
+    problem = Problem(cost, start_col4row=cold.col4row, start_u=cold.u, start_v=cold.v)
+    ((warm,),) = solve([problem])
+    check_all([problem], [[warm]])
+    assert (warm.stats["rounds"], warm.stats["forest_steps"]) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["image", "plane", "uniform", "duplicates", "constant", "big M"])
+def test_a_nearly_square_problem_takes_few_passes(name):
+    rng = np.random.default_rng(10)
+    costs = [np.asarray(FAMILIES[name](rng, n, m), np.float32) for n, m in [(96, 100), (100, 96), (96, 102)]]
+    problems = [Problem(cost, kernel) for cost in costs for kernel in ("block16", "grid32")]
+    solutions = solve(problems)
+    check_all(problems, solutions)
+    assert max(solved.stats["forest_passes"] for (solved,) in solutions) <= 16
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_long_paths_of_rectangular_problems_stay_in_range(kernel):
+    rng = np.random.default_rng(11)
+    costs = [10.0 ** rng.integers(-12, 12, shape) for shape in [(20, 45), (45, 20), (8, 60), (30, 33)]]
+    problems = [Problem(cost, kernel, label_bits=bits) for cost in costs for bits in (0, 20)]
+    check_all(problems, solve(problems))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_repeated_rows_share_storage(kernel):
+    rng = np.random.default_rng(12)
+    problems = [
+        Problem(rng.random((7, m)).astype(np.float32), kernel, row_repeats=repeats)
+        for m, repeats in [(21, 3), (40, 5), (11, 4)]
+    ]
+    solutions = solve(problems)
+    check_all(problems, solutions)
+    spelled_out = solve([Problem(p.cost.repeat(p.row_repeats, 0), kernel) for p in problems])
+    assert all(a.same_as(b) for (a,), (b,) in zip(solutions, spelled_out, strict=True))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_tolerance_saves_steps_and_is_kept(kernel):
+    rng = np.random.default_rng(13)
+    cost = image_costs(rng, 128).astype(np.float32)
+    forbidden = forbid(rng, cost, 0.3)
+    ((exact,),) = solve([Problem(cost, kernel)])
+    problems = [Problem(c, kernel, tolerance=r) for c in (cost, forbidden, -cost) for r in (1e-1, 1e-2, 1e-9)]
+    solutions = solve(problems)
+    statuses = [solved.status for (solved,) in solutions]
+    assert statuses == ["within_tolerance", "within_tolerance", "optimal"] * 3
+    for problem, (solved,) in zip(problems, solutions, strict=True):
+        tolerance = problem.tolerance if solved.status == "within_tolerance" else None
+        values = np.where(np.isfinite(problem.cost), problem.cost, np.nan)
+        scale = (np.nanmean(values, 1) - np.nanmin(values, 1)).sum()
+        assert tolerance is None or 0 < solved.gap <= tolerance * scale
+        if np.isfinite(problem.cost).all():
+            check_assignment(problem.cost, solved, tolerance=tolerance)
+    assert solutions[0][0].stats["forest_steps"] < exact.stats["forest_steps"]
+    check_schedules(problems[:2], solutions[:2])
+    wide = Problem(cost[:90], kernel, tolerance=0.1)
+    assert solve([wide])[0][0].status == "optimal"
+
+
+def test_integers_that_cannot_be_summed_exactly_are_refused():
+    limit = 2**50  # of 8 rows
+    fits, exceeds = np.ones((8, 9)), np.ones((8, 9))
+    fits[3, 4], exceeds[3, 4] = 1 - limit, -limit
+    problems = [Problem(cost.astype(np.float64), integers=True) for cost in (fits, exceeds, exceeds.T)]
+    (solved,), (refused,), (swapped,) = solve(problems)
+    check_assignment(fits.astype(np.int64), solved)
+    assert refused.status == swapped.status == "inexact integers"
+    as_floats = [Problem(exceeds)]
+    check_all(as_floats, solve(as_floats))
 
 
 def test_the_plan_of_the_launcher_is_executed_as_it_is():

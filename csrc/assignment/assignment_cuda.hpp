@@ -18,9 +18,9 @@ enum Status : int {
     kOptimal = 0,
     kInvalidCost = 1,   // NaN, or an infinity of the wrong sign
     kInfeasible = 2,    // the forbidden pairs leave no complete matching
-    // Path lengths beyond 64-bit labels. Impossible for square problems; on rectangular ones it takes costs of
-    // more than about 50 - log2(columns) significant bits whose prices are all lost between two precisions.
-    kOutOfRange = 3,
+    kOutOfRange = 3,    // path lengths beyond 64-bit labels: not known to be possible
+    kWithinTolerance = 4,
+    kInexactIntegers = 5,  // integers with min(rows, columns) * max|c| >= 2^53 cannot be summed exactly
 };
 
 // Counters of one solve, in this order, as int64.
@@ -28,17 +28,21 @@ enum Counter : int {
     kBarriers, kRounds, kBids, kRepairPasses, kForestPasses, kForestSteps, kRowsRelaxed, kCounters
 };
 
-// A batch of problems of one shape. Strides are in elements. Every pointer is a device pointer; the
+// A batch of problems of one shape. Strides are in elements; row i is row i / row_repeats of the costs. Every pointer is a device pointer; the
 // start_* pointers may be null. Outputs are (batch, ...) and contiguous.
 struct Problem {
-    const void* cost;              // (batch, rows, columns)
+    const void* cost;              // (batch, rows / row_repeats, columns)
     CostType type;
+    bool integers;                 // float64 that holds integers: refused where their sums could be inexact
     int64_t batch;
     int64_t rows, columns;         // at most 2^20 each
     int64_t batch_stride, row_stride, column_stride;
+    int64_t row_repeats;           // divides rows
     bool maximize;                 // +inf forbids a pair, -inf when maximising
+    double tolerance;              // may stop once gap <= tolerance * sum_i (mean_j c_ij - min_j c_ij); square only
     const int64_t* start_col4row;  // (batch, rows); -1 where a row is free; need not be a matching
-    const double* start_v;         // (batch, columns)
+    const double* start_u;         // (batch, rows), used where rows > columns
+    const double* start_v;         // (batch, columns), used elsewhere
     int64_t* col4row;              // (batch, rows), -1 where a row is unmatched
     int64_t* row4col;              // (batch, columns)
     double* u;                     // (batch, rows)

@@ -63,7 +63,7 @@ __device__ inline double ordered_sum(const double* values, int count) {
 
 template <class Team>
 __device__ void report_failure(const Rounds<Team>& rounds, const Instance& instance, Status status) {
-    rounds.for_each(instance.rows, [&](int i) {
+    rounds.for_each(instance.costs.rows, [&](int i) {
         instance.column_of_row[i] = -1;
         instance.row_dual[i] = NAN;
     });
@@ -85,14 +85,16 @@ __device__ void certify(Rounds<Team>& rounds, const Instance& instance, const St
     double* slack = reinterpret_cast<double*>(s.label);
     double* paid = reinterpret_cast<double*>(s.best);
     const double sign = instance.costs.negate ? -1.0 : 1.0;
+    // What a dummy holds is a cheapest column.
+    const Int floor = instance.has_dummies() ? s.price(0)[s.x[instance.costs.rows]] : 0;
     rounds.for_each(instance.columns, [&](int j) {
-        price[j] = ldexp(static_cast<double>(s.price(0)[j]), unit);
+        price[j] = ldexp(static_cast<double>(s.price(0)[j] - floor), unit);
         instance.column_dual[j] = price[j] == 0.0 ? 0.0 : -sign * price[j];
-        instance.row_of_column[j] = s.y[j];
+        instance.row_of_column[j] = s.y[j] < instance.costs.rows ? s.y[j] : -1;
     });
     rounds.meet();
     const auto all = [](int, Word*) { return true; };
-    for_rows(rounds.team, instance.rows, all, [&](int row, Word, bool owner) {
+    for_rows(rounds.team, instance.costs.rows, all, [&](int row, Word, bool owner) {
         const double u = dual_of_row<Team>(instance, price, row);
         if (owner) {
             const int column = s.x[row];
@@ -106,12 +108,12 @@ __device__ void certify(Rounds<Team>& rounds, const Instance& instance, const St
     });
     rounds.meet();
     if (rounds.team.thread() < 32) {
-        const double total = ordered_sum(paid, instance.rows);
-        const double gap = ordered_sum(slack, instance.rows);
+        const double total = ordered_sum(paid, instance.costs.rows);
+        const double gap = ordered_sum(slack, instance.costs.rows);
         if (rounds.team.thread() == 0) {
             *instance.total = total;
             *instance.gap = gap * (1.0 + 0x1p-40);
-            *instance.status = kOptimal;
+            *instance.status = rounds.board->flags & kStoppedEarly ? kWithinTolerance : kOptimal;
         }
     }
 }

@@ -18,7 +18,7 @@
 // label among them. All columns in between take it in that very step, so predecessors remain a forest.
 #pragma once
 
-#include "assignment/repair.cuh"
+#include "assignment/tolerance.cuh"
 
 namespace loomfast::cuda {
 
@@ -30,8 +30,9 @@ struct Forest {
     const Instance& instance;
     const State& s;
     int unit, shift;
-    int now;   // which array of words holds the labels
-    int list;  // which free list is current
+    double allowed;  // a gap that ends the search, in units of 2^unit
+    int now;         // which array of words holds the labels
+    int list;        // which free list is current
 
     __device__ Word label_of(Word word) const { return word >> instance.row_bits; }
     __device__ int row_of(Word word) const {
@@ -261,6 +262,10 @@ struct Forest {
     __device__ Growth run() {
         for (int free_rows = start(); free_rows > 0;) {
             const int free_columns = static_cast<int>(s.board->free_columns[list]);
+            if (allowed > 0.0 && free_rows <= kMostSettled &&
+                settle(rounds, instance, s, s.free_list(list), free_rows, allowed, unit)) {
+                break;
+            }
             find_ancestors();
             if (rounds.team.thread() == 0) {
                 s.board->distance = 0;

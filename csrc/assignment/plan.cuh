@@ -14,6 +14,7 @@ constexpr int kShortColumns = 2048;      // up to here the grid kernel takes 16-
 struct Launch {
     Problem problem;
     bool swapped;              // the caller's columns are our rows
+    int rows;                  // that are solved: the dummies too
     int row_bits;              // a column, or a row, is below 2^row_bits
     int label_bits;            // of a path length beside a row in one word
     unsigned char* state;      // of the grid kernel
@@ -29,9 +30,14 @@ struct Plan {
     size_t quantised_bytes;    // in the workspace, behind the state
 };
 
+// A problem that is nearly square becomes square by dummy rows: its unmatched columns then have prices
+// during the auction, which lets epsilon be scaled, and the forest augments many trees a pass. Identical rows
+// bid against each other, so this is for few of them.
+inline int64_t rows_solved(int64_t rows, int64_t columns) { return columns <= rows + rows / 16 ? columns : rows; }
+
 inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
     const int64_t columns = problem.rows > problem.columns ? problem.rows : problem.columns;
-    const int64_t rows = problem.rows > problem.columns ? problem.columns : problem.rows;
+    const int64_t rows = rows_solved(problem.rows > problem.columns ? problem.columns : problem.rows, columns);
     const size_t state = state_bytes(columns);
     const size_t entries = static_cast<size_t>(rows) * static_cast<size_t>(columns);
     const size_t available = static_cast<size_t>(limits.shared_per_block);
@@ -62,6 +68,7 @@ inline Launch make_launch(const Problem& problem, const Plan& plan, void* worksp
     Launch launch{};
     launch.problem = problem;
     launch.swapped = problem.rows > problem.columns;
+    launch.rows = static_cast<int>(rows_solved(launch.swapped ? problem.columns : problem.rows, columns));
     launch.row_bits = 1;
     while (columns >> launch.row_bits) {
         ++launch.row_bits;

@@ -50,7 +50,7 @@ __device__ void survey(const Rounds<Team>& rounds, const Instance& instance) {
     int top = -(1 << 20);
     int low = 1 << 20;
     const int lane = lane_id();
-    for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
+    for (int row = rounds.team.thread() >> 5; row < instance.costs.rows; row += rounds.team.threads() >> 5) {
         for (int j = lane; j < instance.columns; j += 32) {
             const Decoded d = decode(instance.costs, row, j);
             if (d.exponent >= kInfinite) {
@@ -60,6 +60,10 @@ __device__ void survey(const Rounds<Team>& rounds, const Instance& instance) {
                 const int last = d.exponent + __ffsll(static_cast<Int>(d.mantissa)) - 1;
                 top = first > top ? first : top;
                 low = last < low ? last : low;
+                if (instance.integers) {
+                    const double magnitude = ldexp(static_cast<double>(d.mantissa), d.exponent);
+                    flags |= magnitude * instance.costs.rows >= 0x1p53 ? unsigned{kSawLargeInteger} : 0u;
+                }
             }
         }
     }
@@ -87,13 +91,14 @@ __device__ inline int choose_unit(const Board* board) {
     return board->low > board->top - kCostBits ? board->low : board->top - kCostBits;
 }
 
-// p_j = -min_i c_ij into price(0), for square problems; a tile of 32 columns and up to 32 rows at a time.
+// p_j = -min_i c_ij into price(0), for problems that were square; a tile of 32 columns and up to 32 rows at a time.
 template <class Team>
 __device__ void reduce_columns(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+    const bool was_square = instance.costs.rows == instance.columns;
     Int* minimum = s.price(0);
-    rounds.for_each(instance.columns, [&](int j) { minimum[j] = instance.square() ? kForbidden : 0; });
+    rounds.for_each(instance.columns, [&](int j) { minimum[j] = was_square ? kForbidden : 0; });
     rounds.meet();
-    if (!instance.square()) {
+    if (!was_square) {
         return;
     }
     const int tiles = (instance.columns + 31) / 32;
@@ -147,7 +152,7 @@ __device__ inline void measure_row(Int lane_min, Int sample, double sum, int col
 template <class Team>
 __device__ void reduce_rows(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
     const int lane = lane_id();
-    const int stride = instance.rows < 16 ? 1 : instance.rows / 16;
+    const int stride = instance.costs.rows < 16 ? 1 : instance.costs.rows / 16;
     for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
         Int least = kForbidden;
         for (int j = lane; j < instance.columns; j += 32) {
@@ -161,7 +166,7 @@ __device__ void reduce_rows(Rounds<Team>& rounds, const Instance& instance, cons
         if (lane == 0) {
             s.u[row] = least;
         }
-        if (row % stride == 0 && row / stride < 16) {
+        if (row % stride == 0 && row / stride < 16 && row < instance.costs.rows) {
             double sum = 0.0;
             Int sample = kForbidden;
             for (int j = lane; j < instance.columns; j += 32) {
@@ -200,7 +205,7 @@ __device__ inline double median(const double* values, int count) {
 
 template <class Quantised>
 __device__ Quantisation choose_quantisation(const Instance& instance, const Board* board, int unit) {
-    const int rows = instance.rows < 16 ? instance.rows : 16;
+    const int rows = instance.costs.rows < 16 ? instance.costs.rows : 16;
     Quantisation q;
     q.unit = unit;
     q.shift = 0;

@@ -1,6 +1,7 @@
 // The whole solve of one instance by one team, and the two kernels that call it.
 //
 // Versions: 1. auction on quantised costs, repair, forest on exact integer costs, float64 certificate.
+// 2. Labels descend old trees (a third fewer dependent steps), dummy rows, tolerance, repeated rows.
 #pragma once
 
 #include "assignment/auction.cuh"
@@ -16,6 +17,34 @@ __device__ inline int first_shift(const Instance& instance, const Board* board, 
     const int label_bits = 63 - __clzll(static_cast<Int>(instance.label_limit));
     const int cost_bits = board->top < board->low ? 1 : board->top - unit + 2;
     return cost_bits > label_bits - 6 ? cost_bits - (label_bits - 6) : 0;
+}
+
+// Gives the dummies the lowest columns that no row holds.
+template <class Team>
+__device__ void place_dummies(Rounds<Team>& rounds, const Instance& instance, const State& s) {
+    const int rows = instance.costs.rows;
+    rounds.for_each(instance.columns, [&](int j) { s.y[j] = -1; });
+    rounds.meet();
+    rounds.for_each(rows, [&](int i) {
+        if (s.x[i] >= 0) {
+            s.y[s.x[i]] = i;
+        }
+    });
+    rounds.meet();
+    for (int j = rounds.team.thread() >> 5; j < instance.columns; j += rounds.team.threads() >> 5) {
+        if (s.y[j] >= 0) {
+            continue;
+        }
+        unsigned below = 0;
+        for (int k = lane_id(); k < j; k += 32) {
+            below += s.y[k] < 0;
+        }
+        const int dummy = rows + static_cast<int>(warp_sum(below));
+        if (lane_id() == 0 && dummy < instance.rows) {
+            s.x[dummy] = j;
+        }
+    }
+    rounds.meet();
 }
 
 // Prices of an earlier solve into price(0), and its matching into x; without a matching, each row takes
@@ -36,13 +65,13 @@ __device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const
         const bool usable = fabs(signed_price) < largest && (instance.square() || signed_price > 0.0);
         s.price(0)[j] = usable ? static_cast<Int>(rint(signed_price)) : 0;
         s.y[j] = instance.rows;
-        if (instance.start_row && instance.start_row[j] >= 0 && instance.start_row[j] < instance.rows) {
+        if (instance.start_row && instance.start_row[j] >= 0 && instance.start_row[j] < instance.costs.rows) {
             atomicMax(&s.x[instance.start_row[j]], j);
         }
     });
     rounds.meet();
     const auto all = [](int, Word*) { return true; };
-    for_rows(rounds.team, instance.rows, all, [&](int row, Word, bool owner) {
+    for_rows(rounds.team, instance.costs.rows, all, [&](int row, Word, bool owner) {
         Int least = kForbidden;
         Int column = kForbidden;
         for (int j = Team::member(); j < instance.columns; j += Team::members()) {
@@ -71,12 +100,15 @@ __device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const
         rounds.add(own == kForbidden || own + s.price(0)[held] - best > rounding);
     });
     const Word loose = rounds.meet();
-    rounds.for_each(instance.rows, [&](int i) {
+    rounds.for_each(instance.costs.rows, [&](int i) {
         if (s.x[i] >= 0 && s.y[s.x[i]] != i) {
             s.x[i] = -1;
         }
     });
     rounds.meet();
+    if (instance.has_dummies()) {
+        place_dummies(rounds, instance, s);
+    }
     return loose * 5 <= static_cast<Word>(instance.rows) * 2;
 }
 
@@ -115,9 +147,10 @@ __device__ void rescale(Rounds<Team>& rounds, const Instance& instance, const St
 }
 
 // Exact prices and matching, from whatever prices and matching there are: coarse costs first where path
-// lengths at full precision would not fit into labels.
+// lengths at full precision would not fit into labels. A square problem fits once it is coarse enough; a
+// rectangular one loses the prices of the columns that it drops, and is made square if it does not.
 template <class Team>
-__device__ Status finish(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+__device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& s, int unit, double allowed) {
     const int headroom = 63 - __clzll(static_cast<Int>(instance.label_limit)) - instance.row_bits - 2;
     int shift = first_shift(instance, s.board, unit);
     int scale = 0;
@@ -125,14 +158,18 @@ __device__ Status finish(Rounds<Team>& rounds, const Instance& instance, const S
         rescale(rounds, instance, s, scale, shift);
         scale = shift;
         repair(rounds, instance, s, unit, shift);
-        Forest<Team> forest{rounds, instance, s, unit, shift, 0, 0};
+        Forest<Team> forest{rounds, instance, s, unit, shift, shift == 0 ? allowed : 0.0, 0, 0};
         const Growth growth = forest.run();
         if (growth == Growth::infeasible) {
             return kInfeasible;
         }
         if (growth == Growth::overflow) {
-            if (widened) {
+            if (widened && instance.square()) {
                 return kOutOfRange;
+            }
+            if (widened) {
+                instance.rows = instance.columns;
+                place_dummies(rounds, instance, s);
             }
             widened = true;
             shift += instance.row_bits;
@@ -145,7 +182,7 @@ __device__ Status finish(Rounds<Team>& rounds, const Instance& instance, const S
 }
 
 template <class Team, class Quantised>
-__device__ void solve_instance(const Team& team, const Instance& instance, const State& s, Quantised* quantised) {
+__device__ void solve_instance(const Team& team, Instance& instance, const State& s, Quantised* quantised) {
     clear_board(team, s.board);
     team.sync(s.board);
     Rounds<Team> rounds{team, s.board, 0};
@@ -154,13 +191,15 @@ __device__ void solve_instance(const Team& team, const Instance& instance, const
     Status status = kOptimal;
     if (s.board->flags & kSawInvalid) {
         status = kInvalidCost;
+    } else if (s.board->flags & kSawLargeInteger) {
+        status = kInexactIntegers;
     } else {
         const int unit = choose_unit(s.board);
         const bool started = instance.start_column || instance.start_row || instance.start_price;
         if (!started || !warm_start(rounds, instance, s, unit)) {
             cold_start(rounds, instance, s, unit, quantised);
         }
-        status = finish(rounds, instance, s, unit);
+        status = finish(rounds, instance, s, unit, allowed_gap(rounds, instance, unit));
         if (status == kOptimal) {
             certify(rounds, instance, s, unit);
         }
@@ -185,17 +224,22 @@ __device__ inline Instance make_instance(const Launch& launch, int64_t k) {
                       launch.swapped ? p.row_stride : p.column_stride,
                       static_cast<int>(launch.swapped ? p.columns : p.rows),
                       static_cast<int>(launch.swapped ? p.rows : p.columns),
-                      1, 1,
+                      static_cast<int>(launch.swapped ? 1 : p.row_repeats),
+                      static_cast<int>(launch.swapped ? p.row_repeats : 1),
                       p.type,
                       p.maximize};
-    instance.rows = instance.costs.rows;
+    instance.rows = launch.rows;
+    instance.tolerance = p.tolerance;
+    instance.integers = p.integers;
     instance.columns = instance.costs.columns;
     instance.row_bits = launch.row_bits;
     instance.label_limit = (Word{1} << launch.label_bits) - 1;
     const int64_t* start = p.start_col4row ? p.start_col4row + k * p.rows : nullptr;
     instance.start_column = launch.swapped ? nullptr : start;
     instance.start_row = launch.swapped ? start : nullptr;
-    instance.start_price = p.start_v && !launch.swapped ? p.start_v + k * p.columns : nullptr;
+    const double* start_u = p.start_u ? p.start_u + k * p.rows : nullptr;
+    const double* start_v = p.start_v ? p.start_v + k * p.columns : nullptr;
+    instance.start_price = launch.swapped ? start_u : start_v;
     instance.column_of_row = launch.swapped ? p.row4col + k * p.columns : p.col4row + k * p.rows;
     instance.row_of_column = launch.swapped ? p.col4row + k * p.rows : p.row4col + k * p.columns;
     instance.row_dual = launch.swapped ? p.v + k * p.columns : p.u + k * p.rows;
@@ -211,7 +255,7 @@ __device__ inline Instance make_instance(const Launch& launch, int64_t k) {
 template <class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
     LOOMFAST_DYNAMIC_SHARED(shared);
-    const Instance instance = make_instance(launch, blockIdx.x);
+    Instance instance = make_instance(launch, blockIdx.x);
     const State s = lay_out(shared, instance.columns);
     const Int entries = static_cast<Int>(instance.rows) * instance.columns;
     Quantised* quantised = launch.quantised
@@ -224,7 +268,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
 // Quantised costs of 32 bits go with a block a row, for long rows.
 template <class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch, int64_t k) {
-    const Instance instance = make_instance(launch, k);
+    Instance instance = make_instance(launch, k);
     const State s = lay_out(launch.state, instance.columns);
     using Crew = std::conditional_t<sizeof(Quantised) == 4, BlockCrew, WarpCrew>;
     solve_instance(GridTeam<Crew>{}, instance, s, reinterpret_cast<Quantised*>(launch.quantised));

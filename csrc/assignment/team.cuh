@@ -23,10 +23,13 @@ struct Board {
     Word tally[3];                 // summed over the team between two barriers, see Rounds
     Word cut[3];                   // labels at or above it are dropped, see forest.cuh
     Word distance;
+    Word spreads;                  // of the rows, summed, see tolerance.cuh
     double spread[16], nearest[16];  // of the sampled rows, see prepare.cuh
     Int counters[kCounters];
 };
-enum Flag : unsigned { kSawInvalid = 1, kSawForbidden = 2, kLabelOverflow = 4 };
+enum Flag : unsigned {
+    kSawInvalid = 1, kSawForbidden = 2, kLabelOverflow = 4, kSawLargeInteger = 8, kStoppedEarly = 16
+};
 
 // Two 64-bit values that are reduced together.
 struct Pair {

@@ -18,10 +18,12 @@ T* at(const py::dict& problem, const char* name) {
 loomfast::cuda::Problem cuda_problem(const py::dict& problem) {
     const auto whole = [&](const char* name) { return problem[name].cast<std::int64_t>(); };
     return {at<const void>(problem, "cost"), static_cast<loomfast::cuda::CostType>(whole("type")),
+            problem["integers"].cast<bool>(),
             whole("batch"), whole("rows"), whole("columns"),
-            whole("batch_stride"), whole("row_stride"), whole("column_stride"),
-            problem["maximize"].cast<bool>(),
-            at<const std::int64_t>(problem, "start_col4row"), at<const double>(problem, "start_v"),
+            whole("batch_stride"), whole("row_stride"), whole("column_stride"), whole("row_repeats"),
+            problem["maximize"].cast<bool>(), problem["tolerance"].cast<double>(),
+            at<const std::int64_t>(problem, "start_col4row"),
+            at<const double>(problem, "start_u"), at<const double>(problem, "start_v"),
             at<std::int64_t>(problem, "col4row"), at<std::int64_t>(problem, "row4col"),
             at<double>(problem, "u"), at<double>(problem, "v"),
             at<double>(problem, "total"), at<double>(problem, "gap"),

@@ -24,9 +24,11 @@ struct Header {
     int64_t kernel, threads, blocks;  // blocks: the multiprocessors of a planned launch
     int64_t type, batch, rows, columns;
     int64_t batch_stride, row_stride, column_stride, elements;  // of the costs, in elements
-    int64_t maximize, has_matching, has_prices;
+    int64_t maximize, has_matching, has_u, has_v;
+    int64_t row_repeats, integers;
     int64_t label_bits;           // 0: as many as there are
     int64_t shared_limit;         // bytes a block may have
+    double tolerance;
 };
 
 template <class T>
@@ -83,7 +85,9 @@ lf::Plan plan_for(const Header& h, const lf::Problem& problem) {
     if (h.kernel != block16) {
         plan.grid = static_cast<int>(h.blocks);
         plan.wide = h.kernel == grid32;
-        plan.quantised_bytes = static_cast<size_t>(h.rows * h.columns) * (plan.wide ? 4 : 2);
+        const int64_t columns = std::max(h.rows, h.columns);
+        const int64_t rows = lf::rows_solved(std::min(h.rows, h.columns), columns);
+        plan.quantised_bytes = static_cast<size_t>(rows * columns) * (plan.wide ? 4 : 2);
     }
     return plan;
 }
@@ -106,7 +110,8 @@ void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& sch
     const int64_t width = h.type == 3 ? 8 : h.type == 2 ? 4 : 2;
     const auto costs = read<char>(in, h.elements * width);
     const auto matching = read<int64_t>(in, h.has_matching ? h.batch * h.rows : 0);
-    const auto prices = read<double>(in, h.has_prices ? h.batch * h.columns : 0);
+    const auto start_u = read<double>(in, h.has_u ? h.batch * h.rows : 0);
+    const auto start_v = read<double>(in, h.has_v ? h.batch * h.columns : 0);
     auto col4row = poisoned<int64_t>(h.batch * h.rows);
     auto row4col = poisoned<int64_t>(h.batch * h.columns);
     auto u = poisoned<double>(h.batch * h.rows);
@@ -115,9 +120,11 @@ void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& sch
     auto gap = poisoned<double>(h.batch);
     auto status = poisoned<int32_t>(h.batch);
     auto counters = poisoned<int64_t>(h.batch * lf::kCounters);
-    const lf::Problem problem = {costs.data(), static_cast<lf::CostType>(h.type), h.batch, h.rows, h.columns,
-                                 h.batch_stride, h.row_stride, h.column_stride, h.maximize != 0,
-                                 h.has_matching ? matching.data() : nullptr, h.has_prices ? prices.data() : nullptr,
+    const lf::Problem problem = {costs.data(), static_cast<lf::CostType>(h.type), h.integers != 0,
+                                 h.batch, h.rows, h.columns, h.batch_stride, h.row_stride, h.column_stride,
+                                 h.row_repeats, h.maximize != 0, h.tolerance,
+                                 h.has_matching ? matching.data() : nullptr,
+                                 h.has_u ? start_u.data() : nullptr, h.has_v ? start_v.data() : nullptr,
                                  col4row.data(), row4col.data(), u.data(), v.data(), total.data(), gap.data(),
                                  status.data(), counters.data()};
     const lf::Plan plan = plan_for(h, problem);

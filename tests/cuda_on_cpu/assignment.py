@@ -11,7 +11,7 @@ from cuda_on_cpu import build
 
 KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3}
 TYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
-STATUS = ("optimal", "invalid", "infeasible", "out of range")
+STATUS = ("optimal", "invalid", "infeasible", "out of range", "within_tolerance", "inexact integers")
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
 SHIM_COUNTERS = ("switches", "block_barriers", "grid_barriers", "warp_collectives", "atomics", "shared_bytes")
 
@@ -26,7 +26,11 @@ class Problem:
     blocks: int = 3
     maximize: bool = False
     start_col4row: np.ndarray | None = None
+    start_u: np.ndarray | None = None
     start_v: np.ndarray | None = None
+    row_repeats: int = 1
+    integers: bool = False
+    tolerance: float = 0.0
     label_bits: int = 0
     shared_limit: int = 227 << 10
 
@@ -91,22 +95,29 @@ def _write(file, problem):
     stored = base if strided else np.ascontiguousarray(cost)
     view = cost if strided else stored
     strides = [s // cost.itemsize for s in view.strides]
-    start, prices = problem.start_col4row, problem.start_v
+    start, u, v = problem.start_col4row, problem.start_u, problem.start_v
     header = [
-        *(KERNELS[problem.kernel], problem.threads, problem.blocks, TYPES[name], *cost.shape, *strides),
-        *(stored.size, problem.maximize, start is not None, prices is not None),
-        *(problem.label_bits, problem.shared_limit),
+        *(KERNELS[problem.kernel], problem.threads, problem.blocks, TYPES[name], *_shape(problem), *strides),
+        *(stored.size, problem.maximize, start is not None, u is not None, v is not None),
+        *(problem.row_repeats, problem.integers, problem.label_bits, problem.shared_limit),
     ]
-    file.write(struct.pack("<16q", *map(int, header)))
+    file.write(struct.pack("<19qd", *map(int, header), problem.tolerance))
     file.write(stored.tobytes())
     if start is not None:
         file.write(np.ascontiguousarray(start, np.int64).tobytes())
-    if prices is not None:
-        file.write(np.ascontiguousarray(prices, np.float64).tobytes())
+    for prices in (u, v):
+        if prices is not None:
+            file.write(np.ascontiguousarray(prices, np.float64).tobytes())
+
+
+def _shape(problem):
+    """Batch, rows and columns of the problem, whose costs may stand for several rows each."""
+    b, n, m = (1, *problem.cost.shape)[-3:]
+    return b, n * problem.row_repeats, m
 
 
 def _read(data, at, problem):
-    b, n, m = (1, *problem.cost.shape)[-3:]
+    b, n, m = _shape(problem)
 
     def take(dtype, *shape):
         nonlocal at

@@ -46,9 +46,11 @@ def _start(rng, shape, problem):
     n, m = shape
     if rng.random() < 0.2:
         problem.start_col4row = rng.integers(-1, m, n)
-    if rng.random() < 0.2:
-        problem.start_v = -rng.random(m) * 10.0 ** rng.integers(-3, 3)
-        problem.start_v[rng.random(m) < 0.1] = rng.choice([np.nan, np.inf, -1e300])
+    for name, length in (("start_u", n), ("start_v", m)):
+        if rng.random() < 0.2:
+            prices = -rng.random(length) * 10.0 ** rng.integers(-3, 3)
+            prices[rng.random(length) < 0.1] = rng.choice([np.nan, np.inf, -1e300])
+            setattr(problem, name, prices)
 
 
 def instances(count, kernel, seed, *, largest=24, large_share=0.25, large=(48, 72)):
@@ -71,7 +73,7 @@ def instances(count, kernel, seed, *, largest=24, large_share=0.25, large=(48, 7
         problem = Problem(_stored(rng, cost, str(rng.choice(DTYPES))), kernel, maximize=maximize)
         problem.threads = int(rng.choice([32, 64, 96]))
         problem.blocks = int(rng.integers(1, 5))
-        if rng.random() < 0.4 and shape[0] == shape[1]:  # small labels: several stages, and starting over
+        if rng.random() < 0.4:  # small labels: several stages, and starting over
             problem.label_bits = 24
         if rng.random() < 0.3:  # the quantised costs in the workspace
             problem.shared_limit = 90 * max(shape) + 1000
