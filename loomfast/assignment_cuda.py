@@ -126,7 +126,7 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
             others are solved exactly.
         row_repeats: row i of ``cost`` stands for so many rows of the problem.
 
-    ``status`` is an int32 device array of indices into `STATUS`, ``stats`` an int64 device array of `COUNTERS`;
+    ``status`` is an int32 device array of indices into `STATUS`, ``stats`` an int64 one of `COUNTERS`;
     ``Assignment.check()`` waits for the device and raises what the CPU would have raised.
 
     Raises:
@@ -214,7 +214,9 @@ def _solve(cost, kind, maximize, start, tolerance, row_repeats):
     n *= row_repeats
     if 0 in shape or n < 1 or max(n, m) > _LARGEST:
         repeated = f" with row_repeats {row_repeats}" if row_repeats > 1 else ""
-        raise ValueError(f"backend='cuda' takes 1 to {_LARGEST} rows and columns, got shape {shape}{repeated}")
+        raise ValueError(
+            f"backend='cuda' takes 1 to {_LARGEST} rows and columns, got shape {shape}{repeated}"
+        )
     lead = shape[:-2]
     starts = _start_addresses(start, kind, cost, (*lead, n), (*lead, m))
     shapes = {"col4row": n, "row4col": m, "u": n, "v": m}

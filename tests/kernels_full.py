@@ -82,6 +82,9 @@ def probes(kernel):
         Problem(square, kernel, threads=64, blocks=2, label_bits=24),
         Problem(image_costs(rng, 40), kernel, threads=96, blocks=2),
         Problem(wide.T, kernel, threads=64, blocks=2, start_col4row=np.arange(17) - 7),
+        Problem(image_costs(rng, 33, 35), kernel, threads=64, blocks=2),
+        Problem(image_costs(rng, 33, 35), kernel, threads=64, blocks=2, start_col4row=np.arange(33) - 7),
+        Problem(image_costs(rng, 40), kernel, threads=64, blocks=2, tolerance=0.1),
     ]
 
 

@@ -20,18 +20,16 @@ NAMES = (
     *("row_repeats", "maximize", "tolerance", "start_col4row", "start_u", "start_v"),
     *("col4row", "row4col", "u", "v", "total", "gap", "status", "counters"),
 )
+KINDS = {
+    **{"type": ctypes.c_int, "tolerance": ctypes.c_double},
+    **{"integers": ctypes.c_bool, "maximize": ctypes.c_bool},
+}
 
 
 class ShimProblem(ctypes.Structure):
     """``loomfast::cuda::Problem``."""
 
-    _kinds = {
-        "type": ctypes.c_int,
-        "integers": ctypes.c_bool,
-        "maximize": ctypes.c_bool,
-        "tolerance": ctypes.c_double,
-    }
-    _fields_ = [(name, _kinds.get(name, ctypes.c_int64)) for name in NAMES]
+    _fields_ = [(name, KINDS.get(name, ctypes.c_int64)) for name in NAMES]
 
 
 class ShimEngine:

@@ -241,7 +241,7 @@ def test_the_plan_of_the_launcher_is_executed_as_it_is():
     rng = np.random.default_rng(8)
     problems = [
         Problem(rng.random((3, 20, 20)), "planned", blocks=8, shared_limit=99 << 10),  # blocks, all in shared
-        Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=10 << 10),  # costs in the workspace
+        Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=14 << 10),  # costs in the workspace
         Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=1 << 10),  # a grid
     ]
     for problem, solutions in zip(problems, solve(problems), strict=True):

@@ -30,9 +30,8 @@ struct Forest {
     const Instance& instance;
     const State& s;
     int unit, shift;
-    double allowed;  // a gap that ends the search, in units of 2^unit
-    int now;         // which array of words holds the labels
-    int list;        // which free list is current
+    int now;   // which array of words holds the labels
+    int list;  // which free list is current
 
     __device__ Word label_of(Word word) const { return word >> instance.row_bits; }
     __device__ int row_of(Word word) const {
@@ -262,8 +261,8 @@ struct Forest {
     __device__ Growth run() {
         for (int free_rows = start(); free_rows > 0;) {
             const int free_columns = static_cast<int>(s.board->free_columns[list]);
-            if (allowed > 0.0 && free_rows <= kMostSettled &&
-                settle(rounds, instance, s, s.free_list(list), free_rows, allowed, unit)) {
+            if (shift == 0 && free_rows <= kMostSettled && s.board->allowed > 0.0 &&
+                settle(rounds, instance, s, s.free_list(list), free_rows, unit)) {
                 break;
             }
             find_ancestors();

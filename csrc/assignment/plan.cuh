@@ -14,6 +14,7 @@ constexpr int kShortColumns = 2048;      // up to here the grid kernel takes 16-
 struct Launch {
     Problem problem;
     bool swapped;              // the caller's columns are our rows
+    Costs costs;               // of instance 0, from our side
     int rows;                  // that are solved: the dummies too
     int row_bits;              // a column, or a row, is below 2^row_bits
     int label_bits;            // of a path length beside a row in one word
@@ -64,11 +65,22 @@ inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
 }
 
 inline Launch make_launch(const Problem& problem, const Plan& plan, void* workspace) {
-    const int64_t columns = problem.rows > problem.columns ? problem.rows : problem.columns;
+    const bool swapped = problem.rows > problem.columns;
+    const int64_t rows = swapped ? problem.columns : problem.rows;
+    const int64_t columns = swapped ? problem.rows : problem.columns;
     Launch launch{};
     launch.problem = problem;
-    launch.swapped = problem.rows > problem.columns;
-    launch.rows = static_cast<int>(rows_solved(launch.swapped ? problem.columns : problem.rows, columns));
+    launch.swapped = swapped;
+    launch.costs = {problem.cost,
+                    swapped ? problem.column_stride : problem.row_stride,
+                    swapped ? problem.row_stride : problem.column_stride,
+                    static_cast<int>(rows),
+                    static_cast<int>(columns),
+                    static_cast<int>(swapped ? 1 : problem.row_repeats),
+                    static_cast<int>(swapped ? problem.row_repeats : 1),
+                    problem.type,
+                    problem.maximize};
+    launch.rows = static_cast<int>(rows_solved(rows, columns));
     launch.row_bits = 1;
     while (columns >> launch.row_bits) {
         ++launch.row_bits;

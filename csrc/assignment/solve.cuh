@@ -150,7 +150,7 @@ __device__ void rescale(Rounds<Team>& rounds, const Instance& instance, const St
 // lengths at full precision would not fit into labels. A square problem fits once it is coarse enough; a
 // rectangular one loses the prices of the columns that it drops, and is made square if it does not.
 template <class Team>
-__device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& s, int unit, double allowed) {
+__device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& s, int unit) {
     const int headroom = 63 - __clzll(static_cast<Int>(instance.label_limit)) - instance.row_bits - 2;
     int shift = first_shift(instance, s.board, unit);
     int scale = 0;
@@ -158,7 +158,7 @@ __device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& 
         rescale(rounds, instance, s, scale, shift);
         scale = shift;
         repair(rounds, instance, s, unit, shift);
-        Forest<Team> forest{rounds, instance, s, unit, shift, shift == 0 ? allowed : 0.0, 0, 0};
+        Forest<Team> forest{rounds, instance, s, unit, shift, 0, 0};
         const Growth growth = forest.run();
         if (growth == Growth::infeasible) {
             return kInfeasible;
@@ -199,7 +199,8 @@ __device__ void solve_instance(const Team& team, Instance& instance, const State
         if (!started || !warm_start(rounds, instance, s, unit)) {
             cold_start(rounds, instance, s, unit, quantised);
         }
-        status = finish(rounds, instance, s, unit, allowed_gap(rounds, instance, unit));
+        find_allowed_gap(rounds, instance, unit);
+        status = finish(rounds, instance, s, unit);
         if (status == kOptimal) {
             certify(rounds, instance, s, unit);
         }
@@ -219,15 +220,8 @@ __device__ inline Instance make_instance(const Launch& launch, int64_t k) {
     const Problem& p = launch.problem;
     Instance instance;
     const int64_t width = p.type == CostType::float64 ? 8 : p.type == CostType::float32 ? 4 : 2;
-    instance.costs = {static_cast<const char*>(p.cost) + k * p.batch_stride * width,
-                      launch.swapped ? p.column_stride : p.row_stride,
-                      launch.swapped ? p.row_stride : p.column_stride,
-                      static_cast<int>(launch.swapped ? p.columns : p.rows),
-                      static_cast<int>(launch.swapped ? p.rows : p.columns),
-                      static_cast<int>(launch.swapped ? 1 : p.row_repeats),
-                      static_cast<int>(launch.swapped ? p.row_repeats : 1),
-                      p.type,
-                      p.maximize};
+    instance.costs = launch.costs;
+    instance.costs.data = static_cast<const char*>(p.cost) + k * p.batch_stride * width;
     instance.rows = launch.rows;
     instance.tolerance = p.tolerance;
     instance.integers = p.integers;

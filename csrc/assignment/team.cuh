@@ -24,6 +24,7 @@ struct Board {
     Word cut[3];                   // labels at or above it are dropped, see forest.cuh
     Word distance;
     Word spreads;                  // of the rows, summed, see tolerance.cuh
+    double allowed;                // a gap that ends the search
     double spread[16], nearest[16];  // of the sampled rows, see prepare.cuh
     Int counters[kCounters];
 };

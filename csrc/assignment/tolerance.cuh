@@ -7,16 +7,19 @@ namespace loomfast::cuda {
 
 constexpr int kMostSettled = 32;  // free rows that may be matched without looking for paths: a column a lane
 
-// tolerance * sum_i (mean_j c_ij - min_j c_ij) in units of 2^unit, rounded down; 0 where every solve is exact.
+// Board::allowed = tolerance * sum_i (mean_j c_ij - min_j c_ij) in units of 2^unit, rounded down; 0 where every
+// solve is exact.
 template <class Team>
-__device__ double allowed_gap(Rounds<Team>& rounds, const Instance& instance, int unit) {
-    if (instance.tolerance <= 0.0 || !instance.square() || instance.has_dummies()) {
-        return 0.0;
-    }
+__device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance& instance, int unit) {
+    const bool exact = instance.tolerance <= 0.0 || !instance.square() || instance.has_dummies();
     if (rounds.team.thread() == 0) {
         rounds.board->spreads = 0;
+        rounds.board->allowed = 0.0;
     }
     rounds.meet();
+    if (exact) {
+        return;
+    }
     // Whole units add up the same in any order; fewer of them where the sum would not fit.
     const int spare = rounds.board->top - unit + instance.row_bits - 60;
     const int coarser = spare > 0 ? spare : 0;
@@ -42,15 +45,17 @@ __device__ double allowed_gap(Rounds<Team>& rounds, const Instance& instance, in
         }
     }
     rounds.meet();
-    const double total = ldexp(static_cast<double>(rounds.board->spreads), coarser);
-    return instance.tolerance * total * (1.0 - 1e-9);
+    if (rounds.team.thread() == 0) {
+        const double total = ldexp(static_cast<double>(rounds.board->spreads), coarser);
+        rounds.board->allowed = instance.tolerance * total * (1.0 - 1e-9);
+    }
 }
 
 // Gives each free row, in order, the best free column that is left. Every other pair is tight, so the gap is
 // what these pairs lose. Keeps them if that is allowed, and says so.
 template <class Team>
 __device__ bool settle(Rounds<Team>& rounds, const Instance& instance, const State& s, const int* free_columns,
-                       int free_rows, double allowed, int unit) {
+                       int free_rows, int unit) {
     if (rounds.team.thread() < 32) {
         const int lane = lane_id();
         const int column = lane < free_rows ? free_columns[lane] : -1;
@@ -69,7 +74,7 @@ __device__ bool settle(Rounds<Team>& rounds, const Instance& instance, const Sta
             }
         }
         __syncwarp();
-        if (loss <= allowed) {
+        if (loss <= rounds.board->allowed) {
             if (column >= 0) {
                 s.x[partner] = column;
                 s.y[column] = partner;
