@@ -170,6 +170,7 @@ __device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& 
             if (widened) {
                 instance.rows = instance.columns;
                 place_dummies(rounds, instance, s);
+                shift = first_shift(instance, s.board, unit) + instance.row_bits;
             }
             widened = true;
             shift += instance.row_bits;
