@@ -14,7 +14,7 @@ from checks import check_assignment
 from cuda_on_cpu import build
 from cuda_on_cpu.assignment import Problem, solve
 from cuda_on_cpu.instances import as_values, describe, instances
-from test_assignment_cuda import KERNELS, SCHEDULES, check_all, check_schedules
+from test_assignment_cuda import KERNELS, SCHEDULES, check_all, check_schedules, out_of_labels
 from test_cuda_build import REGISTERS, check_architecture, nvcc
 
 pytestmark = [
@@ -85,6 +85,7 @@ def probes(kernel):
         Problem(image_costs(rng, 33, 35), kernel, threads=64, blocks=2),
         Problem(image_costs(rng, 33, 35), kernel, threads=64, blocks=2, start_col4row=np.arange(33) - 7),
         Problem(image_costs(rng, 40), kernel, threads=64, blocks=2, tolerance=0.1),
+        Problem(out_of_labels(), kernel, threads=64, blocks=2, label_bits=24),
     ]
 
 

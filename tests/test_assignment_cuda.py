@@ -181,11 +181,17 @@ def test_a_nearly_square_problem_takes_few_passes(name):
     assert max(solved.stats["forest_passes"] for (solved,) in solutions) <= 16
 
 
+def out_of_labels():
+    """Costs whose prices are lost between two precisions when labels have 24 bits."""
+    return FAMILIES["line"](np.random.default_rng(0), 16, 33)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_long_paths_of_rectangular_problems_stay_in_range(kernel):
     rng = np.random.default_rng(11)
     costs = [10.0 ** rng.integers(-12, 12, shape) for shape in [(20, 45), (45, 20), (8, 60), (30, 33)]]
-    problems = [Problem(cost, kernel, label_bits=bits) for cost in costs for bits in (0, 20)]
+    costs += [out_of_labels(), out_of_labels().T]
+    problems = [Problem(cost, kernel, label_bits=bits) for cost in costs for bits in (0, 20, 24)]
     check_all(problems, solve(problems))
 
 
