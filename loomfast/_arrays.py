@@ -9,6 +9,8 @@ import numpy as np
 
 def is_tensor(array):
     """Whether ``array`` is a torch tensor, without importing torch to find out."""
+    if type(array) is np.ndarray:
+        return False
     return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in type(array).__mro__)
 
 
@@ -36,7 +38,7 @@ def item_shape(shape):
 
 def dtype_name(dtype, takes):
     """The bare name of a NumPy dtype, torch dtype or string, which must be one of ``takes``."""
-    name = str(dtype).removeprefix("torch.")
+    name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
     if name not in takes:
         try:
             name = np.dtype(dtype).name
@@ -62,13 +64,15 @@ def numpy_dtype(name):
 
 def default_threads(work, least):
     """Threads for ``work`` units when the caller names none: every core with ``least`` to do."""
+    if work < 2 * least:  # asking for the cores costs as much as a small request
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, work // least))
 
 
 def flat(array):
     """Items as rows: (n, ...) to (n, d)."""
-    return array.reshape(array.shape[0], count(array.shape[1:]))
+    return array if array.ndim == 2 else array.reshape(array.shape[0], count(array.shape[1:]))
 
 
 def count(shape):

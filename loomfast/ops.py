@@ -2,7 +2,9 @@
 
 The public functions in ``loomfast.noise`` and ``loomfast.cost`` check what is common and come here. Each op
 is ``torch.ops.loomfast.<name>``, opaque to ``torch.compile``, so code that calls them compiles as one graph.
-Seeds travel as int64, two's complement. No gradient flows through an op.
+On ordinary CPU tensors (``_ordinary``) the function behind the op is called without torch's dispatcher, which
+costs as much as a small request itself. Seeds travel as int64, two's complement. No gradient flows through an
+op.
 """
 
 from collections.abc import Sequence
@@ -59,6 +61,27 @@ def _check_triton(device):
         )
 
 
+def _ordinary(*tensors):
+    """Whether these are plain CPU tensors outside any compilation, trace, mode and transform."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state():
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    for tensor in tensors:
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or not tensor.is_cpu or tensor.is_neg():
+            return False
+        if tensor.layout is not torch.strided:
+            return False
+    return True
+
+
+def _fill_ordinary(fill, out, *arguments):
+    """``fill(*arguments, out)``, told to autograd as a change of ``out``, as the dispatcher does."""
+    fill(*arguments, out)
+    if not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+
+
 def _signed(seed):
     return seed - (1 << 64) if seed >> 63 else seed
 
@@ -76,9 +99,13 @@ def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):
     backend = choose_backend("noise_from_ids", backend, ids.device)
     tail = (_signed(seed), domain, backend, threads or 0)
     if out is None:
-        return torch.ops.loomfast.noise_from_ids(ids, shape, DTYPES[dtype], *tail)
+        make = make_noise if _ordinary(ids) else torch.ops.loomfast.noise_from_ids
+        return make(ids, shape, DTYPES[dtype], *tail)
     _check_out(out, (ids.shape[0], *shape), DTYPES[dtype], ids.device)
-    torch.ops.loomfast.noise_from_ids_out(ids, *tail, out)
+    if _ordinary(ids, out) and not out.requires_grad:
+        _fill_ordinary(fill_noise, out, ids, *tail)
+    else:
+        torch.ops.loomfast.noise_from_ids_out(ids, *tail, out)
     return out
 
 
@@ -124,8 +151,7 @@ def _(ids, seed, domain, backend, threads, out):
     return None
 
 
-@torch.library.custom_op("loomfast::noise_from_ids", mutates_args=())
-def _noise(
+def make_noise(
     ids: torch.Tensor,
     shape: Sequence[int],
     dtype: torch.dtype,
@@ -137,6 +163,9 @@ def _noise(
     out = torch.empty((ids.shape[0], *shape), dtype=dtype, device=ids.device)
     fill_noise(ids, seed, domain, backend, threads, out)
     return out
+
+
+_noise = torch.library.custom_op("loomfast::noise_from_ids", make_noise, mutates_args=())
 
 
 @_noise.register_fake
@@ -152,11 +181,11 @@ def interpolate(x, ids, t, seed, domain, backend, threads):
         raise TypeError(f"x must hold floating-point numbers, got {x.dtype}")
     backend = choose_backend("interpolate_from_ids", backend, x.device)
     x = x.detach().to(torch.float32).contiguous()
-    return torch.ops.loomfast.interpolate_from_ids(x, ids, t, _signed(seed), domain, backend, threads or 0)
+    make = make_interpolated if _ordinary(x, ids, t) else torch.ops.loomfast.interpolate_from_ids
+    return make(x, ids, t.detach(), _signed(seed), domain, backend, threads or 0)
 
 
-@torch.library.custom_op("loomfast::interpolate_from_ids", mutates_args=())
-def _interpolate(
+def make_interpolated(
     x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, seed: int, domain: int, backend: str, threads: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     point, velocity = torch.empty_like(x), torch.empty_like(x)
@@ -174,6 +203,9 @@ def _interpolate(
         outputs = (point.numpy(), velocity.numpy())
         noise_room.fill_interpolated_cpu(*arrays, *outputs, _unsigned(seed), domain, threads)
     return point, velocity
+
+
+_interpolate = torch.library.custom_op("loomfast::interpolate_from_ids", make_interpolated, mutates_args=())
 
 
 @_interpolate.register_fake
@@ -209,11 +241,15 @@ def cost(x, z, metric, labels, label_weight, assignment_only, precision, out, ba
     backend = _cost_backend("pairwise_cost", backend, precision, x.device)
     labels = _labels(labels, x.shape[0], z.shape[0], x.device)
     options = (metric, *labels, label_weight, assignment_only, precision or "", backend, threads or 0)
-    x, z = x.detach(), z.detach()
+    ordinary = _ordinary(x, z, *(part for part in labels if part is not None))
+    x, z = _detached(x, ordinary), _detached(z, ordinary)
     if out is None:
-        return torch.ops.loomfast.pairwise_cost(x, z, *options)
+        return (make_cost if ordinary else torch.ops.loomfast.pairwise_cost)(x, z, *options)
     _check_out(out, (x.shape[0], z.shape[0]), torch.float32, x.device)
-    torch.ops.loomfast.pairwise_cost_out(x, z, *options, out)
+    if ordinary and _ordinary(out) and not out.requires_grad:
+        _fill_ordinary(fill_cost, out, x, z, *options)
+    else:
+        torch.ops.loomfast.pairwise_cost_out(x, z, *options, out)
     return out
 
 
@@ -227,11 +263,16 @@ def cost_from_ids(
     labels = _labels(labels, x.shape[0], ids.shape[0], x.device)
     options = (metric, *labels, label_weight, assignment_only, precision or "", backend)
     tail = (_signed(seed), domain, threads or 0)
-    x = x.detach()
+    ordinary = _ordinary(x, ids, *(part for part in labels if part is not None))
+    x = _detached(x, ordinary)
     if out is None:
-        return torch.ops.loomfast.pairwise_cost_from_ids(x, ids, *options, *tail)
+        make = make_cost_from_ids if ordinary else torch.ops.loomfast.pairwise_cost_from_ids
+        return make(x, ids, *options, *tail)
     _check_out(out, (x.shape[0], ids.shape[0]), torch.float32, x.device)
-    torch.ops.loomfast.pairwise_cost_from_ids_out(x, ids, *options, *tail, out)
+    if ordinary and _ordinary(out) and not out.requires_grad:
+        _fill_ordinary(fill_cost_from_ids, out, x, ids, *options, *tail)
+    else:
+        torch.ops.loomfast.pairwise_cost_from_ids_out(x, ids, *options, *tail, out)
     return out
 
 
@@ -240,8 +281,13 @@ def paired_cost(x, z, metric):
     _check_pair(x, z)
     if x.shape[0] != z.shape[0]:
         raise ValueError(f"x and z must hold as many items, got {x.shape[0]} and {z.shape[0]}")
-    x, z = flat(x.detach()), flat(z.detach())
+    ordinary = _ordinary(x, z)
+    x, z = flat(_detached(x, ordinary)), flat(_detached(z, ordinary))
     total = torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
+    if ordinary:
+        dtype = _cost_dtype(x, z, None)
+        cost_room.fill_paired(total.numpy(), x.to(dtype).numpy(), z.to(dtype).numpy(), metric)
+        return total
     for rows in cost_room.row_blocks(x.shape[0], x.shape[1], cost_room.BLOCK):
         total[rows] = (x[rows].double() - z[rows].double()).square_().sum(dim=1)
     return total.sqrt_() if metric == "euclidean" else total
@@ -276,18 +322,22 @@ def fill_cost(
         _triton_cost(x, z, labels, assignment_only, precision, options, out)
         return
     labels = labels and tuple(part.cpu().numpy() for part in labels)
+    drop_norms = cost_room.drops_norms(assignment_only, metric)
     if backend == "reference":
         x, z = (item.double().cpu().numpy() for item in (x, z))
         values = cost_reference.pairwise_cost(x, z, labels=labels, assignment_only=assignment_only, **options)
         out.copy_(torch.from_numpy(values))
         return
-    if cost_room.drops_norms(assignment_only, metric):
-        points = None
-    else:
-        dtype = _cost_dtype(x, z, precision)
-        points = tuple(item.to(dtype).contiguous().numpy() for item in (x, z))
-    dtype, product = _cpu_product(x, z, precision)
-    cost_room.fill_cpu(out.numpy(), dtype, product, points, metric, labels, label_weight, threads)
+    if drop_norms:
+        _fill_product(x, z, precision, out)
+        if labels is not None:
+            cost_room.add_labels(out.numpy(), *labels, label_weight)
+        return
+    dtype = _cost_dtype(x, z, precision)
+    points = (x.to(dtype).contiguous(), z.to(dtype).contiguous())
+    product = _cpu_product(*(points if precision != "bfloat16" else (x.bfloat16(), z.bfloat16())))
+    points = [part.numpy() for part in points]
+    cost_room.fill_cpu(out.numpy(), *points, product, metric, False, labels, label_weight, threads)
 
 
 _cost_out = torch.library.custom_op("loomfast::pairwise_cost_out", fill_cost, mutates_args=("out",))
@@ -298,8 +348,7 @@ def _(x, z, metric, labels_x, labels_z, label_weight, assignment_only, precision
     return None
 
 
-@torch.library.custom_op("loomfast::pairwise_cost", mutates_args=())
-def _cost(
+def make_cost(
     x: torch.Tensor,
     z: torch.Tensor,
     metric: str,
@@ -315,6 +364,9 @@ def _cost(
     options = (metric, labels_x, labels_z, label_weight, assignment_only, precision, backend, threads)
     fill_cost(x, z, *options, out)
     return out
+
+
+_cost = torch.library.custom_op("loomfast::pairwise_cost", make_cost, mutates_args=())
 
 
 @_cost.register_fake
@@ -376,8 +428,7 @@ def _(
     return None
 
 
-@torch.library.custom_op("loomfast::pairwise_cost_from_ids", mutates_args=())
-def _cost_from_ids(
+def make_cost_from_ids(
     x: torch.Tensor,
     ids: torch.Tensor,
     metric: str,
@@ -395,6 +446,11 @@ def _cost_from_ids(
     options = (metric, labels_x, labels_z, label_weight, assignment_only, precision, backend)
     fill_cost_from_ids(x, ids, *options, seed, domain, threads, out)
     return out
+
+
+_cost_from_ids = torch.library.custom_op(
+    "loomfast::pairwise_cost_from_ids", make_cost_from_ids, mutates_args=()
+)
 
 
 @_cost_from_ids.register_fake
@@ -433,22 +489,28 @@ def _triton_cost(x, z, labels, assignment_only, precision, options, out):
         out.copy_(target)
 
 
-def _cpu_product(x, z, precision):
-    """The NumPy dtype of the block and the function that writes x[rows] z^T into it."""
-    if precision == "bfloat16":
-        x, z = x.bfloat16(), z.bfloat16()
-
-        def product(rows, block):  # torch's product of bfloat16 is bfloat16 on the CPU
-            torch.from_numpy(block).copy_(x[rows] @ z.T)
-
-        return np.dtype(np.float32), product
-    dtype = _cost_dtype(x, z, precision)
+def _fill_product(x, z, precision, out):
+    """-2 x z^T into float32 ``out``."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else _cost_dtype(x, z, precision)
     x, z = x.to(dtype), z.to(dtype)
+    if dtype == torch.float32:
+        out.addmm_(x, z.T, beta=0, alpha=-2)  # beta = 0: what was there is not read
+        return
+    for rows in cost_room.row_blocks(*out.shape, cost_room.BLOCK, cost_room.LEAST_ROWS):
+        torch.mul(x[rows] @ z.T, -2, out=out[rows])
+
+
+def _cpu_product(x, z):
+    """The function that writes x[rows] z^T into a NumPy block."""
 
     def product(rows, block):
-        torch.mm(x[rows], z.T, out=torch.from_numpy(block))
+        part = x if len(block) == len(x) else x[rows]  # a slice costs as much as a small product
+        if x.dtype == torch.bfloat16:  # whose product is bfloat16 on the CPU
+            torch.from_numpy(block).copy_(part @ z.T)
+        else:
+            torch.mm(part, z.T, out=torch.from_numpy(block))
 
-    return np.dtype(str(dtype).removeprefix("torch.")), product
+    return product
 
 
 def _cost_dtype(x, z, precision):
@@ -462,6 +524,10 @@ def _cost_dtype(x, z, precision):
 def _labels(labels, n, m, device):
     pair = cost_room.split_labels(labels, n, m) or (None, None)
     return [None if part is None else torch.as_tensor(part, device=device) for part in pair]
+
+
+def _detached(tensor, ordinary):
+    return tensor if ordinary and not tensor.requires_grad else tensor.detach()
 
 
 def _check_real(item, name):
