@@ -67,10 +67,10 @@ def pairwise_cost(
     """
     _check_options(metric, precision, backend, label_weight, threads)
     if is_tensor(x) or is_tensor(z):
-        from loomfast import ops
+        from loomfast import cost_torch
 
         options = (metric, labels, float(label_weight), bool(assignment_only), precision)
-        return ops.cost(x, z, *options, out, backend, threads)
+        return cost_torch.cost(x, z, *options, out, backend, threads)
     x, z = _check_array(x, "x"), _check_array(z, "z")
     check_shapes(x.shape, z.shape)
     labels = _check_labels(labels, len(x), len(z))
@@ -131,10 +131,10 @@ def pairwise_cost_from_ids(
     seed, domain = integer(seed, "seed", 0, 1 << 64), integer(domain, "domain", 0, 1 << 31)
     options = {"metric": metric, "label_weight": label_weight, "assignment_only": bool(assignment_only)}
     if is_tensor(x):
-        from loomfast import ops
+        from loomfast import cost_torch
 
         options |= {"labels": labels, "precision": precision, "out": out}
-        return ops.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
+        return cost_torch.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
     x, ids = _check_array(x, "x"), noise_room.check_ids(ids)
     labels = _check_labels(labels, len(x), len(ids))
     result = _check_out(out, (len(x), len(ids)))
@@ -159,9 +159,9 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     """
     _check_options(metric, None, "auto", 0.0, None)
     if is_tensor(x) or is_tensor(z):
-        from loomfast import ops
+        from loomfast import cost_torch
 
-        return ops.paired_cost(x, z, metric)
+        return cost_torch.paired_cost(x, z, metric)
     x, z = _check_array(x, "x"), _check_array(z, "z")
     check_shapes(x.shape, z.shape)
     if len(x) != len(z):

@@ -6,9 +6,9 @@ import torch
 
 import loomfast
 from loomfast import (
+    cost_torch,  # noqa: F401  (registers torch.ops.loomfast)
     interpolate_from_ids,
     noise_from_ids,
-    ops,  # noqa: F401  (registers torch.ops.loomfast)
     pairwise_cost,
     pairwise_cost_from_ids,
 )

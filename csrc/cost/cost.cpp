@@ -52,8 +52,8 @@ LOOMFAST_CLONES void add_square(double* row, int64_t count, double x, const doub
 // Partial sums in a number of lanes that is the same for every instruction set, and so is their sum.
 template <class T>
 struct Sums {
-    typedef T Vector __attribute__((vector_size(64)));
-    static constexpr int64_t kLanes = 64 / sizeof(T), kStep = 4 * kLanes;
+    typedef T Vector __attribute__((vector_size(32)));  // wider ones spill where AVX-512 is missing
+    static constexpr int64_t kLanes = 32 / sizeof(T), kStep = 4 * kLanes;
     Vector part[4] = {};
 
     T total() const {
