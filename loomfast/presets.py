@@ -18,6 +18,14 @@ class CouplingConfig:
     """loom: noises an item holds (paper, Section 3.2)."""
     metric: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
     """loom, minibatch-ot: transport cost of a pair."""
+    init: str = ""
+    """loom: file to start from, as written by `loomfast couple` or `Loom.save`."""
+    label_weight: float = 0.0
+    """loom: cost of a pair whose labels differ; needs data with labels."""
+    tolerance: float = 0.0
+    """loom: share of its gain by which a batch may fall short of its optimum."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """loom: precision of the product in the cost; none for the data's own."""
 
 
 @dataclass(frozen=True)
