@@ -123,7 +123,7 @@ class Loom(CouplingBase):
         rows = checked_batch(x, index, self.shape, self.num_items)
         check_distinct(rows)
         step = self.step if step is None else integer(step, "step", 0, 1 << 32)
-        labels = self._checked_labels(labels, rows)
+        labels = self.checked_labels(labels, rows)
 
         with watch("noise"):
             held = rows, self._choose_caches(rows, step)
@@ -193,7 +193,7 @@ class Loom(CouplingBase):
 
         return solve_globally(self, data, **options)
 
-    def _checked_labels(self, labels, rows):
+    def checked_labels(self, labels, rows):
         """The batch's labels as (B,) int64, None where labels do not count."""
         if self.labels is None:
             return None
