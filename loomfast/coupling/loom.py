@@ -236,7 +236,12 @@ class Loom(CouplingBase):
         old and new pairs, computed directly in float64.
         """
         before = self._pair_costs(x, noise, labels)
-        after = self._pair_costs(x, noise[order], labels and (labels[0], labels[1][order]))
+        after = before.copy()
+        moved = np.flatnonzero(order != np.arange(len(order)))
+        if moved.size:
+            to = order[moved]
+            pair_labels = labels and (labels[0][moved], labels[1][to])
+            after[moved] = self._pair_costs(x[moved], noise[to], pair_labels)
         rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
         order = improving_cycles(order, before, after, rounding)
         kept = np.where(order == np.arange(len(order)), before, after)
