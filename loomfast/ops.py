@@ -1,11 +1,10 @@
 """The operations on torch tensors: custom ops with fake kernels. Imported when a tensor first arrives.
 
 The public functions in ``loomfast.noise`` check what is common and come here, those in ``loomfast.cost`` go
-to ``loomfast.cost_torch``. Each op
-is ``torch.ops.loomfast.<name>``, opaque to ``torch.compile``, so code that calls them compiles as one graph.
-On ordinary CPU tensors (``ordinary``) the function behind the op is called without torch's dispatcher, which
-costs as much as a small request itself. Seeds travel as int64, two's complement. No gradient flows through an
-op.
+to ``loomfast.cost_torch``. Each op is ``torch.ops.loomfast.<name>``, opaque to ``torch.compile``, so code
+that calls them compiles as one graph. On ordinary CPU tensors the function behind the op is called without
+torch's dispatcher, which takes longer than a small request itself. Seeds travel as int64, two's complement.
+No gradient flows through an op.
 """
 
 from collections.abc import Sequence
