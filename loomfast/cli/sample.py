@@ -38,12 +38,33 @@ def add(commands):
         epilog="examples:\n"
         "  loomfast sample runs/digits-loom-seed0 --num 16 --nfe 4 --out samples.png\n"
         "  loomfast sample runs/digits-loom-seed0 --num 6 --nfe 16 --trajectory --out paths.png\n"
-        "  torchrun --nproc-per-node 2 -m loomfast sample runs/digits-loom-seed0 --num 5000 --out digits/",
+        "  torchrun --nproc-per-node 2 -m -- loomfast sample runs/digits-loom-seed0 --num 5000 --out digits/",
     )
     sample.set_defaults(run=run)
     sample.add_argument("directory", metavar="RUN", help="run directory of `loomfast train`, or an export")
     sample.add_argument("--num", type=positive, default=64, help="how many samples (default: %(default)s)")
     sample.add_argument("--start", type=natural, default=0, help="number of the first sample (default: 0)")
+    add_times_and_labels(sample)
+    sample.add_argument(
+        "--codec",
+        metavar="PATH",
+        help="decode latents with this AutoencoderKL: a folder, or a name on the Hugging Face hub",
+    )
+    sample.add_argument(
+        "--batch-size", type=positive, default=256, help="samples at once on a GPU (default: %(default)s)"
+    )
+    sample.add_argument(
+        "--out",
+        help=".png for a picture, .npz for numbers, DIR/ for a new folder with a PNG for each sample "
+        "(default: a picture in samples/ of the run directory)",
+    )
+    add_solver_and_seed(sample)
+    add_device(sample)
+    sample.add_argument("--compile", action="store_true", help="compile the network with torch.compile first")
+
+
+def add_times_and_labels(sample):
+    """What is sampled: steps in time, classes, ends or whole paths."""
     sample.add_argument(
         "--nfe",
         type=positive,
@@ -68,22 +89,6 @@ def add(commands):
     sample.add_argument(
         "--trajectory", action="store_true", help="write the whole paths, not their ends alone"
     )
-    sample.add_argument(
-        "--codec",
-        metavar="PATH",
-        help="decode latents with this AutoencoderKL: a folder, or a name on the Hugging Face hub",
-    )
-    sample.add_argument(
-        "--batch-size", type=positive, default=256, help="samples at once on a GPU (default: %(default)s)"
-    )
-    sample.add_argument(
-        "--out",
-        help=".png for a picture, .npz for numbers, DIR/ for a new folder with a PNG for each sample "
-        "(default: a picture in samples/ of the run directory)",
-    )
-    add_solver_and_seed(sample)
-    add_device(sample)
-    sample.add_argument("--compile", action="store_true", help="compile the network with torch.compile first")
 
 
 def run(arguments):
