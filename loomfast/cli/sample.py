@@ -161,9 +161,11 @@ def make_plan(arguments, group):
     if timed and nfe:
         raise ValueError("--nfe and the times of --time-grid both say how many steps: leave one out")
     solver, settings = check_solver(arguments.solver, nfe, grid)
-    kind, out = output_of(arguments, f"seed{arguments.seed}-{solver}{f'-nfe{nfe}' if nfe else ''}")
+    kind = kind_of(arguments.out)
     check_kind(kind, shape, arguments.codec)
     codec = codec_of(arguments.codec, shape, device)
+    labels = labels_of(config, arguments)
+    out = output_of(arguments, kind, f"seed{arguments.seed}-{solver}{f'-nfe{nfe}' if nfe else ''}")
     model = model.to(device)
     return Plan(
         model=torch.compile(model, fullgraph=True, dynamic=False) if arguments.compile else model,
@@ -171,7 +173,7 @@ def make_plan(arguments, group):
         codec=codec,
         kind=kind,
         out=out,
-        labels=labels_of(config, arguments),
+        labels=labels,
         start=arguments.start,
         shares=shares(arguments.start, arguments.num, group.world),
         rank=group.rank,
@@ -187,22 +189,30 @@ def make_plan(arguments, group):
     )
 
 
-def output_of(arguments, name):
-    """("png", "npz" or "folder", where to), found writable."""
+def kind_of(out):
+    """What ``--out`` asks for: "png" (also where it is None), "npz" or "folder"."""
+    if out is None:
+        return "png"
+    if out.endswith(os.sep) or Path(out).is_dir():
+        return "folder"
+    kind = Path(out).suffix
+    if kind not in (".png", ".npz"):
+        raise ValueError(f"--out must end in .png or .npz, or in {os.sep} for a folder, got {out!r}")
+    return kind[1:]
+
+
+def output_of(arguments, kind, name):
+    """Where the samples go, found writable; by default a picture of this name in the run directory."""
     from loomfast.checkpoint import check_new_directory
 
-    text = arguments.out
-    if text is None:
-        folder = Path(arguments.directory) / "samples"
-        folder.mkdir(exist_ok=True)
-        return "png", output_file(str(folder / f"{name}{'-trajectory' if arguments.trajectory else ''}.png"))
-    if text.endswith(os.sep) or Path(text).is_dir():
-        check_new_directory(text)
-        return "folder", Path(text)
-    kind = Path(text).suffix
-    if kind not in (".png", ".npz"):
-        raise ValueError(f"--out must end in .png or .npz, or in {os.sep} for a folder, got {text!r}")
-    return kind[1:], output_file(text)
+    if kind == "folder":
+        check_new_directory(arguments.out)
+        return Path(arguments.out)
+    if arguments.out is not None:
+        return output_file(arguments.out)
+    folder = Path(arguments.directory) / "samples"
+    folder.mkdir(exist_ok=True)
+    return output_file(str(folder / f"{name}{'-trajectory' if arguments.trajectory else ''}.png"))
 
 
 def check_kind(kind, shape, codec):
