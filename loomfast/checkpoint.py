@@ -71,7 +71,11 @@ def check_new_directory(path):
 
 def _name(error, path, aside):
     """Have an error of the system, such as a full disk, name the file that was asked for."""
-    if isinstance(error, OSError) and str(error.filename or aside).startswith(str(aside)):
+    if not isinstance(error, OSError) or not str(error.filename or aside).startswith(str(aside)):
+        return
+    if error.errno is None:  # a message alone, which a filename would hide
+        error.args = (f"{error}: {str(path)!r}",)
+    else:
         error.filename = str(path)
 
 

@@ -53,11 +53,17 @@ def device_named(name, local_rank=0):
 
 def output_file(text):
     """A path that can be written to, for argparse: found out before the work, not after it."""
+    try:
+        return writable(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def writable(text):
+    """The Path of a file, ValueError if it cannot be written."""
     path = Path(text)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"cannot write {text!r}: name a file in a folder that can be written"
-        )
+        raise ValueError(f"cannot write {text!r}: name a file in a folder that can be written")
     return path
 
 

@@ -16,9 +16,9 @@ from loomfast.cli.arguments import (
     device_named,
     natural,
     natural_list,
-    output_file,
     positive,
     time_grid,
+    writable,
 )
 from loomfast.extras import need
 
@@ -209,10 +209,10 @@ def output_of(arguments, kind, name):
         check_new_directory(arguments.out)
         return Path(arguments.out)
     if arguments.out is not None:
-        return output_file(arguments.out)
+        return writable(arguments.out)
     folder = Path(arguments.directory) / "samples"
     folder.mkdir(exist_ok=True)
-    return output_file(str(folder / f"{name}{'-trajectory' if arguments.trajectory else ''}.png"))
+    return writable(str(folder / f"{name}{'-trajectory' if arguments.trajectory else ''}.png"))
 
 
 def check_kind(kind, shape, codec):
