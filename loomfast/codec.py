@@ -39,7 +39,9 @@ def autoencoder_kl(path_or_name, *, scale=None, device="cpu", batch_size=16):
     path_or_name = str(path_or_name)
     here = Path(path_or_name).is_dir()
     try:
-        network = kind.from_pretrained(path_or_name, use_safetensors=True, local_files_only=here)
+        # Loading by parts would save memory, and print about a package it wants for that.
+        options = {"use_safetensors": True, "local_files_only": here, "low_cpu_mem_usage": False}
+        network = kind.from_pretrained(path_or_name, **options)
     except (OSError, ValueError) as missing:
         reason = " ".join(str(missing).split())
         raise ValueError(f"no AutoencoderKL can be read from {path_or_name!r}: {reason}") from None
