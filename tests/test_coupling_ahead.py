@@ -226,7 +226,7 @@ def test_a_coupling_begins_from_a_file_and_goes_on_without_it(data, tmp_path):
     assert begun.step == 0
     with pytest.raises(ValueError, match="dataset_fingerprint"):
         build_coupler(config, 60, SHAPE, seed=9, fingerprint="g")
-    with pytest.raises(ValueError, match=r"coupling\.init is for method loom"):
+    with pytest.raises(ValueError, match=r"coupling\.init is for methods loom"):
         build_coupler(CouplingConfig(method="independent", init="x"), 60, SHAPE, seed=9, fingerprint="f")
     (tmp_path / "c.safetensors").unlink()
     assert build_coupler(config, 60, SHAPE, seed=9, fingerprint="f", fresh=False).step == 0

@@ -7,15 +7,20 @@ from loomfast.coupling.ahead import Ahead
 from loomfast.coupling.base import Coupling, Pair, Prepared
 from loomfast.coupling.build import build_coupler
 from loomfast.coupling.fresh import Independent, MinibatchOT
+from loomfast.coupling.globally import GlobalCoupling, solve_globally
 from loomfast.coupling.loom import Loom
+from loomfast.coupling.semidiscrete import Semidiscrete
 
 __all__ = [
     "Ahead",
     "Coupling",
+    "GlobalCoupling",
     "Independent",
     "Loom",
     "MinibatchOT",
     "Pair",
     "Prepared",
+    "Semidiscrete",
     "build_coupler",
+    "solve_globally",
 ]

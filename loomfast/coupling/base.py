@@ -91,9 +91,14 @@ class CouplingBase:
     def load(self, path):
         """Take up the state written by `save`. Raises ValueError if it is not a coupling's, or another's."""
         tensors, metadata = read_tensors(path)
-        if "coupling" not in metadata:
-            raise ValueError(f"path={str(path)!r} holds no coupling: its metadata has no entry 'coupling'")
-        self.load_state_dict({**tensors, "metadata": json.loads(metadata["coupling"])})
+        self.load_state_dict({**tensors, "metadata": coupling_metadata(path, metadata)})
+
+
+def coupling_metadata(path, metadata):
+    """What the coupling in a file belongs to, from the file's metadata; ValueError if it holds none."""
+    if "coupling" not in metadata:
+        raise ValueError(f"path={str(path)!r} holds no coupling: its metadata has no entry 'coupling'")
+    return json.loads(metadata["coupling"])
 
 
 class Stopwatch:

@@ -123,7 +123,7 @@ class Loom(CouplingBase):
         rows = checked_batch(x, index, self.shape, self.num_items)
         check_distinct(rows)
         step = self.step if step is None else integer(step, "step", 0, 1 << 32)
-        labels = self._checked_labels(labels, rows)
+        labels = self.checked_labels(labels, rows)
 
         with watch("noise"):
             held = rows, self._choose_caches(rows, step)
@@ -193,7 +193,7 @@ class Loom(CouplingBase):
 
         return solve_globally(self, data, **options)
 
-    def _checked_labels(self, labels, rows):
+    def checked_labels(self, labels, rows):
         """The batch's labels as (B,) int64, None where labels do not count."""
         if self.labels is None:
             return None
@@ -236,7 +236,12 @@ class Loom(CouplingBase):
         old and new pairs, computed directly in float64.
         """
         before = self._pair_costs(x, noise, labels)
-        after = self._pair_costs(x, noise[order], labels and (labels[0], labels[1][order]))
+        after = before.copy()
+        moved = np.flatnonzero(order != np.arange(len(order)))
+        if moved.size:
+            to = order[moved]
+            pair_labels = labels and (labels[0][moved], labels[1][to])
+            after[moved] = self._pair_costs(x[moved], noise[to], pair_labels)
         rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
         order = improving_cycles(order, before, after, rounding)
         kept = np.where(order == np.arange(len(order)), before, after)
