@@ -1,10 +1,19 @@
 """Files are whole or not there."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
 
-from loomfast.checkpoint import atomic, read_json, read_tensors, write_json, write_tensors
+from loomfast.checkpoint import (
+    atomic,
+    atomic_directory,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 
 
 def test_tensors_of_both_kinds_go_to_disk_and_back(tmp_path):
@@ -35,6 +44,41 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail_half_way()
     assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_a_directory_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "made"
+
+    def fill(error=None):
+        with atomic_directory(path) as aside:
+            (aside / "a").write_text("1")
+            assert not path.exists() or not any(path.iterdir())
+            if error is not None:
+                raise error
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fill(RuntimeError("stopped"))
+    assert list(tmp_path.iterdir()) == []
+    path.mkdir()
+    fill()
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["made", "made/a"]
+    with pytest.raises(FileExistsError, match="made is not empty"):
+        fill()
+
+
+@pytest.mark.parametrize("writer", [atomic, atomic_directory])
+def test_an_error_of_the_system_names_what_was_asked_for(writer, tmp_path):
+    def fail(error):
+        with writer(tmp_path / "asked"):
+            raise error
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/asked'$") as full:
+        fail(OSError(errno.ENOSPC, "No space left on device"))
+    assert full.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match=r"^broken encoder: '.*/asked'$"):
+        fail(OSError("broken encoder"))
+    with pytest.raises(OSError, match=r"'other'$"):
+        fail(FileNotFoundError(errno.ENOENT, "No such file", "other"))
 
 
 def test_damaged_files_are_named(tmp_path):
