@@ -23,14 +23,15 @@ TRITON_PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "bf16"}
 def cost(x, z, metric, labels, label_weight, assignment_only, precision, out, backend, threads):
     """``pairwise_cost`` for tensors, its plain arguments already checked."""
     _check_pair(x, z)
-    backend = _cost_backend("pairwise_cost", backend, precision, x.device)
-    labels = _labels(labels, x.shape[0], z.shape[0], x.device)
+    n, m, device = x.shape[0], z.shape[0], x.device  # every look at a tensor takes time
+    backend = _cost_backend("pairwise_cost", backend, precision, device)
+    labels = _labels(labels, n, m, device)
     options = (metric, *labels, label_weight, assignment_only, precision or "", backend, threads or 0)
     plain = ordinary(*(part for part in (x, z, *labels, out) if part is not None))
     x, z = detached(x, plain), detached(z, plain)
     if out is None:
         return (make_cost if plain else torch.ops.loomfast.pairwise_cost)(x, z, *options)
-    check_out(out, (x.shape[0], z.shape[0]), torch.float32, x)
+    check_out(out, (n, m), torch.float32, device)
     if plain and not out.requires_grad:
         fill_ordinary(fill_cost, out, x, z, *options)
     else:
@@ -53,7 +54,7 @@ def cost_from_ids(
     if out is None:
         make = make_cost_from_ids if plain else torch.ops.loomfast.pairwise_cost_from_ids
         return make(x, ids, *options, *tail)
-    check_out(out, (x.shape[0], ids.shape[0]), torch.float32, x)
+    check_out(out, (x.shape[0], ids.shape[0]), torch.float32, x.device)
     if plain and not out.requires_grad:
         fill_ordinary(fill_cost_from_ids, out, x, ids, *options, *tail)
     else:

@@ -101,7 +101,7 @@ def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):
     if out is None:
         make = make_noise if ordinary(ids) else torch.ops.loomfast.noise_from_ids
         return make(ids, shape, DTYPES[dtype], *tail)
-    check_out(out, (ids.shape[0], *shape), DTYPES[dtype], ids)
+    check_out(out, (ids.shape[0], *shape), DTYPES[dtype], ids.device)
     if ordinary(ids, out) and not out.requires_grad:
         fill_ordinary(fill_noise, out, ids, *tail)
     else:
@@ -227,10 +227,9 @@ def check_ids(ids, device):
     return ids.to(device=ids.device if device is None else device, dtype=torch.int64).contiguous()
 
 
-def check_out(out, shape, dtype, like):
-    """out of that shape and dtype, on the device of the tensor ``like``."""
+def check_out(out, shape, dtype, device):
     if not isinstance(out, torch.Tensor):
         raise TypeError(f"out must be a torch tensor, like the input, got {type(out).__name__}")
-    if tuple(out.shape) != tuple(shape) or out.dtype != dtype or out.device != like.device:
+    if tuple(out.shape) != tuple(shape) or out.dtype != dtype or out.device != device:
         got = f"{tuple(out.shape)} {out.dtype} on {out.device}"
-        raise ValueError(f"out must be {tuple(shape)} {dtype} on {like.device}, got {got}")
+        raise ValueError(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
