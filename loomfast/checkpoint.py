@@ -109,13 +109,20 @@ def read_json(path):
 
 
 def write_tensors(path, tensors, metadata=None):
-    """Write named arrays (NumPy or torch) and string metadata as one safetensors file, atomically."""
+    """Write named arrays (NumPy or torch) and string metadata as one safetensors file, atomically.
+
+    Raises OSError if it cannot be written, on a full disk say; what was there before then still is.
+    """
     need("safetensors", "train")
     arrays = {name: _as_array(value) for name, value in tensors.items()}
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with atomic(path) as aside:
-        save_file(arrays, aside, metadata=metadata)
+        try:
+            save_file(arrays, aside, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {str(path)!r}: {error}") from None
 
 
 def read_tensors(path):

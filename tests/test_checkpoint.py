@@ -1,6 +1,7 @@
 """Files are whole or not there."""
 
 import errno
+import resource
 
 import numpy as np
 import pytest
@@ -91,3 +92,18 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"broken\.json is not valid JSON"):
         read_json(tmp_path / "broken.json")
+
+
+def test_tensors_that_the_disk_does_not_take_leave_the_old_file(tmp_path):
+    """A limit on the size of files stands for the full disk: the very write of the tensors fails."""
+    path = tmp_path / "t.safetensors"
+    write_tensors(path, {"a": np.arange(3)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*t\.safetensors"):
+            write_tensors(path, {"a": np.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    np.testing.assert_array_equal(read_tensors(path)[0]["a"], np.arange(3))
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
