@@ -35,7 +35,7 @@ def fingerprint(items):
     return digest.hexdigest()
 
 
-def load_dataset(name, *, image_size=None):
+def load_dataset(name, *, image_size=None, num_items=None):
     """The data set of that name, or at that path.
 
     ``digits``: scikit-learn's 1797 images as (1, 8, 8), every fifth of each class held out. ``patches32``:
@@ -45,18 +45,25 @@ def load_dataset(name, *, image_size=None):
     A path: a directory with CIFAR-10's binary files or with images, or a .npy, .npz, .h5 or .hdf5 file; see
     ``loomfast.datafiles``. image_size: images of a folder are cropped and resized to it, others must have it.
 
-    Raises ValueError for a name that is neither, or for content that does not fit, and ImportError where a
-    package is needed and missing.
+    num_items: as many training items: more crops or points of what is drawn, a fixed random choice of what is
+    not. The held-out items stay what they are.
+
+    Raises ValueError for a name that is neither, for content that does not fit, or for more items than there
+    are, and ImportError where a package is needed and missing.
     """
+    if num_items is not None and num_items < 1:
+        raise ValueError(f"num_items must be at least 1, got {num_items}")
+    if name in DRAWN:
+        return make_dataset(name, *DRAWN[name](num_items))
     if name in LOADERS:
-        return make_dataset(name, *LOADERS[name]())
+        return choose_items(make_dataset(name, *LOADERS[name]()), num_items)
     path = Path(name).expanduser()
     if not path.exists():
         raise ValueError(
             f"there is no data set {str(name)!r}, nor a file or directory of that name; the names are "
-            f"{', '.join(LOADERS)}"
+            f"{', '.join((*LOADERS, *DRAWN))}"
         )
-    return make_dataset(str(name), *load_path(path, image_size))
+    return choose_items(make_dataset(str(name), *load_path(path, image_size)), num_items)
 
 
 def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):
@@ -64,6 +71,20 @@ def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):
     items = [np.ascontiguousarray(a, dtype=np.float32) for a in (train, heldout)]
     labels = [None if a is None else np.asarray(a, dtype=np.int64) for a in (train_labels, heldout_labels)]
     return Dataset(name, *items, *labels, fingerprint(items[0]))
+
+
+def choose_items(dataset, num_items):
+    """The dataset with ``num_items`` of its training items, a fixed choice in their order; None for all."""
+    available = len(dataset.train)
+    if num_items is None or num_items == available:
+        return dataset
+    if num_items > available:
+        raise ValueError(
+            f"num_items must be at most the {available} training items of {dataset.name}, got {num_items}"
+        )
+    chosen = np.sort(np.random.default_rng(0).permutation(available)[:num_items])
+    labels = None if dataset.train_labels is None else dataset.train_labels[chosen]
+    return make_dataset(dataset.name, dataset.train[chosen], dataset.heldout, labels, dataset.heldout_labels)
 
 
 def _digits():
@@ -85,33 +106,56 @@ _TRAIN_STRIPS = ((0, 192), (256, 512), (576, 640))
 _HELDOUT_STRIPS = ((192, 256), (512, 576))
 
 
-def _patches32():
+def _patches32(num_items):
+    """Every crop on a grid of _STRIDE pixels; or ``num_items`` different ones of all positions there are."""
     images = need("sklearn.datasets", "train").load_sample_images().images
-    photographs = [image.astype(np.float32) / 127.5 - 1 for image in images]
-    return _crops(photographs, _TRAIN_STRIPS), _crops(photographs, _HELDOUT_STRIPS), None, None
+    photographs = np.stack(images).astype(np.float32) / 127.5 - 1
+    places = _places(photographs.shape, _TRAIN_STRIPS, _STRIDE)
+    if num_items is not None:
+        places = _places(photographs.shape, _TRAIN_STRIPS, 1)
+        if num_items > len(places):
+            raise ValueError(
+                f"num_items must be at most the {len(places)} crops of patches32, got {num_items}"
+            )
+        places = np.random.default_rng(0).permutation(places)[:num_items]
+    heldout = _crops(photographs, _places(photographs.shape, _HELDOUT_STRIPS, _STRIDE))
+    return _crops(photographs, places), heldout, None, None
 
 
-def _crops(photographs, strips):
-    """Every crop on a grid of _STRIDE pixels that lies inside a strip: (N, 3, 32, 32)."""
-    crops = [
-        photograph[top : top + _PATCH, left : left + _PATCH]
-        for photograph in photographs
-        for low, high in strips
-        for left in range(low, high - _PATCH + 1, _STRIDE)
-        for top in range(0, photograph.shape[0] - _PATCH + 1, _STRIDE)
-    ]
-    return np.stack(crops).transpose(0, 3, 1, 2)
+def _places(shape, strips, stride):
+    """(N, 3) int: photograph, top and left of every crop on a grid of ``stride`` that lies in a strip."""
+    count, height, _, _ = shape
+    lefts = [left for low, high in strips for left in range(low, high - _PATCH + 1, stride)]
+    tops = range(0, height - _PATCH + 1, stride)
+    grid = np.meshgrid(np.arange(count), lefts, tops, indexing="ij")
+    photograph, left, top = (part.reshape(-1) for part in grid)
+    return np.stack([photograph, top, left], axis=1)
+
+
+def _crops(photographs, places):
+    """(N, 3, 32, 32): the crops at these places."""
+    crops = np.empty((len(places), 3, _PATCH, _PATCH), np.float32)
+    for crop, (photograph, top, left) in zip(crops, places, strict=True):
+        crop[...] = photographs[photograph, top : top + _PATCH, left : left + _PATCH].transpose(2, 0, 1)
+    return crops
 
 
 _NUM_TRAIN, _NUM_HELDOUT = 8192, 2048
 
 
 def _points(draw):
-    """A loader of points in the plane: train and held-out from one fixed stream of numbers."""
+    """A loader of points in the plane: train and held-out from one fixed stream of numbers.
 
-    def load():
+    What is wanted beyond them comes from a second stream, so that neither changes.
+    """
+
+    def load(num_items):
         points = draw(np.random.default_rng(0), _NUM_TRAIN + _NUM_HELDOUT)
-        return points[:_NUM_TRAIN], points[_NUM_TRAIN:], None, None
+        train, heldout = points[:_NUM_TRAIN], points[_NUM_TRAIN:]
+        if num_items is not None:
+            more = draw(np.random.default_rng(1), max(0, num_items - _NUM_TRAIN))
+            train = np.concatenate((train, more))[:num_items]
+        return train, heldout, None, None
 
     return load
 
@@ -141,8 +185,10 @@ def _checkerboard(rng, num):
     return np.stack([x, y], axis=1)
 
 
-LOADERS: dict[str, Callable] = {
-    "digits": _digits,
+LOADERS: dict[str, Callable] = {"digits": _digits}
+
+# Those that can give any number of training items; called with it, or with None.
+DRAWN: dict[str, Callable] = {
     "patches32": _patches32,
     "8gaussians": _points(_eight_gaussians),
     "moons": _points(_moons),

@@ -56,6 +56,7 @@ class StepDomain(IntEnum):
     FLIP = 4
     LABEL_DROPOUT = 5
     DROPOUT = 6
+    BLOCKS = 7
 
 
 def noise_from_ids(

@@ -12,12 +12,21 @@ from loomfast.models import MLPConfig, UNetConfig
 class CouplingConfig:
     """How data are coupled with noise."""
 
-    method: Literal["loom", "independent", "minibatch-ot"] = "loom"
-    """loom: remembered and improved; minibatch-ot: new noise, optimal in the batch; independent: as drawn."""
+    method: Literal["loom", "independent", "minibatch-ot", "semidiscrete"] = "loom"
+    """loom: remembered and improved; minibatch-ot: new noise, optimal in the batch; independent: as drawn;
+    semidiscrete: new noise, coupled by the prices of a global solve (needs init)."""
     num_caches: int = 4
     """loom: noises an item holds (paper, Section 3.2)."""
     metric: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
     """loom, minibatch-ot: transport cost of a pair."""
+    init: str = ""
+    """loom, semidiscrete: file to start from, as written by `loomfast couple`."""
+    label_weight: float = 0.0
+    """loom: cost of a pair whose labels differ; needs data with labels."""
+    tolerance: float = 0.0
+    """loom: share of its gain by which a batch may fall short of its optimum."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """loom: precision of the product in the cost; none for the data's own."""
 
 
 @dataclass(frozen=True)

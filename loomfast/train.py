@@ -15,7 +15,7 @@ import torch
 
 from loomfast import models
 from loomfast.checkpoint import read_tensors, write_json, write_tensors
-from loomfast.coupling import Independent, Loom, MinibatchOT
+from loomfast.coupling import build_coupler
 from loomfast.flow import flow_matching_loss, timesteps
 from loomfast.models import ema_decay, ema_update
 from loomfast.noise import StepDomain, step_bits, step_normals
@@ -44,10 +44,11 @@ def train(config, out, *, progress=None):
     if config.threads:
         torch.set_num_threads(config.threads)
     out = Path(out)
-    run = Run(config, load_data(config))
+    state = out / "state.safetensors"
+    run = Run(config, load_data(config), fresh=not state.exists())
     check_directory(config, out)
-    if (out / "state.safetensors").exists():
-        run.load(out / "state.safetensors")
+    if state.exists():
+        run.load(state)
     if run.step > config.steps:
         raise ValueError(
             f"{out} is at step {run.step} already: steps must be at least that, not {config.steps}"
@@ -84,7 +85,7 @@ def picture_run(config, out):
 class Run:
     """What a run carries from step to step; all of it is in ``state.safetensors``."""
 
-    def __init__(self, config, dataset):
+    def __init__(self, config, dataset, *, fresh=True):
         if config.batch_size > len(dataset.train):
             raise ValueError(
                 f"batch_size must be at most the {len(dataset.train)} training items of {dataset.name}, "
@@ -97,7 +98,14 @@ class Run:
             )
         self.config = config
         self.data = torch.from_numpy(dataset.train)
-        self.coupler = build_coupler(config, dataset)
+        self.coupler = build_coupler(
+            config.coupling,
+            len(self.data),
+            dataset.train.shape[1:],
+            seed=config.seed,
+            fingerprint=dataset.fingerprint,
+            fresh=fresh,
+        )
         torch.manual_seed(config.seed)
         self.model = models.build(config.model)
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
@@ -176,24 +184,6 @@ def training_step(run):
         "gap": None if np.isnan(pair.gap) else pair.gap,
         "coupling_seconds": sum(pair.seconds.values()),
     }
-
-
-def build_coupler(config, dataset):
-    """The coupling a configuration names, for the training items of a dataset."""
-    num_items, shape = len(dataset.train), dataset.train.shape[1:]
-    coupling = config.coupling
-    if coupling.method == "loom":
-        return Loom(
-            num_items,
-            shape,
-            num_caches=coupling.num_caches,
-            seed=config.seed,
-            metric=coupling.metric,
-            dataset_fingerprint=dataset.fingerprint,
-        )
-    if coupling.method == "minibatch-ot":
-        return MinibatchOT(num_items, shape, seed=config.seed, metric=coupling.metric)
-    return Independent(num_items, shape, seed=config.seed)
 
 
 def data_order(num_items, seed, epoch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loomfast.data import LOADERS, fingerprint, load_dataset
+from loomfast.data import DRAWN, LOADERS, fingerprint, load_dataset
 
 SHAPES = {
     "digits": ((1442, 1, 8, 8), (355, 1, 8, 8)),
@@ -16,7 +16,7 @@ SHAPES = {
 
 
 def test_every_loader_is_tested():
-    assert set(SHAPES) == set(LOADERS)
+    assert set(SHAPES) == {*LOADERS, *DRAWN}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -52,9 +52,9 @@ def test_heldout_patches_share_no_pixel_with_training_ones():
     """Tag every pixel by its own value: no tag of the held-out crops may occur in a training crop."""
     from loomfast import data
 
-    tags = np.arange(427 * 640, dtype=np.float64).reshape(427, 640, 1)
-    train = data._crops([tags], data._TRAIN_STRIPS)
-    heldout = data._crops([tags], data._HELDOUT_STRIPS)
+    tags = np.arange(427 * 640, dtype=np.float32).reshape(1, 427, 640, 1)
+    places = [data._places(tags.shape, strips, 8) for strips in (data._TRAIN_STRIPS, data._HELDOUT_STRIPS)]
+    train, heldout = (data._crops(tags, part) for part in places)
     assert not np.intersect1d(train, heldout).size
     assert len(np.unique(np.concatenate([train, heldout]))) > 0.95 * tags.size
 
@@ -88,3 +88,34 @@ def test_fingerprint_sees_values_and_shape():
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"there is no data set 'mnist', .* the names are digits, "):
         load_dataset("mnist")
+
+
+@pytest.mark.parametrize(
+    ("name", "num"), [("digits", 100), ("patches32", 6000), ("moons", 50), ("moons", 9000)]
+)
+def test_as_many_items_as_asked_for_and_the_same_held_out(name, num):
+    whole, part, again = load_dataset(name), *(load_dataset(name, num_items=num) for _ in range(2))
+    assert len(part.train) == num
+    assert len(np.unique(part.train.reshape(num, -1), axis=0)) == num
+    np.testing.assert_array_equal(part.heldout, whole.heldout)
+    assert part.fingerprint == again.fingerprint != whole.fingerprint
+
+
+def test_items_chosen_from_a_dataset_keep_their_labels():
+    whole, part = load_dataset("digits"), load_dataset("digits", num_items=200)
+    first = {image.tobytes(): label for image, label in zip(whole.train, whole.train_labels, strict=True)}
+    assert [first[image.tobytes()] for image in part.train] == list(part.train_labels)
+    assert len(set(part.train_labels)) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "num", "message"),
+    [
+        ("digits", 5000, "at most the 1442 training items of digits, got 5000"),
+        ("patches32", 10**7, "crops of patches32"),
+        ("moons", 0, "at least 1, got 0"),
+    ],
+)
+def test_more_items_than_there_are(name, num, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset(name, num_items=num)

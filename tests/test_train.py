@@ -13,13 +13,12 @@ import pytest
 import torch
 
 from loomfast.checkpoint import read_json, read_tensors
-from loomfast.coupling import Independent, Loom, MinibatchOT
 from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset
 from loomfast.models import MLPConfig, UNetConfig
 from loomfast.presets import PRESETS, CouplingConfig, TrainConfig, config_from_dict, config_to_dict
 from loomfast.rundir import load_model, read_log
-from loomfast.train import Run, build_coupler, data_order, picture_run, train
+from loomfast.train import Run, data_order, picture_run, train
 
 TINY_UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,
@@ -202,16 +201,6 @@ def test_batches_of_an_epoch_are_disjoint():
     for run.step in range(per_epoch):
         seen.extend(run.batch_index())
     assert len(set(seen)) == len(seen) == per_epoch * 64
-
-
-@pytest.mark.parametrize(
-    ("method", "kind"), [("loom", Loom), ("independent", Independent), ("minibatch-ot", MinibatchOT)]
-)
-def test_couplers_by_name(method, kind):
-    config = dataclasses.replace(TINY, coupling=CouplingConfig(method=method))
-    coupler = build_coupler(config, load_dataset("digits"))
-    assert type(coupler) is kind
-    assert coupler.seed == config.seed
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -3,8 +3,24 @@
 Every coupling has the same interface (see `Coupling`): ``couple(x, index)`` returns the noise for a batch.
 """
 
-from loomfast.coupling.base import Coupling, Pair
+from loomfast.coupling.ahead import Ahead
+from loomfast.coupling.base import Coupling, Pair, Prepared
+from loomfast.coupling.build import build_coupler
 from loomfast.coupling.fresh import Independent, MinibatchOT
+from loomfast.coupling.globally import GlobalCoupling, solve_globally
 from loomfast.coupling.loom import Loom
+from loomfast.coupling.semidiscrete import Semidiscrete
 
-__all__ = ["Coupling", "Independent", "Loom", "MinibatchOT", "Pair"]
+__all__ = [
+    "Ahead",
+    "Coupling",
+    "GlobalCoupling",
+    "Independent",
+    "Loom",
+    "MinibatchOT",
+    "Pair",
+    "Prepared",
+    "Semidiscrete",
+    "build_coupler",
+    "solve_globally",
+]

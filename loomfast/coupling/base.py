@@ -38,11 +38,35 @@ class Pair:
     seconds: dict | None = None
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A coupling that has been computed and not been written back yet; `commit` takes it.
+
+    Attributes:
+        pair: what `commit` returns.
+        step: the step it was computed for.
+        update: what `commit` needs to write back; its form is the coupling's own.
+    """
+
+    pair: Pair
+    step: int
+    update: Any = None
+
+
 class Coupling(Protocol):
     """The interface of a coupling of ``num_items`` data items, each of ``shape``."""
 
-    def couple(self, x, index, *, step=None, fields=()) -> Pair:
-        """Pair the batch ``x`` (B, *shape), the items ``index`` (B,), with noise."""
+    def prepare(self, x, index, *, step=None, labels=None, fields=()) -> Prepared:
+        """Compute what `couple` would do, and change nothing: it may run while a network trains."""
+
+    def commit(self, prepared) -> Pair:
+        """Write back what `prepare` computed."""
+
+    def couple(self, x, index, *, step=None, labels=None, fields=()) -> Pair:
+        """Pair the batch ``x`` (B, *shape), the items ``index`` (B,), with noise: prepare, then commit."""
+
+    def recall(self, x, index, *, step) -> Pair:
+        """The pairs these items had after ``step`` was committed, before a later step touched them."""
 
     def state_dict(self) -> dict:
         """Everything needed to go on later: arrays, and ``metadata`` that says what they belong to."""
@@ -51,8 +75,12 @@ class Coupling(Protocol):
         """Take up a state; ValueError if it belongs to another dataset, seed, metric or noise format."""
 
 
-class Saved:
-    """``save`` and ``load`` for a coupling that has ``state_dict`` and ``load_state_dict``."""
+class CouplingBase:
+    """``couple`` for whoever has ``prepare`` and ``commit``; ``save`` and ``load`` of its state."""
+
+    def couple(self, x, index, *, step=None, labels=None, fields=()):
+        """Pair the items ``index`` (B,) with noise and write the result back; see `prepare`."""
+        return self.commit(self.prepare(x, index, step=step, labels=labels, fields=fields))
 
     def save(self, path):
         """Write the state to ``path`` (safetensors), atomically."""
@@ -63,9 +91,14 @@ class Saved:
     def load(self, path):
         """Take up the state written by `save`. Raises ValueError if it is not a coupling's, or another's."""
         tensors, metadata = read_tensors(path)
-        if "coupling" not in metadata:
-            raise ValueError(f"path={str(path)!r} holds no coupling: its metadata has no entry 'coupling'")
-        self.load_state_dict({**tensors, "metadata": json.loads(metadata["coupling"])})
+        self.load_state_dict({**tensors, "metadata": coupling_metadata(path, metadata)})
+
+
+def coupling_metadata(path, metadata):
+    """What the coupling in a file belongs to, from the file's metadata; ValueError if it holds none."""
+    if "coupling" not in metadata:
+        raise ValueError(f"path={str(path)!r} holds no coupling: its metadata has no entry 'coupling'")
+    return json.loads(metadata["coupling"])
 
 
 class Stopwatch:
@@ -142,3 +175,17 @@ def check_metadata(found, expected):
             raise ValueError(
                 f"this state belongs to another coupling: its {name} is {found.get(name)!r}, here {value!r}"
             )
+
+
+def checked_entry(state, name, shape, dtype):
+    """A copy of the state's array ``name``; ValueError if it is missing, misshapen or not finite."""
+    value = state.get(name)
+    if value is None:
+        raise ValueError(f"the state has no {name}")
+    value = np.array(value)
+    if value.shape != shape or value.dtype != dtype or not np.isfinite(value).all():
+        raise ValueError(
+            f"the state's {name} are damaged: finite {np.dtype(dtype)} of shape {shape} are needed, "
+            f"got {value.dtype} of shape {value.shape}"
+        )
+    return value

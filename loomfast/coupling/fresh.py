@@ -9,8 +9,9 @@ import numpy as np
 from loomfast._arrays import integer, item_shape, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.base import (
+    CouplingBase,
     Pair,
-    Saved,
+    Prepared,
     Stopwatch,
     check_distinct,
     check_metadata,
@@ -22,7 +23,7 @@ from loomfast.coupling.base import (
 from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
 
 
-class _Fresh(Saved):
+class _Fresh(CouplingBase):
     """The part the fresh couplings share: their noise and their (almost empty) state."""
 
     method = ""
@@ -40,6 +41,15 @@ class _Fresh(Saved):
         ids = (np.int64(step) << np.int64(32)) + rows
         noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.FRESH)
         return step, ids, noise
+
+    def commit(self, prepared):
+        """Count the step; nothing else is remembered. Returns the Pair."""
+        self.step = prepared.step + 1
+        return prepared.pair
+
+    def recall(self, x, index, *, step):
+        """The pairs of ``step``, computed again: they depend on nothing but seed, step and items."""
+        return self.prepare(x, index, step=step).pair
 
     def metadata(self):
         """What a state of this coupling belongs to, as plain JSON values."""
@@ -72,17 +82,17 @@ class Independent(_Fresh):
 
     method = "independent"
 
-    def couple(self, x, index, *, step=None, fields=()):
+    def prepare(self, x, index, *, step=None, labels=None, fields=()):
         """Pair items ``index`` (B,) with new noise. ``x`` (B, *shape) gives kind and device.
 
-        Raises ValueError/TypeError for a repeated or unknown item or a wrong shape or dtype.
+        ``labels`` are not looked at. Raises ValueError/TypeError for a repeated or unknown item or a wrong
+        shape or dtype.
         """
         watch = Stopwatch()
         with watch("noise"):
             step, ids, noise = self._draw(x, index, step)
         cost = mean_cost(to_numpy(paired_cost(x, noise)))
-        self.step = step + 1
-        return Pair(
+        pair = Pair(
             noise=noise,
             ids=ids,
             fields=tuple(fields),
@@ -90,6 +100,7 @@ class Independent(_Fresh):
             cost_after=cost,
             seconds=watch.seconds,
         )
+        return Prepared(pair, step)
 
 
 class MinibatchOT(_Fresh):
@@ -113,11 +124,11 @@ class MinibatchOT(_Fresh):
         """As for the other couplings, and the metric."""
         return {**super().metadata(), "metric": self.metric}
 
-    def couple(self, x, index, *, step=None, fields=()):
+    def prepare(self, x, index, *, step=None, labels=None, fields=()):
         """Pair items ``index`` (B,) of data ``x`` (B, *shape) with new noise, optimally in the batch.
 
-        Raises ValueError/TypeError for a repeated or unknown item, a wrong shape or dtype, or data that are
-        not finite.
+        ``labels`` are not looked at. Raises ValueError/TypeError for a repeated or unknown item, a wrong
+        shape or dtype, or data that are not finite.
         """
         watch = Stopwatch()
         with watch("noise"):
@@ -126,12 +137,12 @@ class MinibatchOT(_Fresh):
             cost = pairwise_cost(x, noise, metric=self.metric, assignment_only=True)
         with watch("solve"):
             assignment = solve_batch(cost, x)
-        order = to_numpy(assignment.col4row)
-        before = to_numpy(paired_cost(x, noise, metric=self.metric))
-        noise = noise[order]
-        after = paired_cost(x, noise, metric=self.metric)
-        self.step = step + 1
-        return Pair(
+        with watch("write"):
+            order = to_numpy(assignment.col4row)
+            before = to_numpy(paired_cost(x, noise, metric=self.metric))
+            noise = noise[order]
+            after = to_numpy(paired_cost(x, noise, metric=self.metric))
+        pair = Pair(
             noise=noise,
             ids=ids[order],
             fields=tuple(fields),
@@ -141,3 +152,4 @@ class MinibatchOT(_Fresh):
             gap=float(assignment.gap),
             seconds=watch.seconds,
         )
+        return Prepared(pair, step)

@@ -4,17 +4,22 @@ Each minibatch takes its items with the noises they hold now, solves the assignm
 and writes the result back. What one batch learns, all later batches start from.
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
 from loomfast._arrays import integer, item_shape, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.base import (
+    CouplingBase,
     Pair,
-    Saved,
+    Prepared,
     Stopwatch,
     check_distinct,
     check_metadata,
     checked_batch,
+    checked_entry,
     like,
     mean_cost,
     solve_batch,
@@ -23,7 +28,18 @@ from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutatio
 from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids, step_bits
 
 
-class Loom(Saved):
+@dataclass(frozen=True)
+class _Update:
+    """What `Loom.prepare` found out about a batch: the places it read, and what belongs there."""
+
+    held: tuple  # where the batch's ids are in the cache
+    old_ids: np.ndarray
+    prices: np.ndarray  # of old_ids, as the solver left them
+    rows: np.ndarray
+    labels: np.ndarray | None
+
+
+class Loom(CouplingBase):
     """A permutation of noise ids, improved by every batch it sees (paper, Sections 3.1 and 3.2).
 
     Args:
@@ -33,6 +49,11 @@ class Loom(Saved):
             them protect a small dataset from overfitting, and converge more slowly.
         seed: the run's seed; noise is a function of (seed, id), the choice of caches of (seed, step, item).
         metric: ``"sqeuclidean"`` (eq. 7) or ``"euclidean"`` (the authors' code).
+        label_weight: added to the cost of a pair whose labels differ, in the units of the metric, as in
+            C2OT; `couple` then needs labels. A noise has for ever the label of the item that held it first,
+            so that noise and label stay independent; a large weight lets noises move within a class only.
+        tolerance: each batch may stop this share of its gain short of its optimum, as in `loomfast.solve`.
+        precision: of the cost's product, as in `loomfast.pairwise_cost`; ``"bfloat16"`` needs torch data.
         dataset_fingerprint: any string that names the data; a state with another one is refused.
 
     Attributes:
@@ -40,66 +61,94 @@ class Loom(Saved):
             0 … num_items·num_caches − 1.
         prices: (num_items·num_caches,) float64, the last dual price of every noise id: where the next
             batch's solver starts.
+        labels: (num_items,) int64, the labels seen so far, −1 where none was; None without a label_weight.
+        duals: (num_items,) float64, the item prices of the last exact solve over all items, or None: what
+            `Semidiscrete` couples fresh noise with.
         step: the step the next call counts as, unless it names one.
 
     Raises:
-        ValueError, TypeError: for sizes below 1 or not integers, or 2³¹ noises and more.
+        ValueError, TypeError: for sizes below 1 or not integers, 2³¹ noises and more, or a weight or a
+            tolerance that is negative or not finite.
     """
 
     method = "loom"
 
     def __init__(
-        self, num_items, shape, *, num_caches=4, seed=0, metric="sqeuclidean", dataset_fingerprint=""
+        self,
+        num_items,
+        shape,
+        *,
+        num_caches=4,
+        seed=0,
+        metric="sqeuclidean",
+        label_weight=0.0,
+        tolerance=0.0,
+        precision=None,
+        dataset_fingerprint="",
     ):
         self.num_items = integer(num_items, "num_items", 1, 1 << 31)
         self.num_caches = integer(num_caches, "num_caches", 1, 1 << 31)
         self.shape = item_shape(shape)
         self.seed = integer(seed, "seed", 0, 1 << 64)
         self.metric = metric
+        self.label_weight = _finite(label_weight, "label_weight")
+        self.tolerance = _finite(tolerance, "tolerance")
+        self.precision = precision
         self.dataset_fingerprint = dataset_fingerprint
         self.ids = initial_ids(self.num_items, self.num_caches)
         self.prices = np.zeros(self.ids.size, dtype=np.float64)
+        self.labels = np.full(self.num_items, -1, dtype=np.int64) if self.label_weight else None
+        self.duals = None
         self.step = 0
 
-    def couple(self, x, index, *, step=None, fields=()):
-        """Take the batch's pairs, make them optimal, write them back, return them (Algorithm 1, lines 3-5).
+    def prepare(self, x, index, *, step=None, labels=None, fields=()):
+        """Take the batch's pairs and make them optimal (Algorithm 1, lines 3-4); nothing is written yet.
 
         Args:
             x: (B, *shape) floating point, NumPy array or torch tensor: the data of the batch.
             index: (B,) integers: which items they are, each at most once.
             step: the training step, which chooses the caches; one more than the last by default.
-            fields: per-item arrays to carry along (labels, say).
+            labels: (B,) integers of 0 or more, the items' labels: needed with a label_weight, and without
+                one not looked at.
+            fields: per-item arrays to carry along.
 
         Returns:
-            Pair: the noise for ``x``, and what the step did.
+            Prepared: for `commit`. Its pair has the noise for ``x``, and what the step does.
 
         Raises:
-            ValueError, TypeError: for a repeated or unknown item, a wrong shape or dtype, or data that are
-                not finite. The cache is then what it was.
+            ValueError, TypeError: for a repeated or unknown item, a wrong shape or dtype, labels that are
+                missing or not those seen before, or data that are not finite. The cache is what it was.
         """
         watch = Stopwatch()
         rows = checked_batch(x, index, self.shape, self.num_items)
         check_distinct(rows)
         step = self.step if step is None else integer(step, "step", 0, 1 << 32)
+        labels = self.checked_labels(labels, rows)
 
         with watch("noise"):
             held = rows, self._choose_caches(rows, step)
             ids = self.ids[held].astype(np.int64)  # τ of the step before
             noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
+            pair_labels = None if labels is None else (labels, self._labels_of(ids, rows, labels))
         with watch("cost"):
-            cost = pairwise_cost(x, noise, metric=self.metric, assignment_only=True)
+            cost = pairwise_cost(
+                x,
+                noise,
+                metric=self.metric,
+                labels=pair_labels and tuple(like(part, x) for part in pair_labels),
+                label_weight=self.label_weight,
+                assignment_only=True,
+                precision=self.precision,
+            )
         with watch("solve"):
             start = like(np.arange(len(rows)), x), like(self.prices[ids], x)
-            assignment = solve_batch(cost, x, start=start)  # ω of eq. 9
+            assignment = solve_batch(cost, x, start=start, tolerance=self.tolerance)  # ω of eq. 9
         with watch("write"):
-            order, before, after = self._strict_improvement(x, noise, to_numpy(assignment.col4row))
-            new_ids, new_noise = ids[order], noise[order]
-            self.ids[held] = new_ids  # eq. 10
-            self._remember_prices(ids, to_numpy(assignment.v))
-            self.step = step + 1
-        return Pair(
-            noise=new_noise,
-            ids=new_ids,
+            found = to_numpy(assignment.col4row)
+            order, before, after = self._strict_improvement(x, noise, found, pair_labels)
+        pair = Pair(
+            noise=noise[order],
+            ids=ids[order],
             fields=tuple(fields),
             swaps=int((order != np.arange(len(order))).sum()),
             cost_before=before,
@@ -107,32 +156,110 @@ class Loom(Saved):
             gap=float(assignment.gap),
             seconds=watch.seconds,
         )
+        return Prepared(pair, step, _Update(held, ids, to_numpy(assignment.v), rows, labels))
+
+    def commit(self, prepared):
+        """Write the batch's new pairs back (Algorithm 1, line 5; eq. 10) and return its Pair.
+
+        Raises ValueError if another step was committed since `prepare` that moved one of its noises.
+        """
+        update = prepared.update
+        if not np.array_equal(self.ids[update.held], update.old_ids):
+            raise ValueError(
+                f"prepared is out of date: step {prepared.step} was prepared before a step that moved its "
+                "noises was committed; prepare it again"
+            )
+        self.ids[update.held] = prepared.pair.ids
+        self.remember_prices(update.old_ids, update.prices)
+        if self.labels is not None:
+            self.labels[update.rows] = update.labels
+        self.step = prepared.step + 1
+        return prepared.pair
+
+    def recall(self, x, index, *, step):
+        """The noises items ``index`` (B,) hold in the caches ``step`` chose, as a Pair without swaps.
+
+        Nothing is solved: this is how a step that was committed is continued after a restart.
+        """
+        rows = checked_batch(x, index, self.shape, self.num_items)
+        ids = self.ids[rows, self._choose_caches(rows, step)].astype(np.int64)
+        noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
+        cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
+        return Pair(noise=noise, ids=ids, cost_before=cost, cost_after=cost, seconds={})
+
+    def solve_globally(self, data, **options):
+        """Couple the whole dataset exactly; see `loomfast.coupling.globally.solve_globally`."""
+        from loomfast.coupling.globally import solve_globally
+
+        return solve_globally(self, data, **options)
+
+    def checked_labels(self, labels, rows):
+        """The batch's labels as (B,) int64, None where labels do not count."""
+        if self.labels is None:
+            return None
+        if labels is None:
+            raise ValueError(f"labels are needed, one for each item: label_weight is {self.label_weight}")
+        labels = to_numpy(labels)
+        if labels.shape != rows.shape or labels.dtype.kind not in "iu" or (labels < 0).any():
+            raise ValueError(
+                f"labels must be {len(rows)} integers of 0 or more, got shape {labels.shape} {labels.dtype}"
+            )
+        known = self.labels[rows]
+        other = np.flatnonzero((known >= 0) & (known != labels))
+        if other.size:
+            i = other[0]
+            raise ValueError(f"labels[{i}] is {labels[i]}, but item {rows[i]} had label {known[i]} before")
+        return labels.astype(np.int64)
+
+    def _labels_of(self, ids, rows, labels):
+        """The labels of noises: that of the item which held the noise at first.
+
+        A noise moves only in a batch that its item takes part in, so the item's label is known by then: from
+        an earlier batch or from this one.
+        """
+        holders = ids // self.num_caches
+        found = self.labels[holders]
+        new = found < 0
+        by_row = np.argsort(rows)
+        found[new] = labels[by_row[np.searchsorted(rows, holders[new], sorter=by_row)]]
+        return found
 
     def _choose_caches(self, rows, step):
         """One of an item's caches, uniformly, as a function of (seed, step, item) (Section 3.2)."""
         bits = step_bits(rows, 1, seed=self.seed, step=step, domain=StepDomain.CACHE_CHOICE)[:, 0]
         return (bits.astype(np.uint64) * np.uint64(self.num_caches)) >> np.uint64(32)
 
-    def _strict_improvement(self, x, noise, order):
+    def _strict_improvement(self, x, noise, order, labels=None):
         """What of ``order`` is worth writing, with the mean pair cost before and after it.
 
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
         old and new pairs, computed directly in float64.
         """
-        before = to_numpy(paired_cost(x, noise, metric=self.metric))
-        after = to_numpy(paired_cost(x, noise[order], metric=self.metric))
-        rounding = (np.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
+        before = self._pair_costs(x, noise, labels)
+        after = before.copy()
+        moved = np.flatnonzero(order != np.arange(len(order)))
+        if moved.size:
+            to = order[moved]
+            pair_labels = labels and (labels[0][moved], labels[1][to])
+            after[moved] = self._pair_costs(x[moved], noise[to], pair_labels)
+        rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
         order = improving_cycles(order, before, after, rounding)
         kept = np.where(order == np.arange(len(order)), before, after)
         return order, mean_cost(before), mean_cost(kept)
 
-    def _remember_prices(self, ids, v):
-        """Keep the batch's dual prices, moved to the mean these noises had: prices are relative."""
+    def _pair_costs(self, x, noise, labels):
+        """(B,) float64: what each pair costs, label term included."""
+        costs = to_numpy(paired_cost(x, noise, metric=self.metric))
+        return costs if labels is None else costs + self.label_weight * (labels[0] != labels[1])
+
+    def remember_prices(self, ids, v):
+        """Keep a batch's dual prices ``v``, moved to the mean these noises had: prices are relative."""
         if len(ids):
             self.prices[ids] = v - v.mean() + self.prices[ids].mean()
 
     def metadata(self):
         """What a state of this coupling belongs to, as plain JSON values."""
+        weight = {"label_weight": self.label_weight} if self.label_weight else {}
         return {
             "method": self.method,
             "num_items": self.num_items,
@@ -143,14 +270,19 @@ class Loom(Saved):
             "cost_form": "full" if self.metric == "euclidean" else "without norms",
             "noise_format": NOISE_FORMAT,
             "dataset_fingerprint": self.dataset_fingerprint,
+            **weight,
         }
 
     def state_dict(self):
-        """Copies of ``ids``, ``prices`` and ``step``, and the ``metadata`` they belong to."""
+        """Copies of ``ids``, ``prices`` and ``step``, of ``labels`` and ``duals`` where there are any, and
+        the ``metadata`` they belong to.
+        """
+        optional = {"labels": self.labels, "duals": self.duals}
         return {
             "ids": self.ids.copy(),
             "prices": self.prices.copy(),
             "step": np.array([self.step], dtype=np.int64),
+            **{name: value.copy() for name, value in optional.items() if value is not None},
             "metadata": self.metadata(),
         }
 
@@ -158,13 +290,25 @@ class Loom(Saved):
         """Take up a state of `state_dict`.
 
         Raises:
-            ValueError: if it belongs to another dataset, seed, shape, metric or noise format, or if its ids
-                are not a permutation. The coupling is then what it was.
+            ValueError: if it belongs to another dataset, seed, shape, metric or noise format, if its ids
+                are not a permutation, or if an entry is missing or damaged. The coupling is then what it was.
         """
         check_metadata(state["metadata"], self.metadata())
-        ids, prices = np.asarray(state["ids"]), np.asarray(state["prices"])
-        if ids.shape != self.ids.shape or ids.dtype != np.int32 or not is_permutation(ids):
+        ids = checked_entry(state, "ids", self.ids.shape, np.int32)
+        if not is_permutation(ids):
             raise ValueError("the state's ids are damaged: they are not a permutation of the noise ids")
-        if prices.shape != self.prices.shape or prices.dtype != np.float64 or not np.isfinite(prices).all():
-            raise ValueError("the state's prices are damaged: one finite float64 for each noise id is needed")
-        self.ids, self.prices, self.step = ids.copy(), prices.copy(), int(state["step"][0])
+        prices = checked_entry(state, "prices", self.prices.shape, np.float64)
+        step = checked_entry(state, "step", (1,), np.int64)
+        duals = labels = None
+        if "duals" in state:
+            duals = checked_entry(state, "duals", (self.num_items,), np.float64)
+        if self.labels is not None:
+            labels = checked_entry(state, "labels", (self.num_items,), np.int64)
+        self.ids, self.prices, self.duals, self.labels = ids, prices, duals, labels
+        self.step = int(step[0])
+
+
+def _finite(value, name):
+    if not (isinstance(value, int | float | np.number) and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+    return float(value)

@@ -1,0 +1,158 @@
+"""``loomfast couple PRESET|DATA``."""
+
+import argparse
+import math
+import re
+import shutil
+import time
+from contextlib import ExitStack
+
+from loomfast import console
+from loomfast.cli.arguments import natural, output_file, positive
+from loomfast.extras import need
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def add(commands):
+    """The parser of the command."""
+    couple = commands.add_parser(
+        "couple",
+        help="couple a whole dataset with its noise, exactly",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Find the optimal coupling of a dataset with its noises, all at once: exact where the\n"
+        "matrix fits into memory, else exact in the largest blocks that fit, swept until it gains no more.\n"
+        "Training starts from the file with --coupling.init. To go on after an interruption, run the same\n"
+        "command again: unfinished work is in FILE.partial until the end.",
+        epilog="example: loomfast couple patches32 --num-items 8192 --out patches32.safetensors\n"
+        "         loomfast train patches32 --num-items 8192 --coupling.init patches32.safetensors",
+    )
+    couple.set_defaults(run=run)
+    couple.add_argument("data", metavar="PRESET|DATA", help="a preset, or data as `loomfast train --data`")
+    couple.add_argument(
+        "--out", type=output_file, required=True, metavar="FILE", help=".safetensors file to write"
+    )
+    couple.add_argument("--num-items", type=positive, help="training items (default: the preset's, or all)")
+    couple.add_argument(
+        "--num-caches", type=positive, help="noises an item holds (default: the preset's, or 4)"
+    )
+    couple.add_argument(
+        "--metric", choices=("sqeuclidean", "euclidean"), help="cost of a pair (default: the preset's)"
+    )
+    couple.add_argument(
+        "--seed", type=natural, help="seed of the run that is to use it (default: the preset's, or 0)"
+    )
+    couple.add_argument(
+        "--memory", type=size, help="memory a block may take, such as 12G (default: 70 %% of what is free)"
+    )
+    couple.add_argument(
+        "--min-gain",
+        type=share,
+        default=1e-3,
+        help="share of all gain under which a sweep over blocks is the last (default: %(default)s)",
+    )
+    couple.add_argument("--json", type=output_file, help="write the result to this file, too")
+
+
+def run(arguments):
+    """Couple, write the file, and print one line of what came out."""
+    need("torch", "train")
+    from dataclasses import asdict
+
+    from loomfast.checkpoint import write_json
+    from loomfast.coupling import Loom
+    from loomfast.coupling.globally import solve_globally
+
+    begun = time.perf_counter()
+    dataset, coupling, seed = _what_to_couple(arguments)
+    if arguments.out.suffix != ".safetensors":
+        raise ValueError(f"--out must end in .safetensors, got {str(arguments.out)!r}")
+    coupler = Loom(
+        len(dataset.train),
+        dataset.train.shape[1:],
+        num_caches=arguments.num_caches or coupling.num_caches,
+        seed=seed,
+        metric=arguments.metric or coupling.metric,
+        label_weight=coupling.label_weight,
+        tolerance=coupling.tolerance,
+        dataset_fingerprint=dataset.fingerprint,
+    )
+    partial = arguments.out.with_name(arguments.out.name + ".partial")
+    with ExitStack() as stack:
+        result = solve_globally(
+            coupler,
+            dataset.train,
+            labels=dataset.train_labels if coupling.label_weight else None,
+            memory=arguments.memory,
+            min_gain=arguments.min_gain,
+            folder=partial,
+            progress=_bars(stack, arguments.data),
+        )
+    coupler.save(arguments.out)
+    shutil.rmtree(partial, ignore_errors=True)
+    seconds = time.perf_counter() - begun
+    if arguments.json:
+        write_json(arguments.json, asdict(result) | {"total_seconds": seconds})
+    print(arguments.out)
+    print(_summary(result, seconds))
+    return 0
+
+
+def _what_to_couple(arguments):
+    """(Dataset, CouplingConfig, seed) of a preset, or of data that go by another name or a path."""
+    from loomfast.data import load_dataset
+    from loomfast.presets import PRESETS, CouplingConfig
+
+    if arguments.data not in PRESETS:
+        dataset = load_dataset(arguments.data, num_items=arguments.num_items)
+        return dataset, CouplingConfig(), arguments.seed or 0
+    _, config = PRESETS[arguments.data]
+    dataset = load_dataset(
+        config.data,
+        image_size=getattr(config.model, "image_size", None),
+        num_items=arguments.num_items,
+    )
+    return dataset, config.coupling, config.seed if arguments.seed is None else arguments.seed
+
+
+def _bars(stack, title):
+    """A progress callback of `solve_globally`: a bar for every sweep."""
+    update, before = None, math.inf
+
+    def progress(done, total, note):
+        nonlocal update, before
+        if done < before:
+            stack.close()
+            update = stack.enter_context(console.progress(total, f"couple {title}", first=0))
+        update(done, note)
+        before = done
+
+    return progress
+
+
+def _summary(result, seconds):
+    if result.num_blocks == 1:
+        proof = f"certified gap {result.gap:.3g}"
+    else:
+        proof = f"certified gap none, {result.sweeps} sweeps over {result.num_blocks} exact blocks"
+    costs = f"independent {result.cost_independent:.6g}, coupled {result.cost_after:.6g}"
+    return f"cost per pair: {costs}, {proof}, {seconds:.1f} s"
+
+
+def size(text):
+    """A number of bytes, such as 500M or 12G, for argparse."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.strip().lower())
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"must be a size in bytes such as 500M or 12G, got {text!r}")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def share(text):
+    """A number in [0, 1), for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be a number in [0, 1), got {text!r}")
+    return value

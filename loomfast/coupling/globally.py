@@ -1,0 +1,380 @@
+"""The exact coupling of a whole dataset: all items against all their noises, or exact blocks, swept.
+
+The paper improves the coupling batch by batch because it holds the whole problem infeasible (Section 3.1).
+For 50,000 images it is one matrix of 10 GB and seconds of solving.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loomfast._arrays import count, to_numpy
+from loomfast.assignment import solve
+from loomfast.checkpoint import read_tensors, write_tensors
+from loomfast.cost import paired_cost, pairwise_cost_from_ids
+from loomfast.coupling.base import Stopwatch
+from loomfast.coupling.cache import improving_cycles
+from loomfast.coupling.spool import Spool
+from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits
+
+OPERATIONS_A_CHUNK = 1e12  # of the product: a few seconds, after which progress is told and kept
+PAIRS_A_CHUNK = 1 << 21  # numbers of noise held at a time where pairs are looked at one by one
+KEEP_AFTER = 5.0  # seconds of work on a matrix from which it is worth keeping on disk
+LEAST_BLOCK = 64  # items; smaller blocks are what LOOM's batches are for
+
+
+@dataclass
+class GlobalCoupling:
+    """What `solve_globally` did.
+
+    Attributes:
+        cost_independent: mean cost of a pair of the first coupling, item i with its own noises.
+        cost_before, cost_after: mean cost of a pair before and after (float64, computed directly).
+        gap: proven bound on how far cost_after is from the optimum, in the costs that were solved; nan for
+            more than one block, where each block is optimal and nothing is proven of the whole.
+        num_blocks: blocks the items are divided into; 1 is the exact coupling of everything.
+        sweeps: how often all blocks were solved, each time with other items together.
+        swaps: how many noises moved, over all blocks and sweeps.
+        seconds: wall time by part, ``cost``, ``solve``, ``write``, over all processes that took part.
+    """
+
+    cost_independent: float
+    cost_before: float
+    cost_after: float
+    gap: float
+    num_blocks: int
+    sweeps: int = 0
+    swaps: int = 0
+    seconds: dict | None = None
+
+
+def solve_globally(
+    coupler,
+    data,
+    *,
+    labels=None,
+    memory=None,
+    min_gain=1e-3,
+    max_sweeps=50,
+    folder=None,
+    progress=None,
+):
+    """Make a `Loom` the optimal coupling of its dataset, all caches at once.
+
+    If the matrix of all items against all noises fits into ``memory``, with the rows of an item's caches
+    shared, it is solved as one problem. Otherwise the items are divided at random into blocks of equal size,
+    the largest that fit, each is solved exactly, and this is repeated with other blocks until a sweep gains
+    less than ``min_gain`` of what all have gained. Noise is generated where it is needed and never stored.
+
+    Args:
+        coupler: a Loom; its ids, prices and duals are changed.
+        data: (num_items, *shape) floating point, NumPy or torch; or a function from items (B,) to those
+            (B, *shape), for what should not be held at once.
+        labels: (num_items,) integers of 0 or more, needed with a label_weight.
+        memory: bytes a block may take; 70 % of what the machine has free by default.
+        min_gain: share of the gain so far under which a sweep is the last; 0 for ``max_sweeps`` in any case.
+        max_sweeps: at most so many sweeps over the blocks.
+        folder: where to keep unfinished work, for a process that is killed to lose seconds of it: costs by
+            the rows, results by the block. A call with the same arguments goes on from it, and ends with the
+            very result of one that was not interrupted. The caller removes it.
+        progress: called as ``progress(done, total, note)``, counted in rows of this sweep.
+
+    Returns:
+        GlobalCoupling.
+
+    Raises:
+        ValueError: for data of another shape or that are not finite, bad labels, too little memory for
+            blocks of 64 items, or a folder with the unfinished work of another coupling. The coupler is
+            then what it was before the block that failed.
+    """
+    problem = _Problem(coupler, data, labels)
+    memory = default_memory() if memory is None else memory
+    num_blocks = blocks_for(coupler.num_items, coupler.num_caches, memory)
+    work = _Work(problem, num_blocks, folder, progress)
+    work.begin()
+    most = 1 if num_blocks == 1 else max_sweeps
+    while not work.finished:
+        work.sweep()
+        result = work.result
+        gained = result.cost_before - result.cost_after
+        work.finish(result.sweeps >= most or work.sweep_gain <= min_gain * gained)
+    return work.result
+
+
+def default_memory():
+    """Bytes: 70 % of the memory this machine has free, or of half of what it has where that is unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return int(0.7 * free)
+
+
+def block_bytes(num_items, num_caches):
+    """Bytes a block takes: its float32 costs, shared by an item's caches, and the solver's own, by noise."""
+    return 4 * num_items**2 * num_caches + 1024 * num_items * num_caches
+
+
+def blocks_for(num_items, num_caches, memory):
+    """The smallest number of blocks, of equal size up to one item, that fit into ``memory`` bytes each."""
+    # block_bytes(B) = memory, solved for B
+    own = 256 * num_caches
+    largest = (math.isqrt(own**2 + num_caches * int(memory)) - own) // (2 * num_caches)
+    if largest < min(num_items, LEAST_BLOCK):
+        raise ValueError(
+            f"memory must hold a block of {min(num_items, LEAST_BLOCK)} items, "
+            f"{block_bytes(min(num_items, LEAST_BLOCK), num_caches):,} bytes, got {memory:,}"
+        )
+    return -(-num_items // largest)
+
+
+class _Problem:
+    """A coupler with its data: rows of items, costs of pairs."""
+
+    def __init__(self, coupler, data, labels):
+        self.coupler = coupler
+        if callable(data):
+            self.take = lambda items: np.asarray(to_numpy(data(items)), np.float32)
+        else:
+            data = to_numpy(data)
+            if data.shape != (coupler.num_items, *coupler.shape) or data.dtype.kind != "f":
+                raise ValueError(
+                    f"data must be floating point of shape {(coupler.num_items, *coupler.shape)}, "
+                    f"got {data.dtype} of shape {data.shape}"
+                )
+            self.take = lambda items: np.asarray(data[items], np.float32)
+        every = np.arange(coupler.num_items)
+        self.labels = coupler.checked_labels(labels, every)
+
+    def rows_a_chunk(self, num_noises):
+        operations = 2 * num_noises * max(1, count(self.coupler.shape))
+        return max(1, int(OPERATIONS_A_CHUNK / operations))
+
+    def costs(self, items, ids, rows, out):
+        """Rows ``rows`` of the block's matrix, items (B,) against noises (B·K,), into ``out``."""
+        coupler = self.coupler
+        x = self.take(items[rows])
+        self._check(x, items[rows])
+        pairwise_cost_from_ids(
+            x,
+            ids,
+            seed=coupler.seed,
+            domain=NoiseDomain.CACHE,
+            metric=coupler.metric,
+            labels=None if self.labels is None else (self.labels[items[rows]], self._noise_labels(ids)),
+            label_weight=coupler.label_weight,
+            assignment_only=True,
+            out=out,
+        )
+
+    def pair_costs(self, items, ids):
+        """(P,) float64: what item p costs with noise p, directly and in little memory."""
+        coupler, costs = self.coupler, np.empty(len(ids))
+        step = max(1, PAIRS_A_CHUNK // max(1, count(coupler.shape)))
+        for first in range(0, len(ids), step):
+            part = slice(first, first + step)
+            z = noise_from_ids(ids[part], coupler.shape, seed=coupler.seed, domain=NoiseDomain.CACHE)
+            costs[part] = paired_cost(self.take(items[part]), z, metric=coupler.metric)
+        if self.labels is not None:
+            costs += coupler.label_weight * (self.labels[items] != self._noise_labels(ids))
+        return costs
+
+    def _noise_labels(self, ids):
+        return self.labels[ids // self.coupler.num_caches]
+
+    def _check(self, x, items):
+        if x.shape[1:] != self.coupler.shape or len(x) != len(items):
+            expected = (len(items), *self.coupler.shape)
+            raise ValueError(f"data must give items of shape {expected}, got {x.shape}")
+        bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
+        if bad.size:
+            raise ValueError(f"data[{items[bad[0]]}] contains NaN or infinity; couplings need finite data")
+
+
+class _Work:
+    """A global solve under way: what is done of it, in memory and in its folder."""
+
+    def __init__(self, problem, num_blocks, folder, progress):
+        self.problem, self.coupler, self.num_blocks = problem, problem.coupler, num_blocks
+        self.folder = None if folder is None else Path(folder)
+        self.progress = progress or (lambda done, total, note: None)
+        self.block, self.sweep_gain, self.finished = 0, 0.0, False
+        self.watch = Stopwatch()
+        self.result = None
+
+    def begin(self):
+        """Go on from the folder, or measure where everything begins."""
+        if self.folder is not None and (self.folder / "state.safetensors").exists():
+            self._load()
+            return
+        coupler = self.coupler
+        items = np.repeat(np.arange(coupler.num_items), coupler.num_caches)
+        first = np.arange(coupler.ids.size)
+        held = coupler.ids.reshape(-1).astype(np.int64)
+        independent = float(self.problem.pair_costs(items, first).mean())
+        if not math.isfinite(independent):
+            raise ValueError("data contain NaN or infinity; couplings need finite data")
+        before = independent
+        if not np.array_equal(held, first):
+            before = float(self.problem.pair_costs(items, held).mean())
+        self.result = GlobalCoupling(independent, before, before, math.nan, self.num_blocks)
+
+    def sweep(self):
+        """Solve the blocks of this sweep that are not solved yet."""
+        coupler, result = self.coupler, self.result
+        order = np.arange(coupler.num_items)
+        if self.num_blocks > 1:
+            bits = step_bits(order, 2, seed=coupler.seed, step=result.sweeps, domain=StepDomain.BLOCKS)
+            order = np.lexsort((bits[:, 1], bits[:, 0]))
+        blocks = np.array_split(order, self.num_blocks)
+        total = 2 * coupler.num_items
+        while self.block < len(blocks):
+            done = 2 * sum(len(b) for b in blocks[: self.block])
+            items = np.sort(blocks[self.block])
+            self._solve_block(items, lambda rows, note, done=done: self.progress(done + rows, total, note))
+            self.block += 1
+            if self.block < len(blocks):
+                self._save()
+        result.sweeps += 1
+        self.progress(total, total, f"cost per pair {result.cost_after:.6g}")
+
+    def finish(self, finished):
+        """The sweep is over, and perhaps everything."""
+        self.finished, self.block, self.sweep_gain = finished, 0, 0.0
+        self.result.seconds = dict(self.watch.seconds)
+        self._save()
+
+    def _solve_block(self, items, progress):
+        coupler, result, watch = self.coupler, self.result, self.watch
+        caches = coupler.num_caches
+        ids = coupler.ids[items].reshape(-1).astype(np.int64)
+        costs = np.empty((len(items), len(ids)), np.float32)
+        with self._spool(items, ids, costs) as spool:
+            with watch("cost"):
+                self._fill(costs, items, ids, spool, progress)
+            progress(len(items), f"solving {len(items)} x {len(ids)}")
+            with watch("solve"):
+                fresh = not coupler.prices[ids].any()
+                start = None if fresh else (np.arange(len(ids)), coupler.prices[ids])
+                found = solve(costs, row_repeats=caches, start=start, tolerance=coupler.tolerance)
+        del costs
+        with watch("write"):
+            owners = np.repeat(items, caches)
+            order = keep_own(found.col4row, caches)
+            before = self.problem.pair_costs(owners, ids)
+            after = self.problem.pair_costs(owners, ids[order])
+            rounding = (count(coupler.shape) + len(ids)) * np.finfo(np.float64).eps
+            order = improving_cycles(order, before, after, rounding)
+            moved = order != np.arange(len(ids))
+            gain = float((before - np.where(moved, after, before)).sum()) / coupler.ids.size
+            self._write_back(items, ids, ids[order].reshape(-1, caches), found)
+        result.cost_after -= gain
+        self.sweep_gain += gain
+        result.swaps += int(moved.sum())
+        result.gap = float(found.gap) / len(ids) if self.num_blocks == 1 else math.nan
+        progress(2 * len(items), f"cost per pair {result.cost_after:.6g}")
+
+    def _write_back(self, items, ids, new_ids, found):
+        """Ids and prices into the coupler, and the items' prices on the scale of the noises'."""
+        coupler = self.coupler
+        coupler.ids[items] = new_ids
+        shift = coupler.prices[ids].mean() - found.v.mean()
+        coupler.prices[ids] = found.v + shift
+        if coupler.duals is None:
+            coupler.duals = np.zeros(coupler.num_items)
+        coupler.duals[items] = found.u.reshape(len(items), -1).mean(axis=1) - shift
+        if self.problem.labels is not None:
+            coupler.labels[items] = self.problem.labels[items]
+
+    @contextmanager
+    def _spool(self, items, ids, costs):
+        """Where the block's costs are kept while it is worked at; None where that is not worth it."""
+        if self.folder is None or len(items) <= self.problem.rows_a_chunk(len(ids)):
+            yield None
+            return
+        spool = Spool(self.folder, costs, self._block_key(items, ids))
+        try:
+            yield spool
+        finally:
+            spool.close()
+
+    def _fill(self, costs, items, ids, spool, progress):
+        """The block's matrix, but for the rows that an earlier process had done."""
+        step = self.problem.rows_a_chunk(len(ids))
+        begun = time.monotonic()
+        first = 0 if spool is None else spool.restore() // step * step  # the same chunks, the same bits
+        progress(first, f"costs of {len(items)} x {len(ids)}")
+        while first < len(items):
+            last = min(first + step, len(items))
+            self.problem.costs(items, ids, slice(first, last), costs[first:last])
+            first = last
+            if spool is not None and time.monotonic() - begun > KEEP_AFTER:
+                spool.finished(first)
+            progress(first, f"costs of {len(items)} x {len(ids)}")
+
+    def _block_key(self, items, ids):
+        digest = hashlib.sha256(json.dumps(self._metadata(), sort_keys=True).encode())
+        digest.update(items.tobytes())
+        digest.update(ids.tobytes())
+        return digest.hexdigest()
+
+    def _metadata(self):
+        return {**self.coupler.metadata(), "num_blocks": self.num_blocks}
+
+    def _save(self):
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.result.seconds = dict(self.watch.seconds)
+        state = self.coupler.state_dict()
+        work = {"block": self.block, "sweep_gain": self.sweep_gain, "finished": self.finished}
+        metadata = {"coupling": state.pop("metadata"), "result": asdict(self.result), "work": work}
+        metadata["num_blocks"] = self.num_blocks
+        write_tensors(
+            self.folder / "state.safetensors", state, {name: json.dumps(v) for name, v in metadata.items()}
+        )
+
+    def _load(self):
+        tensors, metadata = read_tensors(self.folder / "state.safetensors")
+        metadata = {name: json.loads(value) for name, value in metadata.items()}
+        try:
+            if metadata["num_blocks"] != self.num_blocks:
+                raise ValueError(f"its num_blocks is {metadata['num_blocks']}, here {self.num_blocks}")
+            self.coupler.load_state_dict({**tensors, "metadata": metadata["coupling"]})
+        except ValueError as error:
+            raise ValueError(
+                f"{self.folder} holds the unfinished work of another coupling: {error}; remove it or choose "
+                "another"
+            ) from None
+        self.result = GlobalCoupling(**metadata["result"])
+        self.watch.seconds = dict(self.result.seconds)
+        self.block, self.sweep_gain = metadata["work"]["block"], metadata["work"]["sweep_gain"]
+        self.finished = metadata["work"]["finished"]
+
+
+def keep_own(col4row, num_caches):
+    """A matching of caches to noises that leaves a noise in its cache where its item keeps it.
+
+    Args:
+        col4row: (n,) int64, a permutation: cache r, of item r // num_caches, gets the noise cache
+            ``col4row[r]`` held.
+
+    Returns:
+        (n,) int64: one that gives every item the same noises.
+    """
+    place = np.arange(len(col4row))
+    item4col = np.empty_like(place)
+    item4col[col4row] = place // num_caches
+    stays = item4col == place // num_caches
+    moving = np.flatnonzero(~stays)
+    order = place.copy()
+    order[moving] = moving[np.argsort(item4col[moving], kind="stable")]
+    return order

@@ -1,0 +1,217 @@
+"""Semidiscrete coupling: fresh noise for ever, each to the item in whose cell it falls.
+
+With the dual prices u of an exact coupling of the whole dataset, noise z belongs to the item
+argmin_i c(x_i, z) - u_i: the optimal map from the normal law to the data (Genevay et al., 2016, for the dual
+and its stochastic ascent). Nothing is memorised, so no cache can be overfitted.
+"""
+
+import numpy as np
+
+from loomfast._arrays import integer, to_numpy
+from loomfast.assignment import solve
+from loomfast.checkpoint import read_tensors
+from loomfast.cost import paired_cost, pairwise_cost
+from loomfast.coupling.base import (
+    CouplingBase,
+    Pair,
+    Prepared,
+    Stopwatch,
+    check_metadata,
+    checked_batch,
+    checked_entry,
+    coupling_metadata,
+    like,
+    mean_cost,
+)
+from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
+
+PROBES = 256  # noises that measure the scale of the prices
+
+
+class Semidiscrete(CouplingBase):
+    """Couples fresh noise with the items of a dataset by the prices of a global solve.
+
+    Unlike other couplings it chooses the items: `choose` draws a block of new noises and gives each one the
+    item that is best for it at these prices, each item at most once in a block (an exact rectangular
+    assignment). `couple` then pairs them. Prices from finitely many noises make some cells too large; after
+    every block each chosen item becomes a little dearer and all others a little cheaper, so that in the long
+    run every item is chosen equally often (stochastic ascent of the dual).
+
+    Args:
+        data: (num_items, *shape) float32, NumPy or torch: the dataset, which is held on to.
+        duals: (num_items,) float64: item prices, `Loom.duals` after `Loom.solve_globally`.
+        seed: the run's seed; noise is a function of (seed, step, place in the block).
+        metric: the metric the duals belong to.
+        correction: the step of the prices, in units of the mean margin by which a noise prefers its item; 0
+            leaves them as they are.
+        dataset_fingerprint: any string that names the data; a state with another one is refused.
+
+    Attributes:
+        duals: the prices now. counts: (num_items,) int64, how often each item was chosen. step: as in `Loom`.
+
+    Raises:
+        ValueError: for duals of another shape, or that are not finite.
+    """
+
+    method = "semidiscrete"
+
+    def __init__(self, data, duals, *, seed=0, metric="sqeuclidean", correction=0.5, dataset_fingerprint=""):
+        self.data = data
+        self.num_items, self.shape = len(data), tuple(data.shape[1:])
+        self.duals = np.array(duals)
+        if self.duals.shape != (self.num_items,) or self.duals.dtype != np.float64:
+            got = f"{self.duals.dtype} of shape {self.duals.shape}"
+            raise ValueError(f"duals must be float64 of shape {(self.num_items,)}, got {got}")
+        if not np.isfinite(self.duals).all():
+            raise ValueError("duals must be finite, got NaN or infinity")
+        self.seed = integer(seed, "seed", 0, 1 << 64)
+        self.metric = metric
+        self.correction = float(correction)
+        self.dataset_fingerprint = dataset_fingerprint
+        self.counts = np.zeros(self.num_items, dtype=np.int64)
+        self.step = 0
+        self._scale = self._margin()
+        self._last = np.empty(0, np.int64)  # items of the last committed block
+        self._chosen = None, None  # a step, and the items chosen for it
+
+    def choose(self, num, *, step=None):
+        """(num,) int64: the items that step ``step``'s new noises go to, in the order of the noises.
+
+        Changes nothing that is saved; the same prices, seed and step give the same items.
+
+        Raises ValueError for more than num_items.
+        """
+        num = integer(num, "num", 1, self.num_items + 1)
+        step = self.step if step is None else integer(step, "step", 0, 1 << 32)
+        found = solve(self._costs(self._noise(num, step)))
+        self._chosen = step, to_numpy(found.col4row)
+        return self._chosen[1]
+
+    def prepare(self, x, index, *, step=None, labels=None, fields=()):
+        """Pair the items `choose` gave for this step with the noises that chose them.
+
+        ``labels`` are not looked at. Raises ValueError for other items than those.
+        """
+        watch = Stopwatch()
+        step = self.step if step is None else integer(step, "step", 0, 1 << 32)
+        rows = checked_batch(x, index, self.shape, self.num_items)
+        if self._chosen[0] != step or not np.array_equal(self._chosen[1], rows):
+            raise ValueError(f"index must be what choose({len(rows)}, step={step}) returned")
+        with watch("noise"):
+            noise = like(self._noise(len(rows), step), x)
+        return Prepared(self._pair(x, noise, step, fields, watch), step, rows)
+
+    def commit(self, prepared):
+        """Move the prices by what was chosen, count it, and return the Pair."""
+        rows = prepared.update
+        share = len(rows) / self.num_items
+        step = self.correction * self._scale
+        self.duals += step * share
+        self.duals[rows] -= step
+        self.counts[rows] += 1
+        self._last = rows
+        self.step = prepared.step + 1
+        return prepared.pair
+
+    def recall(self, x, index, *, step):
+        """The pairs of the block that was committed last."""
+        rows = checked_batch(x, index, self.shape, self.num_items)
+        if step != self.step - 1 or not np.array_equal(rows, self._last):
+            raise ValueError(f"only the last block, of step {self.step - 1}, can be recalled, not {step}")
+        return self._pair(x, like(self._noise(len(rows), step), x), step, (), Stopwatch())
+
+    def last_choice(self):
+        """(num,) int64: the items of the block that was committed last."""
+        return self._last.copy()
+
+    def _pair(self, x, noise, step, fields, watch):
+        return Pair(
+            noise=noise,
+            ids=_ids(len(noise), step),
+            fields=tuple(fields),
+            cost_after=mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric))),
+            seconds=watch.seconds,
+        )
+
+    def _noise(self, num, step):
+        return to_numpy(noise_from_ids(_ids(num, step), self.shape, seed=self.seed, domain=NoiseDomain.FRESH))
+
+    def _costs(self, noise):
+        """(len(noise), num_items) float32: what each item costs each noise, its price taken off."""
+        cost = to_numpy(
+            pairwise_cost(like(noise, self.data), self.data, metric=self.metric, assignment_only=True)
+        )
+        cost -= self.duals.astype(np.float32)
+        return cost
+
+    def _margin(self):
+        """The mean lead of a noise's best item over its second, at the prices given."""
+        if self.num_items < 2:
+            return 0.0
+        ids = _ids(PROBES, 0)
+        noise = to_numpy(noise_from_ids(ids, self.shape, seed=self.seed, domain=NoiseDomain.VALIDATION))
+        best = np.partition(self._costs(noise), 1, axis=1)[:, :2]
+        return float((best[:, 1] - best[:, 0]).mean())
+
+    def metadata(self):
+        """What a state of this coupling belongs to, as plain JSON values."""
+        return {
+            "method": self.method,
+            "num_items": self.num_items,
+            "shape": list(self.shape),
+            "seed": self.seed,
+            "metric": self.metric,
+            "correction": self.correction,
+            "noise_format": NOISE_FORMAT,
+            "dataset_fingerprint": self.dataset_fingerprint,
+        }
+
+    def state_dict(self):
+        """``duals``, ``counts``, ``last`` block, ``scale``, ``step``, and ``metadata``."""
+        return {
+            "duals": self.duals.copy(),
+            "counts": self.counts.copy(),
+            "last": self._last.copy(),
+            "scale": np.array([self._scale]),
+            "step": np.array([self.step], dtype=np.int64),
+            "metadata": self.metadata(),
+        }
+
+    def load_state_dict(self, state):
+        """Take up a state of `state_dict`; ValueError if it is damaged or belongs to another coupling."""
+        check_metadata(state["metadata"], self.metadata())
+        duals = checked_entry(state, "duals", self.duals.shape, np.float64)
+        counts = checked_entry(state, "counts", self.counts.shape, np.int64)
+        scale = checked_entry(state, "scale", (1,), np.float64)
+        step = checked_entry(state, "step", (1,), np.int64)
+        last = checked_entry(state, "last", np.shape(state.get("last")), np.int64)
+        self.duals, self.counts, self._last = duals, counts, last
+        self._scale, self.step = float(scale[0]), int(step[0])
+
+
+def read_duals(path, *, num_items, shape, metric, dataset_fingerprint):
+    """The item prices in a file that a global solve wrote: (num_items,) float64.
+
+    Raises:
+        ValueError: if there are none, if they belong to other data or another metric, or if labels had a
+            weight in them: a fresh noise has none.
+    """
+    tensors, metadata = read_tensors(path)
+    found = coupling_metadata(path, metadata)
+    expected = {
+        "num_items": num_items,
+        "shape": list(shape),
+        "metric": metric,
+        "dataset_fingerprint": dataset_fingerprint,
+    }
+    check_metadata(found, expected)
+    if "label_weight" in found:
+        raise ValueError(f"{path} was coupled with a label_weight, which fresh noise cannot take part in")
+    if "duals" not in tensors:
+        raise ValueError(f"{path} has no duals: only a global solve, as of `loomfast couple`, writes them")
+    return checked_entry(tensors, "duals", (num_items,), np.float64)
+
+
+def _ids(num, step):
+    """The ids of a block's noises: step·2³² + place."""
+    return (np.int64(step) << np.int64(32)) + np.arange(num, dtype=np.int64)
