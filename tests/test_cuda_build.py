@@ -15,13 +15,13 @@ KERNELS = ("solve_block<16>", "solve_grid<16>", "solve_grid<32>")
 # 512 threads of 128 registers fill a multiprocessor, so 128 is the limit.
 PINNED_COMPILER = "V13.0.88"
 REGISTERS = {
-    75: (80, 124, 104),
+    75: (80, 106, 104),
     80: (80, 128, 110),
-    86: (93, 124, 116),
-    89: (93, 124, 116),
-    90: (103, 128, 114),
-    100: (106, 106, 106),
-    120: (106, 112, 110),
+    86: (93, 106, 116),
+    89: (93, 106, 116),
+    90: (96, 128, 114),
+    100: (102, 106, 110),
+    120: (104, 112, 108),
 }
 
 # The list of rows and the reductions of a block that scans rows as a crew.
