@@ -18,7 +18,7 @@ namespace loomfast::cuda {
 constexpr int kRowField = 24;
 constexpr Word kNoRow = (Word{1} << kRowField) - 1;
 constexpr Word kAbandon = Word{1} << 32;  // in a tally: a price left its 40 bits
-constexpr int kRoundsPerPhase = 1500;
+constexpr int kRoundsPerPhase = 300;
 
 __device__ inline Word bid_word(Word price, Word row) { return price << kRowField | (kNoRow - row); }
 __device__ inline Word bid_price(Word word) { return word >> kRowField; }
