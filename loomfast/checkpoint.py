@@ -57,17 +57,24 @@ def read_json(path):
 
 
 def write_tensors(path, tensors, metadata=None):
-    """Write named arrays (NumPy or torch) and string metadata as one safetensors file, atomically."""
+    """Write named arrays (NumPy or torch) and string metadata as one safetensors file, atomically.
+
+    Raises OSError where it cannot be written, on a full disk say; the file is then what it was.
+    """
     need("safetensors", "train")
     arrays = {name: _as_array(value) for name, value in tensors.items()}
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with atomic(path) as aside:
-        save_file(arrays, aside, metadata=metadata)
+        try:
+            save_file(arrays, aside, metadata=metadata)
+        except SafetensorError as failed:  # which is what safetensors makes of the system's errors
+            raise OSError(f"cannot write {path}, which is left as it was: {failed}") from None
 
 
-def read_tensors(path):
-    """All arrays of a safetensors file (NumPy), and its metadata.
+def read_tensors(path, names=None):
+    """All arrays of a safetensors file (NumPy), or those of ``names``, and its metadata.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -80,7 +87,8 @@ def read_tensors(path):
         raise FileNotFoundError(f"no such file: {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = file.keys() if names is None else names
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as broken:
         raise ValueError(f"{path} is not a whole safetensors file: {broken}") from None
 

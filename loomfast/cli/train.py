@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from loomfast import console
+from loomfast.cli.arguments import USER_ERROR
 from loomfast.extras import need
 
 TRAIN_DESCRIPTION = """Train a flow-matching model. The run directory (--out, by default
@@ -32,7 +33,7 @@ def run(argv):
         out: Path | None = None
         """Run directory; runs/PRESET-COUPLING-seedN if none is named."""
         dry_run: bool = False
-        """Print the configuration and the number of parameters, and stop."""
+        """Print the configuration, the number of parameters and an estimate of the memory, and stop."""
 
     table = {name: (text, Command(**_fields(config))) for name, (text, config) in PRESETS.items()}
     command = _tyro_parse(tyro, table, argv)
@@ -79,20 +80,36 @@ def _print_plan(config, out):
     import torch
 
     from loomfast import models
+    from loomfast.data import LOADERS
+    from loomfast.memory import estimate_memory
     from loomfast.presets import config_to_dict
+    from loomfast.rundir import load_data
 
     with torch.device("meta"):
         parameters = sum(p.numel() for p in models.build(config.model).parameters())
+    num_items = config.num_items or (len(load_data(config).train) if config.data in LOADERS else None)
     print(json.dumps(config_to_dict(config), indent=2))
     print(f"parameters: {parameters:,}")
+    for name, count in estimate_memory(config, num_items=num_items).items():
+        size = "not known without --num-items" if count is None else f"{count / 2**20:,.1f} MiB"
+        print(f"memory, {name} (estimate): {size}")
     print(f"run directory: {out}")
     return 0
 
 
 def _train(config, out):
+    from loomfast.distributed import in_first_process
+    from loomfast.rundir import checkpoint_step
     from loomfast.train import picture_run, train
 
-    with console.progress(config.steps, f"train {out.name}") as update:
+    if not in_first_process():  # the first one says what there is to say
+        try:
+            train(config, out)
+        except (ValueError, TypeError, OSError, ImportError):
+            return USER_ERROR
+        return 0
+    first = min(checkpoint_step(out), config.steps)
+    with console.progress(config.steps, f"train {out.name}", first=first, items=config.batch_size) as update:
 
         def report(done, record):
             update(done, f"loss {record['loss']:.4f}  cost {record['cost_after']:.3f}")
