@@ -250,9 +250,9 @@ PRESETS = {
 
 # What belongs where a preset looks for its data.
 DATA_WANTED = {
-    "data/cifar10": "CIFAR-10's binary version: data_batch_1.bin ... data_batch_5.bin and test_batch.bin",
-    "data/imagenet32": "ImageNet's images in folders train and val; they are cropped and resized to 32x32",
-    "data/imagenet64": "ImageNet's images in folders train and val; they are cropped and resized to 64x64",
-    "data/ffhq256-latents.h5": "float (N, 4, 32, 32) latents called train and heldout, or latents alone; an "
-    "attribute scale_factor multiplies them",
+    "data/cifar10": "CIFAR-10's binary version (data_batch_1.bin to data_batch_5.bin, test_batch.bin)",
+    "data/imagenet32": "ImageNet's images in folders train and val (cropped and resized to 32x32 here)",
+    "data/imagenet64": "ImageNet's images in folders train and val (cropped and resized to 64x64 here)",
+    "data/ffhq256-latents.h5": "latents (N, 4, 32, 32) as train and heldout, or as latents alone (an "
+    "attribute scale_factor multiplies them)",
 }

@@ -70,8 +70,8 @@ def load_data(config):
     """
     if config.data in DATA_WANTED and not Path(config.data).exists():
         raise ValueError(
-            f"{config.data} does not exist: put {DATA_WANTED[config.data]} there, or name another place with "
-            "--data"
+            f"{config.data} does not exist; it is to hold {DATA_WANTED[config.data]}. Put them there, or "
+            "name another place with --data"
         )
     return load_dataset(
         config.data,
