@@ -60,9 +60,14 @@ class World:
         return box[0]
 
 
-def in_first_process():
+def first_of_all():
     """Whether this process is the one that prints and writes."""
     return int(os.environ.get("RANK", 0)) == 0
+
+
+def first_here():
+    """Whether this process is the first of its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def resolve_device(name):

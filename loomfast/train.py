@@ -15,7 +15,7 @@ import torch
 from loomfast import models
 from loomfast.checkpoint import write_json
 from loomfast.cost import paired_cost
-from loomfast.distributed import world
+from loomfast.distributed import resolve_device, world
 from loomfast.flow import drop_labels, flow_matching_loss, timesteps
 from loomfast.logs import RunLog, check_log
 from loomfast.models import ema_decay, ema_update
@@ -104,7 +104,7 @@ def picture_run(config, out):
     out = Path(out)
     _, model = load_model(out)
     return [
-        _picture(model, config, out, config.steps),
+        _picture(model.to(resolve_device(config.device)), config, out, config.steps),
         save_coupling_figure(read_log(out / "log.jsonl"), out / "coupling.png"),
     ]
 

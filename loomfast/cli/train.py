@@ -98,15 +98,17 @@ def _print_plan(config, out):
 
 
 def _train(config, out):
-    from loomfast.distributed import in_first_process
+    from loomfast.distributed import first_here, first_of_all
     from loomfast.rundir import checkpoint_step
     from loomfast.train import picture_run, train
 
-    if not in_first_process():  # the first one says what there is to say
+    if not first_of_all():
         try:
             train(config, out)
         except (ValueError, TypeError, OSError, ImportError):
-            return USER_ERROR
+            if first_here():
+                raise
+            return USER_ERROR  # the first one of this machine says it
         return 0
     first = min(checkpoint_step(out), config.steps)
     with console.progress(config.steps, f"train {out.name}", first=first, items=config.batch_size) as update:
