@@ -115,7 +115,7 @@ def main():
     torch.set_num_threads(arguments.threads)
     configs = configurations(arguments)
     config = configs["loom"]
-    dataset, world = load_data(config), World(resolve_device(config.device))
+    dataset, world = load_data(config), World(device=resolve_device(config.device))
     runs = {name: Run(each, dataset, world) for name, each in configs.items()}
     try:
         validate(runs, arguments.precision)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,18 +23,69 @@ def atomic(path):
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
+        _flush(aside)
         os.chmod(aside, 0o666 & ~_umask())  # some writers make private files
         os.replace(aside, path)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        _name(error, path, aside)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _flush(path.parent)
+
+
+@contextmanager
+def atomic_directory(path):
+    """A temporary directory beside ``path``, which takes the name ``path`` on a clean exit.
+
+    It is for files, not for directories in it. On any exception it is removed and nothing is at ``path``
+    that was not there before. Raises FileExistsError where ``path`` is anything but an empty directory.
+    """
+    path = Path(os.path.abspath(path))
+    check_new_directory(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside.mkdir()
     try:
-        os.fsync(folder)
+        yield aside
+        for entry in (*aside.iterdir(), aside):
+            _flush(entry)
+        os.rename(aside, path)
+    except BaseException as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        _name(error, path, aside)
+        raise
+    _flush(path.parent)
+
+
+def check_new_directory(path):
+    """FileExistsError unless nothing or an empty directory is at ``path``; FileNotFoundError if it could not
+    be made there."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file, not a directory")
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty: choose another directory")
+    parent = Path(os.path.abspath(path)).parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise FileNotFoundError(f"cannot write {str(path)!r}: name a directory in one that can be written")
+
+
+def _name(error, path, aside):
+    """Have an error of the system, such as a full disk, name the file that was asked for."""
+    if not isinstance(error, OSError) or not str(error.filename or aside).startswith(str(aside)):
+        return
+    if error.errno is None:  # a message alone, which a filename would hide
+        error.args = (f"{error}: {str(path)!r}",)
+    else:
+        error.filename = str(path)
+
+
+def _flush(path):
+    """Have a file's data, or a directory's names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _umask():
@@ -59,7 +111,7 @@ def read_json(path):
 def write_tensors(path, tensors, metadata=None):
     """Write named arrays (NumPy or torch) and string metadata as one safetensors file, atomically.
 
-    Raises OSError where it cannot be written, on a full disk say; the file is then what it was.
+    Raises OSError if it cannot be written, on a full disk say; what was there before then still is.
     """
     need("safetensors", "train")
     arrays = {name: _as_array(value) for name, value in tensors.items()}
@@ -69,8 +121,8 @@ def write_tensors(path, tensors, metadata=None):
     with atomic(path) as aside:
         try:
             save_file(arrays, aside, metadata=metadata)
-        except SafetensorError as failed:  # which is what safetensors makes of the system's errors
-            raise OSError(f"cannot write {path}, which is left as it was: {failed}") from None
+        except SafetensorError as error:
+            raise OSError(f"cannot write {str(path)!r}: {error}") from None
 
 
 def read_tensors(path, names=None):

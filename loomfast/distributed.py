@@ -17,44 +17,37 @@ import torch.distributed as dist
 
 from loomfast.coupling.base import like
 from loomfast.noise import NoiseDomain, noise_from_ids
+from loomfast.processes import Processes
 
 
 @dataclass(frozen=True)
-class World:
+class World(Processes):
     """The processes of a run, and which one this is."""
 
-    device: torch.device
-    rank: int = 0
-    size: int = 1
+    device: torch.device = torch.device("cpu")
     coupling_group: Any = None
     """A group of its own: couplings are sent from a thread, while the network's gradients are summed."""
 
-    def barrier(self):
-        """Wait for all processes."""
-        if self.size > 1:
-            dist.barrier(group=self.coupling_group)
-
     def mean_and_any(self, value, flag):
         """The mean of a number over all processes, and whether any of them raised its flag."""
-        if self.size == 1:
+        if self.world == 1:
             return value, flag
-        both = torch.tensor([value / self.size, float(flag)], dtype=torch.float64)
+        both = torch.tensor([value / self.world, float(flag)], dtype=torch.float64)
         dist.all_reduce(both)
         return float(both[0]), bool(both[1] > 0)
 
     def check_same(self, arrays):
         """RuntimeError unless all processes hold the same bytes in these arrays, {name: array}."""
-        if self.size == 1:
+        if self.world == 1:
             return
         mine = {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in arrays.items()}
-        all_sums = [None] * self.size
-        dist.all_gather_object(all_sums, mine)
+        all_sums = self._everyone(mine)
         for rank, sums in enumerate(all_sums):
             if sums != all_sums[0]:
                 raise RuntimeError(f"the couplings of processes 0 and {rank} differ; nothing was written")
 
     def first_sends(self, value):
-        """The first process's value, in all of them."""
+        """The first process's value, in all of them, by the couplings' own group."""
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.coupling_group)
         return box[0]
@@ -63,11 +56,6 @@ class World:
 def first_of_all():
     """Whether this process is the one that prints and writes."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def first_here():
-    """Whether this process is the first of its machine."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def resolve_device(name):
@@ -89,13 +77,19 @@ def world(device_name):
     """Within: the World of this process, connected with the others if torchrun started several."""
     device = resolve_device(device_name)
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield World(device)
+        yield World(device=device)
         return
     connected_before = dist.is_initialized()
     if not connected_before:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(device, dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
+        yield World(
+            rank=dist.get_rank(),
+            world=dist.get_world_size(),
+            local_rank=int(os.environ.get("LOCAL_RANK", 0)),
+            device=device,
+            coupling_group=dist.new_group(backend="gloo"),
+        )
     finally:
         if not connected_before:
             dist.destroy_process_group()

@@ -34,6 +34,35 @@ def save_samples(samples, path):
     return save_points(samples, path) if samples.ndim == 2 else save_image_grid(samples, path)
 
 
+def save_trajectory(states, path):
+    """Write the states (T, N, ...) of sampling paths as one PNG; returns its path.
+
+    Images, as in the paper's Figures 13 to 16: a row for every sample, a column for every time. Points in the
+    plane: a line for every sample, from a grey dot for the noise to a coloured one.
+    """
+    states = to_numpy(states)
+    if states.ndim > 3:
+        return save_image_grid(np.concatenate(states.swapaxes(0, 1)), path, columns=len(states))
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(5, 5), dpi=120)
+    axes.plot(states[:, :, 0], states[:, :, 1], color="0.8", linewidth=0.5, zorder=0)
+    for points, color in ((states[0], "0.5"), (states[-1], "C0")):
+        axes.scatter(points[:, 0], points[:, 1], s=4, linewidths=0, color=color)
+    axes.set_aspect("equal")
+    return _save_figure(figure, path)
+
+
+def save_image_files(states, folder, first):
+    """Write sample k of states (T, N, C, H, W) into a folder as PNG number ``first + k``, 000000.png and on.
+
+    A file holds its sample at every time, beside one another; with one time, the image and nothing else.
+    """
+    from PIL import Image
+
+    for k, images in enumerate(to_numpy(states).swapaxes(0, 1)):
+        Image.fromarray(tile(as_pixels(images), len(images))).save(Path(folder) / f"{first + k:06d}.png")
+
+
 def save_coupling_figure(records, path):
     """Reassignments and cost of the coupling against training steps (the paper's Figures 9 and 10).
 

@@ -29,9 +29,9 @@ class Run:
     """
 
     def __init__(self, config, dataset, world=None, *, fresh=True):
-        self.config, self.world = config, world or World(torch.device("cpu"))
+        self.config, self.world = config, world or World()
         self.device = self.world.device
-        check_fit(config, dataset, self.world.size)
+        check_fit(config, dataset, self.world.world)
         self.data = place(torch.from_numpy(dataset.train), self.device)
         self.labels = _twice(dataset.train_labels, config.flips)
         self.num_items = len(self.data)
@@ -41,7 +41,9 @@ class Run:
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         fused = {"fused": True} if self.device.type == "cuda" else {}
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, **fused)
-        self.network = self._wrapped()
+        if config.compile:
+            self.model.compile(fullgraph=True)  # in place: the parameters keep their names
+        self.network = self.model
         self.step = 0
         self._epoch, self._order = -1, None
         self._group, self._batch = None, None
@@ -61,15 +63,12 @@ class Run:
             data=data,
             fresh=fresh,
         )
-        return SharedCoupler(coupler, self.world) if self.world.size > 1 else coupler
+        return SharedCoupler(coupler, self.world) if self.world.world > 1 else coupler
 
-    def _wrapped(self):
-        """The network as it is trained: compiled in place, its gradients averaged over the processes."""
-        if self.config.compile:
-            self.model.compile(fullgraph=True)  # in place: the parameters keep their names
-        if self.world.size == 1:
-            return self.model
-        return DistributedDataParallel(self.model, broadcast_buffers=False)
+    def join(self):
+        """Average the gradients over the processes from here on; all of them must come here."""
+        if self.world.world > 1:
+            self.network = DistributedDataParallel(self.model, broadcast_buffers=False)
 
     def batch_index(self, group):
         """(ot_batch·B,) int64: the items of an OT batch, from an order that changes every epoch.
@@ -130,14 +129,14 @@ class Run:
     def parts(self):
         """The parts of a batch this process takes one after the other: [(number in the batch, rows)]."""
         accumulate = self.config.accumulate
-        size = self.config.batch_size // (self.world.size * accumulate)
+        size = self.config.batch_size // (self.world.world * accumulate)
         first = self.world.rank * accumulate
         return [(n, slice(n * size, (n + 1) * size)) for n in range(first, first + accumulate)]
 
     def summed_over_processes(self, number):
         """Context in which the processes exchange gradients: in the last part of a batch only."""
         last = (number + 1) % self.config.accumulate == 0
-        return nullcontext() if last or self.world.size == 1 else self.network.no_sync()
+        return nullcontext() if last or self.world.world == 1 else self.network.no_sync()
 
     def averaged_model(self):
         """The network with the averaged weights, which it shares with this run, in evaluation mode."""
@@ -165,9 +164,10 @@ class Run:
         """
         tensors, metadata = self.tensors()
         self.world.check_same({name: tensors[name] for name in tensors if name.startswith("coupling.")})
-        if self.world.rank == 0:
-            write_tensors(out / "state.safetensors", tensors, metadata)
-            write_tensors(out / "model.safetensors", self.ema, {"step": str(self.step)})
+        with self.world.together():
+            if self.world.rank == 0:
+                write_tensors(out / "state.safetensors", tensors, metadata)
+                write_tensors(out / "model.safetensors", self.ema, {"step": str(self.step)})
 
     def load(self, path):
         """Take up a checkpoint. Raises ValueError if it is damaged or belongs to another run."""

@@ -55,6 +55,13 @@ def _rk4(f, x, t, h):
 FIXED = {"euler": (_euler, 1), "midpoint": (_midpoint, 2), "heun": (_heun, 2), "rk4": (_rk4, 4)}
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")  # torchdiffeq's
 
+# name -> where the times of a uniform grid go, 0 to 0 and 1 to 1
+TIME_LAWS = {
+    "uniform": lambda s: s,
+    "quadratic": np.square,  # short steps near the noise
+    "cosine": lambda s: (1 - np.cos(np.pi * s)) / 2,  # short steps near both ends
+}
+
 
 def default_solver(nfe):
     """The solver for a number of evaluations when none is named: midpoint where even, euler where odd."""
@@ -149,22 +156,54 @@ def _adaptive(f, z, solver, times, rtol, atol):
 
 
 def check_solver(solver, nfe, time_grid=None):
-    """The solver to use and the arguments it gives ``integrate``; None picks ``default_solver(nfe)``.
+    """The solver to use and the arguments it gives ``integrate``.
 
-    A fixed-step solver takes nfe or time_grid, an adaptive one no nfe; without a solver it takes nfe.
+    A fixed-step solver takes nfe or time_grid, an adaptive one no nfe. Without a solver nfe picks
+    ``default_solver(nfe)``, and a grid euler. time_grid: times that rise from 0, the noise, to 1, the data;
+    or the name of one of TIME_LAWS, which then spaces the steps that nfe allows.
     Raises ValueError for an unknown solver and for an nfe or a grid it cannot use.
     """
+    if isinstance(time_grid, str):
+        return _check_law(solver, nfe, time_grid)
+    if time_grid is not None:
+        time_grid = _check_grid(time_grid)
+        if time_grid[0] != 0 or time_grid[-1] != 1:
+            raise ValueError(
+                "time_grid must go from 0, the noise, to 1, the data; "
+                f"it goes from {time_grid[0]:g} to {time_grid[-1]:g}"
+            )
     if solver is None:
-        if nfe is None:
+        if nfe is None and time_grid is None:
             raise ValueError("give nfe, a solver, or both")
-        solver = default_solver(nfe)
+        solver = "euler" if nfe is None else default_solver(nfe)
     if solver not in FIXED and solver not in ADAPTIVE:
         raise ValueError(f"solver must be one of {', '.join((*FIXED, *ADAPTIVE))}, got {solver!r}")
     if solver in ADAPTIVE:
         if nfe is not None:
             raise ValueError(f"{solver} chooses its own steps: leave nfe out")
-        return solver, {} if time_grid is None else {"time_grid": _check_grid(time_grid)}
+        return solver, {} if time_grid is None else {"time_grid": time_grid}
     return solver, {"time_grid": _grid(solver, FIXED[solver][1], nfe, None, time_grid)}
+
+
+def _check_law(solver, nfe, law):
+    if law not in TIME_LAWS:
+        raise ValueError(f"time_grid must be times or one of {', '.join(TIME_LAWS)}, got {law!r}")
+    if solver in ADAPTIVE:
+        raise ValueError(f"{solver} chooses its own steps: time_grid must be times, not a law, got {law!r}")
+    solver, arguments = check_solver(solver, nfe)
+    return solver, {"time_grid": TIME_LAWS[law](arguments["time_grid"])}
+
+
+def shares(start, num, count):
+    """Ids start ... start + num - 1 in count contiguous shares, as [(first, how many)].
+
+    They are cut at multiples of ``CPU_BLOCK``, so that every network call on the CPU is one that a single
+    process would make, and every sample the same bits. Every share but the first may be empty.
+    """
+    low, high = start // CPU_BLOCK, -(-(start + num) // CPU_BLOCK)
+    cuts = [low + -((low - high) * k // count) for k in range(count + 1)]
+    ids = [min(max(cut * CPU_BLOCK, start), start + num) for cut in cuts]
+    return [(first, last - first) for first, last in pairwise(ids)]
 
 
 def generate(model, num, shape, *, trajectory=False, **options):
@@ -225,7 +264,7 @@ def generate_solution(
         model.eval()
     try:
         states, evaluations = None, 0
-        for first, last in _blocks(start, start + num, batch_size, device):
+        for first, last in blocks(start, start + num, batch_size, device):
             part = _solve_block(model, first, last, shape, seed, start, y, device, solver, arguments)
             kept = part.x[None] if part.trajectory is None else part.trajectory
             if states is None:
@@ -253,10 +292,12 @@ def _check_request(num, start, batch_size, y):
         raise ValueError(f"y must hold one label a sample ({num}), got {len(y)}")
 
 
-def _blocks(low, high, batch_size, device):
-    """The ranges of ids the network takes a call: aligned and of one size on the CPU, as asked on a GPU."""
+def blocks(low, high, batch_size, device):
+    """The ranges of ids the network takes a call: aligned and of one size on the CPU, as asked on a GPU.
+
+    On the CPU the first and the last may reach beyond low ... high - 1.
+    """
     if device.type == "cpu":
-        batch_size = CPU_BLOCK
         first = low // CPU_BLOCK * CPU_BLOCK
         return [(i, i + CPU_BLOCK) for i in range(first, high, CPU_BLOCK)]
     return [(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]

@@ -46,28 +46,39 @@ def train(config, out, *, progress=None):
         ValueError: if ``out`` holds a run of another configuration or of more steps, or the data do not fit
             the model. Nothing is then written.
         OSError: if ``out`` cannot be written, or a checkpoint cannot: the one before it is then still there.
+        FailedElsewhere: in all processes but the first, where any of them raised one of these.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     out = Path(out)
+    with world(config.device) as processes:
+        with processes.together():
+            run = _begin(config, out, processes)
+        with closing(run):
+            run.join()
+            if processes.rank == 0:
+                with _first_process(run, out) as log:
+                    return _loop(run, out, log, progress)
+            return _loop(run, out, None, None)
+
+
+def _begin(config, out, processes):
+    """The Run, at the step of the checkpoint if there is one; everything that can be refused is, by now."""
     check_directory(config, out)
     check_log(config.log_to)
     state = out / "state.safetensors"
-    with (
-        world(config.device) as processes,
-        closing(Run(config, load_data(config), processes, fresh=not state.exists())) as run,
-    ):
+    run = Run(config, load_data(config), processes, fresh=not state.exists())
+    try:
         if state.exists():
             run.load(state)
         if run.step > config.steps:
             raise ValueError(
                 f"{out} is at step {run.step} already: steps must be at least that, not {config.steps}"
             )
-        processes.barrier()  # all have looked at the directory before one changes it
-        if processes.rank == 0:
-            with _first_process(run, out) as log:
-                return _loop(run, out, log, progress)
-        return _loop(run, out, None, None)
+    except BaseException:
+        run.close()
+        raise
+    return run
 
 
 @contextmanager

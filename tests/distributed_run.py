@@ -1,6 +1,7 @@
 """What every process of `test_distributed` does; started by torchrun, with a folder as its argument."""
 
 import dataclasses
+import errno
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from loomfast import run as run_module
 from loomfast import train as train_module
 from loomfast.models import MLPConfig
 from loomfast.presets import CouplingConfig, TrainConfig
+from loomfast.processes import FailedElsewhere
 
 CONFIG = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=30, batch_size=32, num_items=256, warmup_steps=5,
@@ -36,15 +38,21 @@ def main():
     train_module.train(CONFIG, folder / "parts")
     train_module.train(dataclasses.replace(CONFIG, accumulate=2), folder / "accumulated")
     refused(dataclasses.replace(CONFIG, batch_size=31), folder / "refused", dist.get_rank())
+    run_module.write_tensors = full_disk
+    refused(CONFIG, folder / "full", dist.get_rank())
     dist.destroy_process_group()
 
 
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def refused(config, out, rank):
-    """Write down what each process says to a batch that cannot be shared."""
+    """Write down what each process says to a run that fails."""
     try:
         train_module.train(config, out)
-    except ValueError as error:
-        (out.parent / f"refused-{rank}.txt").write_text(str(error))
+    except (ValueError, OSError, FailedElsewhere) as error:
+        (out.parent / f"{out.name}-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,20 @@
 """Files are whole or not there."""
 
+import errno
+import resource
+
 import numpy as np
 import pytest
 import torch
 
-from loomfast.checkpoint import atomic, read_json, read_tensors, write_json, write_tensors
+from loomfast.checkpoint import (
+    atomic,
+    atomic_directory,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 
 
 def test_tensors_of_both_kinds_go_to_disk_and_back(tmp_path):
@@ -37,6 +47,41 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
 
 
+def test_a_directory_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "made"
+
+    def fill(error=None):
+        with atomic_directory(path) as aside:
+            (aside / "a").write_text("1")
+            assert not path.exists() or not any(path.iterdir())
+            if error is not None:
+                raise error
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fill(RuntimeError("stopped"))
+    assert list(tmp_path.iterdir()) == []
+    path.mkdir()
+    fill()
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["made", "made/a"]
+    with pytest.raises(FileExistsError, match="made is not empty"):
+        fill()
+
+
+@pytest.mark.parametrize("writer", [atomic, atomic_directory])
+def test_an_error_of_the_system_names_what_was_asked_for(writer, tmp_path):
+    def fail(error):
+        with writer(tmp_path / "asked"):
+            raise error
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/asked'$") as full:
+        fail(OSError(errno.ENOSPC, "No space left on device"))
+    assert full.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match=r"^broken encoder: '.*/asked'$"):
+        fail(OSError("broken encoder"))
+    with pytest.raises(OSError, match=r"'other'$"):
+        fail(FileNotFoundError(errno.ENOENT, "No such file", "other"))
+
+
 def test_damaged_files_are_named(tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\x00" * 40)
@@ -47,3 +92,18 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"broken\.json is not valid JSON"):
         read_json(tmp_path / "broken.json")
+
+
+def test_tensors_that_the_disk_does_not_take_leave_the_old_file(tmp_path):
+    """A limit on the size of files stands for the full disk: the very write of the tensors fails."""
+    path = tmp_path / "t.safetensors"
+    write_tensors(path, {"a": np.arange(3)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*t\.safetensors"):
+            write_tensors(path, {"a": np.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    np.testing.assert_array_equal(read_tensors(path)[0]["a"], np.arange(3))
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

@@ -95,7 +95,7 @@ def test_doctor_tells_what_is_here(capsys):
         assert word in printed
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "solve", "doctor"])
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "export", "solve", "doctor"])
 def test_help_is_there(command, capsys):
     try:
         code = main([command, "--help"])

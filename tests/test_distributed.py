@@ -76,11 +76,13 @@ def test_parts_of_parts(two):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
-def test_a_batch_that_cannot_be_shared(two):
-    for rank in (0, 1):
-        said = (two / f"refused-{rank}.txt").read_text()
-        assert said == "batch_size must be a multiple of 2 processes times accumulate=1, got 31"
+def test_an_error_is_the_first_processs_to_tell(two):
+    wrong = "ValueError: batch_size must be a multiple of 2 processes times accumulate=1, got 31"
+    assert (two / "refused-0.txt").read_text() == wrong
     assert not (two / "refused").exists()
+    assert (two / "full-0.txt").read_text().startswith("OSError: [Errno 28] No space left on device")
+    for name in ("refused", "full"):
+        assert (two / f"{name}-1.txt").read_text().startswith("FailedElsewhere")
 
 
 def test_sigterm_stops_all_processes_after_the_same_step(tmp_path):
@@ -102,7 +104,7 @@ def test_sigterm_stops_all_processes_after_the_same_step(tmp_path):
 
 def test_couplings_that_differ_are_found(monkeypatch):
     """Two processes whose checksums differ, without the processes."""
-    world = World(torch.device("cpu"), rank=0, size=2)
+    world = World(rank=0, world=2)
 
     def gather(box, mine):
         box[:] = [mine, {name: value + 1 for name, value in mine.items()}]

@@ -6,7 +6,16 @@ import torch
 
 from loomfast import noise_from_ids
 from loomfast.models import MLPConfig, UNetConfig, build
-from loomfast.sample import ADAPTIVE, CPU_BLOCK, FIXED, check_solver, default_solver, generate, integrate
+from loomfast.sample import (
+    ADAPTIVE,
+    CPU_BLOCK,
+    FIXED,
+    check_solver,
+    default_solver,
+    generate,
+    integrate,
+    shares,
+)
 
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
 
@@ -49,6 +58,28 @@ def test_adaptive_solvers_follow_their_tolerance_and_are_counted(solver):
     # The tolerance is a step's, so the end may be off by some of them.
     assert (solution.x - END).abs().max() < 20e-6
     assert solution.nfe == velocity.calls > 0
+
+
+@pytest.mark.parametrize(
+    ("solver", "order", "loose", "tight"),
+    [
+        ("dopri5", 5, 1e-6, 1e-9),
+        ("dopri8", 8, 1e-6, 1e-10),
+        ("bosh3", 3, 1e-4, 1e-6),
+        ("adaptive_heun", 2, 1e-2, 1e-4),
+    ],
+)
+def test_evaluations_of_adaptive_solvers_grow_as_their_order_says(solver, order, loose, tight):
+    """A step of order p has an error of h^p, so the evaluations grow by the p-th root of the tolerance's."""
+    z = torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    counts = [
+        integrate(
+            lambda x, t: 20 * torch.stack([x[:, 1], -x[:, 0]], dim=1), z, solver=solver, rtol=tol, atol=tol
+        ).nfe
+        for tol in (loose, tight)
+    ]
+    # Three turns of a rotation: enough steps that the search for the first one hardly counts.
+    np.testing.assert_allclose(np.log(loose / tight) / np.log(counts[1] / counts[0]), order, rtol=0.08)
 
 
 @pytest.mark.parametrize(("solver", "per_step"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
@@ -117,6 +148,9 @@ def test_check_solver():
         (("heun", 2), "heun", [0, 1]),
         (("rk4", None, [0, 0.1, 1]), "rk4", [0, 0.1, 1]),
         (("dopri5", None, [0, 0.1, 1]), "dopri5", [0, 0.1, 1]),
+        ((None, None, [0, 0.1, 1]), "euler", [0, 0.1, 1]),
+        ((None, 4, "uniform"), "midpoint", [0, 0.5, 1]),
+        (("euler", 4, "quadratic"), "euler", [0, 1 / 16, 1 / 4, 9 / 16, 1]),
     ]:
         solver, settings = check_solver(*arguments)
         assert solver == chosen
@@ -130,14 +164,38 @@ def test_check_solver():
         (("heun", None), "exactly one of"),
         (("heun", 4, [0, 1]), "exactly one of"),
         (("dopri5", None, [0, 0]), "strictly monotone"),
+        ((None, None, [0.1, 1]), "must go from 0, the noise, to 1, the data; it goes from 0.1 to 1"),
+        (("dopri5", None, [1, 0.5, 0]), "it goes from 1 to 0"),
+        ((None, 4, "cubic"), "one of uniform, quadratic, cosine, got 'cubic'"),
+        (("dopri5", None, "cosine"), "time_grid must be times, not a law"),
+        (("heun", 3, "cosine"), "such as 2 or 4"),
     ]:
         with pytest.raises(ValueError, match=message):
             check_solver(*arguments)
 
 
-def random_unet():
+def test_the_cosine_law_is_dense_at_both_ends():
+    _, settings = check_solver("rk4", 16, "cosine")
+    times = settings["time_grid"]
+    assert (times[0], times[-1]) == (0, 1)
+    np.testing.assert_allclose(times, 1 - times[::-1], atol=1e-15)
+    assert np.diff(times)[0] < 1 / 4 < np.diff(times)[1]
+
+
+@pytest.mark.parametrize(("start", "num"), [(0, 1), (5, 70), (CPU_BLOCK - 1, 2), (64, 320)])
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_shares_are_all_ids_cut_between_blocks(start, num, count):
+    parts = shares(start, num, count)
+    assert len(parts) == count
+    assert [i for first, some in parts for i in range(first, first + some)] == [*range(start, start + num)]
+    assert parts[0][1] > 0
+    assert all(first % CPU_BLOCK == 0 or first in (start, start + num) for first, _ in parts)
+
+
+def random_unet(**fields):
     torch.manual_seed(0)
-    model = build(UNetConfig(8, 1, 32, 1, (1, 2), (2,), num_head_channels=32, num_groups=8, dropout=0.5))
+    options = {"num_head_channels": 32, "num_groups": 8, "dropout": 0.5} | fields
+    model = build(UNetConfig(8, 1, 32, 1, (1, 2), (2,), **options))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     return model
@@ -201,3 +259,27 @@ def test_generate_names_what_is_wrong(arguments, message):
     model = build(MLPConfig(width=8, depth=1))
     with pytest.raises(ValueError, match=message):
         generate(model, **{"num": 3, "shape": (2,), "seed": 0, "nfe": 1, **arguments})
+
+
+def test_a_compiled_network_is_one_graph_for_all_steps_and_calls():
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    model = random_unet(num_classes=3)
+    arguments = {"num": CPU_BLOCK + 3, "shape": (1, 8, 8), "seed": 0, "nfe": 4}
+    arguments["y"] = torch.arange(arguments["num"]) % 3
+    traced = generate(torch.compile(model, fullgraph=True, dynamic=False, backend=counting), **arguments)
+    assert len(graphs) == 1
+    torch.testing.assert_close(traced, generate(model, **arguments), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own compiler
+def test_compiled_sampling_is_the_same_within_rounding():
+    torch.manual_seed(0)
+    model = build(MLPConfig(width=32, depth=2))
+    arguments = {"num": CPU_BLOCK + 3, "shape": (2,), "seed": 0, "solver": "rk4", "nfe": 8}
+    compiled = generate(torch.compile(model, fullgraph=True, dynamic=False), **arguments)
+    torch.testing.assert_close(compiled, generate(model, **arguments), rtol=1e-5, atol=1e-6)

@@ -2,7 +2,7 @@
 
 import sys
 
-from loomfast.cli import couple, doctor, evaluate, sample, solve, train
+from loomfast.cli import couple, doctor, evaluate, export, sample, solve, train
 from loomfast.cli.arguments import USER_ERROR, OneLineParser
 
 
@@ -32,7 +32,7 @@ def parser():
     )
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, sample, evaluate, couple, solve, doctor):
+    for command in (train, sample, evaluate, export, couple, solve, doctor):
         command.add(commands)
     return top
 

@@ -24,13 +24,46 @@ def add_solver_and_seed(command):
     command.add_argument("--seed", type=natural, default=0, help="seed of the noise (default: %(default)s)")
 
 
+def add_device(command):
+    """``--device``, for commands that run a network; ``device_named`` reads it."""
+    command.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: a GPU if there is one)"
+    )
+
+
+def device_named(name, local_rank=0):
+    """The torch device of ``--device``; of several GPUs, each process of a machine takes its own."""
+    import torch
+
+    here = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if here else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdecimal()) or name == "cuda:":
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if not here:
+        raise ValueError(f"--device {name}: torch sees no GPU here; loomfast doctor says what there is")
+    count = torch.cuda.device_count()
+    if index and int(index) >= count:
+        raise ValueError(f"--device {name}: there are {count} GPUs, numbered from 0")
+    return torch.device("cuda", int(index) if index else local_rank % count)
+
+
 def output_file(text):
     """A path that can be written to, for argparse: found out before the work, not after it."""
+    try:
+        return writable(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def writable(text):
+    """The Path of a file, ValueError if it cannot be written."""
     path = Path(text)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"cannot write {text!r}: name a file in a folder that can be written"
-        )
+        raise ValueError(f"cannot write {text!r}: name a file in a folder that can be written")
     return path
 
 
@@ -47,6 +80,21 @@ def positive(text):
 def positive_list(text):
     """Comma-separated integers of 1 or more, for argparse."""
     return [positive(part) for part in text.split(",")]
+
+
+def natural_list(text):
+    """Comma-separated integers of 0 or more, for argparse."""
+    return [natural(part) for part in text.split(",")]
+
+
+def time_grid(text):
+    """Comma-separated times, or a word that names a law of them, for argparse."""
+    if text.isalpha():
+        return text
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be times such as 0,0.5,1, got {text!r}") from None
 
 
 def _integer(text, minimum):

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 from loomfast import console
-from loomfast.cli.arguments import USER_ERROR
 from loomfast.extras import need
 
 TRAIN_DESCRIPTION = """Train a flow-matching model. The run directory (--out, by default
@@ -98,17 +97,15 @@ def _print_plan(config, out):
 
 
 def _train(config, out):
-    from loomfast.distributed import first_here, first_of_all
+    from loomfast.distributed import first_of_all
+    from loomfast.processes import FailedElsewhere
     from loomfast.rundir import checkpoint_step
     from loomfast.train import picture_run, train
 
     if not first_of_all():
-        try:
+        # The first process says why; torchrun would kill it at another one's failure.
+        with contextlib.suppress(FailedElsewhere):
             train(config, out)
-        except (ValueError, TypeError, OSError, ImportError):
-            if first_here():
-                raise
-            return USER_ERROR  # the first one of this machine says it
         return 0
     first = min(checkpoint_step(out), config.steps)
     with console.progress(config.steps, f"train {out.name}", first=first, items=config.batch_size) as update:

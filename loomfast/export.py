@@ -1,0 +1,144 @@
+"""A trained network as a folder to give away: weights, configuration, and a card that says what it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+from loomfast.checkpoint import atomic_directory, read_tensors
+from loomfast.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
+from loomfast.models import item_shape
+from loomfast.rundir import load_model, read_log
+
+CONDITIONS = ("solver", "nfe")  # of an entry of metrics.jsonl; its other numbers are measures
+
+
+def export_run(run, out):
+    """Write ``model.safetensors``, ``config.json`` and ``README.md`` (the model card) to a new directory.
+
+    ``load_model`` and ``loomfast sample`` take the directory as they take a run.
+
+    Args:
+        run: a run directory with a checkpoint.
+        out: the directory to make. It appears when it is whole.
+
+    Returns:
+        Path: ``out``.
+
+    Raises:
+        FileNotFoundError: if ``run`` is no run directory or has no checkpoint, or ``out`` cannot be made.
+        FileExistsError: if ``out`` is anything but an empty directory.
+        ValueError: if the run's files do not fit each other.
+    """
+    run, out = Path(run), Path(out)
+    config, model = load_model(run)
+    _, metadata = read_tensors(run / "model.safetensors")
+    text = model_card(config, model, step=metadata.get("step"), metrics=_metrics(run / "metrics.jsonl"))
+    with atomic_directory(out) as aside:
+        for name in ("model.safetensors", "config.json"):
+            shutil.copyfile(run / name, aside / name)
+        (aside / "README.md").write_text(text, encoding="utf-8")
+    return out
+
+
+def model_card(config, model, *, step=None, metrics=()):
+    """The card's Markdown.
+
+    Args:
+        config: the run's TrainConfig.
+        model: its network.
+        step: the training step of the weights, where it is known.
+        metrics: results of ``loomfast.evaluate.evaluate``; those of other steps are left out.
+    """
+    data = Path(config.data).name
+    shape = item_shape(config.model)
+    steps = config.steps if step is None else int(step)
+    classes = config.model.num_classes
+    coupling = config.coupling.method
+    if coupling == "loom":
+        coupling += f", {config.coupling.num_caches} noises an item, {config.coupling.metric} cost"
+    facts = {
+        "data": f"{data}, items of shape {shape}",
+        "classes": "none, unconditional" if classes is None else str(classes),
+        "network": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters",
+        "coupling of data and noise": coupling,
+        "training": f"{steps} steps of {config.batch_size}, seed {config.seed}; averaged weights",
+        "licence": "not stated",
+    }
+    measured = _measured([entry for entry in metrics if entry["steps"] == steps])
+    return f"""---
+library_name: loomfast
+tags: [flow-matching, loom-cfm]
+---
+
+# {data}, flow matching with {config.coupling.method} coupling
+
+A velocity field v(x, t) from noise, t = 0, to data, t = 1, trained by conditional flow matching
+([LOOM-CFM](https://openreview.net/forum?id=rsGPrJDIhh)) with loomfast.
+
+| | |
+|---|---|
+{_lines(f"| {name} | {value} |" for name, value in facts.items())}
+
+## Use
+
+In the directory of this file, with `pip install 'loomfast[train]'`:
+
+```python
+{_usage(shape, classes)}
+```
+
+or {_command(shape)}
+{_lines(measured)}"""
+
+
+def _lines(lines):
+    return "\n".join(lines)
+
+
+def _usage(shape, classes):
+    labels = "" if classes is None else f", y=[k % {classes} for k in range(64)]"
+    return f"""from loomfast.rundir import load_model
+from loomfast.sample import generate
+
+config, model = load_model(".")
+samples = generate(model, 64, {shape}, seed=0, nfe=8{labels})"""
+
+
+def _command(shape):
+    if shape == (2,) or (len(shape) == 3 and shape[0] in (1, 3)):
+        return "`loomfast sample . --nfe 8 --out samples.png`."
+    numbers = "`loomfast sample . --nfe 8 --out samples.npz`."
+    return f"{numbers} Latents become images with `--codec` and the autoencoder that made them."
+
+
+def _measured(metrics):
+    """The card's tables of what was measured: a number beside its solver, evaluations and seed."""
+    lines = ["", "## Measured"] if metrics else []
+    for result in metrics:
+        names = [name for name in result["samples"][0] if name not in CONDITIONS]
+        lines += [
+            "",
+            f"{result['num']} samples against {result['reference']} of {Path(result['data']).name}:",
+            "",
+            f"| solver | evaluations | seed | {' | '.join(name.replace('_', ' ') for name in names)} |",
+            "|---" * (3 + len(names)) + "|",
+        ]
+        for entry in result["samples"]:
+            cells = [entry["solver"], entry["nfe"], result["seed"], *(entry[name] for name in names)]
+            lines.append(f"| {' | '.join(_short(cell) for cell in cells)} |")
+        paths = f"{CURVATURE_TRAJECTORIES} paths of {CURVATURE_STEPS} Euler steps, seed {result['seed']}"
+        lines += ["", f"Curvature, {paths}: {_short(result['curvature'])}."]
+    return [*lines, ""] if lines else []
+
+
+def _short(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _metrics(path):
+    """What evaluations wrote into a ``metrics.jsonl``, of equal conditions the last only."""
+    found = {}
+    for entry in read_log(path) if path.is_file() else ():
+        solvers = [(sample["solver"], sample["nfe"]) for sample in entry["samples"]]
+        found[json.dumps([entry["steps"], entry["num"], entry["seed"], solvers])] = entry
+    return list(found.values())
