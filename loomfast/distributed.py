@@ -8,7 +8,7 @@ whatever the processors round; solving everywhere would rest on every BLAS to ro
 import os
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from loomfast.processes import Processes
 class World(Processes):
     """The processes of a run, and which one this is."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     coupling_group: Any = None
     """A group of its own: couplings are sent from a thread, while the network's gradients are summed."""
 
