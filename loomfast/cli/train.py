@@ -79,14 +79,15 @@ def _print_plan(config, out):
     import torch
 
     from loomfast import models
-    from loomfast.data import LOADERS
+    from loomfast.data import DRAWN, LOADERS
     from loomfast.memory import estimate_memory
     from loomfast.presets import config_to_dict
     from loomfast.rundir import load_data
 
     with torch.device("meta"):
         parameters = sum(p.numel() for p in models.build(config.model).parameters())
-    num_items = config.num_items or (len(load_data(config).train) if config.data in LOADERS else None)
+    at_hand = config.data in (*LOADERS, *DRAWN)
+    num_items = config.num_items or (len(load_data(config).train) if at_hand else None)
     print(json.dumps(config_to_dict(config), indent=2))
     print(f"parameters: {parameters:,}")
     for name, count in estimate_memory(config, num_items=num_items).items():
