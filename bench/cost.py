@@ -2,9 +2,10 @@
 
     python bench/cost.py [--json FILE] [--rounds N] [--batch N] [--skip-authors]
 
-The bare product is torch.mm of the same precision into a buffer, one thread. The path is ids -> noise -> cost
-at --batch (512) items of 3072 numbers; the authors' is a generator for every item and an n x n x d broadcast,
-which needs about 7 GB at 512. A speed is printed only if the results agree with float64 differences.
+The bare product is torch.mm of the same precision into a buffer, one thread, or np.matmul. The path is
+ids -> noise -> cost at --batch (512) items of 3072 numbers; the authors' is a generator for every item and an
+n x n x d broadcast, which needs about 7 GB at 512. A speed is printed only if the results agree with float64
+differences.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from timing import extra_memory, interleaved, report
 
-from loomfast import noise_from_ids, pairwise_cost, pairwise_cost_from_ids
+from loomfast import noise_from_ids, paired_cost, pairwise_cost, pairwise_cost_from_ids
 from loomfast.reference import cost as reference
 
 SHAPE = (3, 32, 32)
@@ -39,7 +40,7 @@ def check(x, z):
 
 def against_the_product(n, d, rounds):
     x, z, out = torch.randn(n, d), torch.randn(n, d), torch.empty(n, n)
-    half_x, half_z = x.bfloat16(), z.bfloat16()
+    half_x, half_z, half_out = x.bfloat16(), z.bfloat16(), torch.empty(n, n, dtype=torch.bfloat16)
     a, b, c = x.numpy(), z.numpy(), out.numpy()
     low = {"precision": "bfloat16", "assignment_only": True, "out": out}
     medians = interleaved(
@@ -49,7 +50,8 @@ def against_the_product(n, d, rounds):
             "norms dropped": lambda: pairwise_cost(x, z, out=out, assignment_only=True),
             "numpy matmul": lambda: np.matmul(a, b.T, out=c),
             "pairwise_cost, numpy": lambda: pairwise_cost(a, b, out=c),
-            "torch.mm bfloat16": lambda: half_x @ half_z.T,
+            "norms dropped, numpy": lambda: pairwise_cost(a, b, out=c, assignment_only=True),
+            "torch.mm bfloat16": lambda: torch.mm(half_x, half_z.T, out=half_out),
             "norms dropped, bfloat16": lambda: pairwise_cost(half_x, half_z, **low),
         },
         rounds,
@@ -59,11 +61,24 @@ def against_the_product(n, d, rounds):
         ("pairwise_cost", "torch.mm"),
         ("norms dropped", "torch.mm"),
         ("pairwise_cost, numpy", "numpy matmul"),
+        ("norms dropped, numpy", "numpy matmul"),
         ("norms dropped, bfloat16", "torch.mm bfloat16"),
     ):
         row = {"claim": "against the product", "n": n, "d": d, "what": ours, "ms": 1e3 * medians[ours]}
         rows.append(row | {"ratio_to_" + bare: medians[ours] / medians[bare]})
     return rows
+
+
+def pairs(n, d, rounds):
+    """paired_cost, in float64, against the plain float32 expression."""
+    x, z = torch.randn(n, d), torch.randn(n, d)
+    expected = (x.double() - z.double()).square().sum(1)
+    if not torch.allclose(paired_cost(x, z), expected, rtol=1e-12):
+        raise SystemExit("paired_cost is wrong")
+    contestants = {"plain": lambda: ((x - z) ** 2).sum(1), "ours": lambda: paired_cost(x, z)}
+    medians = interleaved(contestants, rounds)
+    row = {"claim": "pairs", "n": n, "d": d, "what": "paired_cost", "ms": 1e3 * medians["ours"]}
+    return row | {"ratio_to_plain torch": medians["ours"] / medians["plain"]}
 
 
 def authors_path(x, seeds):
@@ -113,8 +128,11 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = check(torch.randn(256, SIZE), torch.randn(300, SIZE))
-    for n, d in ((128, 64), (128, SIZE), (512, 64), (512, SIZE), (1024, SIZE), (2048, SIZE)):
-        rows += against_the_product(n, d, arguments.rounds if n < 2048 else 3)
+    for d in (64, SIZE):
+        for n in (64, 128, 256, 512, 1024, 2048):
+            rounds = max(3, min(20, (1 << 27) // (n * n * d))) * arguments.rounds // 5
+            rows += against_the_product(n, d, max(3, rounds) if n < 2048 else 3)
+    rows += [pairs(n, d, arguments.rounds) for n, d in ((128, 64), (128, SIZE), (512, SIZE))]
     rows += path_from_ids(arguments.batch, arguments.skip_authors)
     report(rows, arguments.json)
 

@@ -74,28 +74,31 @@ def check_interpreter(normals):
     }
 
 
-def statistics_of(draws):
-    """Moments, Kolmogorov-Smirnov, tails and correlations, as deviations in standard errors."""
-    from scipy.special import ndtr
-    from scipy.stats import kstwobign
+EDGES = np.linspace(-7, 7, 2801)
 
-    items = -(-draws // SIZE)
-    sums, tails, products = np.zeros(5), np.zeros(7), np.zeros(4)
-    pairs, histogram, edges = np.zeros(4), None, np.linspace(-7, 7, 2801)
-    before = None
+
+def blocks_of_noise(draws):
+    """float64 (items, SIZE) at a time, each with the last item of the one before on top."""
+    items, before = -(-draws // SIZE), np.empty((0, SIZE))
     for begin in range(0, items, 1024):
         ids = np.arange(begin, min(begin + 1024, items)) - items // 2
         z = noise_from_ids(ids, SIZE, seed=20260101, threads=1).astype(np.float64)
-        powers = z.copy()
-        for k in range(1, 5):
-            sums[k] += powers.sum()
-            powers *= z
-        sums[0] += z.size
+        yield z, np.concatenate((before, z))
+        before = z[-1:]
+
+
+def sums_of(draws):
+    """Sums of powers 0 to 4, counts beyond 0 to 6, the histogram, and sums and numbers of products."""
+    powers, tails, histogram = np.zeros(5), np.zeros(7), np.zeros(len(EDGES) - 1)
+    products, pairs = np.zeros(4), np.zeros(4)
+    for z, neighbours in blocks_of_noise(draws):
+        power = np.ones_like(z)
+        for k in range(5):
+            powers[k] += power.sum()
+            power *= z
         size = np.abs(z)
         tails += [np.count_nonzero(size > s) for s in range(7)]
-        counts = np.histogram(z, edges)[0]
-        histogram = counts if histogram is None else histogram + counts
-        neighbours = np.concatenate((before, z)) if before is not None else z
+        histogram += np.histogram(z, EDGES)[0]
         block = z.reshape(len(z), -1, 4)
         for k, (a, b) in enumerate(
             (
@@ -107,9 +110,17 @@ def statistics_of(draws):
         ):
             products[k] += np.vdot(a, b)
             pairs[k] += a.size
-        before = z[-1:]
-    n = sums[0]
-    m1, m2, m3, m4 = sums[1:] / n
+    return powers, tails, histogram, products, pairs
+
+
+def statistics_of(draws):
+    """Moments, Kolmogorov-Smirnov, tails and correlations, as deviations in standard errors."""
+    from scipy.special import ndtr
+    from scipy.stats import kstwobign
+
+    powers, tails, histogram, products, pairs = sums_of(draws)
+    n = powers[0]
+    m1, m2, m3, m4 = powers[1:] / n
     scores = {
         "mean": m1 * np.sqrt(n),
         "variance": (m2 - 1) * np.sqrt(n / 2),
@@ -123,7 +134,7 @@ def statistics_of(draws):
     for s in range(1, 7):
         expected = n * 2 * ndtr(-s)
         scores[f"tail beyond {s}"] = (tails[s] - expected) / np.sqrt(expected)
-    distance = np.abs(np.cumsum(histogram) / n - ndtr(edges[1:])).max()
+    distance = np.abs(np.cumsum(histogram) / n - ndtr(EDGES[1:])).max()
     row = {
         "claim": "statistics",
         "draws": int(n),
@@ -135,16 +146,16 @@ def statistics_of(draws):
     return row | {name: float(score) for name, score in scores.items()}
 
 
-def generator_loop(ids):
+def generator_loop(ids, shape=SHAPE):
     """The authors' way: a generator for every item."""
-    return torch.stack([torch.randn(SHAPE, generator=torch.Generator().manual_seed(int(i))) for i in ids])
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(i))) for i in ids])
 
 
 def frugal_generator_loop(ids, generator, out):
     """The same with one generator and one buffer."""
     for i, seed in enumerate(ids):
         generator.manual_seed(int(seed))
-        torch.randn(SHAPE, generator=generator, out=out[i])
+        torch.randn(out.shape[1:], generator=generator, out=out[i])
 
 
 def speed(rounds):
@@ -173,6 +184,48 @@ def speed(rounds):
     return rows + [{"claim": "ratio", "what": name, "ratio": ratio} for name, ratio in ratios.items()]
 
 
+def against_the_loop(item_size, rounds, num_items=512):
+    """The loops' time an item has a part that does not grow with the item."""
+    ids, out, generator = torch.arange(num_items), torch.empty(num_items, item_size), torch.Generator()
+    medians = interleaved(
+        {
+            "generator loop": lambda: generator_loop(ids, (item_size,)),
+            "frugal generator loop": lambda: frugal_generator_loop(ids, generator, out),
+            "torch.randn": lambda: torch.randn(out.shape, out=out),
+            "ours": lambda: noise_from_ids(ids, item_size, seed=1, out=out, threads=1),
+        },
+        rounds,
+    )
+    ours = medians.pop("ours")
+    row = {
+        "claim": "ratio",
+        "items": num_items,
+        "item_size": item_size,
+        "ns_per_normal": 1e9 * ours / out.numel(),
+    }
+    return row | {f"{name} / ours": seconds / ours for name, seconds in medians.items()}
+
+
+def small_requests(rounds):
+    """Where the time of the call itself shows: a few items of 64 numbers."""
+    rows = []
+    for num_items in (1, 16, 128):
+        ids, out = torch.arange(num_items), torch.empty(num_items, 64)
+        medians = interleaved(
+            {
+                "torch.randn": lambda out=out: torch.randn(out.shape, out=out),
+                "noise_from_ids": lambda ids=ids, out=out: noise_from_ids(ids, 64, seed=1, out=out),
+                "noise_from_ids, numpy": lambda ids=ids, out=out: noise_from_ids(
+                    ids.numpy(), 64, seed=1, out=out.numpy()
+                ),
+            },
+            20 * rounds,
+        )
+        row = {"claim": "small requests", "items": num_items, "item_size": 64}
+        rows.append(row | {f"{name}, us": 1e6 * seconds for name, seconds in medians.items()})
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -187,6 +240,8 @@ def main():
     if not arguments.skip_interpreter:
         rows.append(check_interpreter(arguments.normals))
     rows += speed(arguments.rounds)
+    rows += [against_the_loop(size, arguments.rounds) for size in (64, 256, 1024, 3072)]
+    rows += small_requests(arguments.rounds)
     rows.append(statistics_of(arguments.draws))
     report(rows, arguments.json)
 

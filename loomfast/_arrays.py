@@ -9,6 +9,8 @@ import numpy as np
 
 def is_tensor(array):
     """Whether ``array`` is a torch tensor, without importing torch to find out."""
+    if type(array) is np.ndarray:
+        return False
     return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in type(array).__mro__)
 
 
@@ -30,13 +32,15 @@ def integer(value, name, low, high):
 
 def item_shape(shape):
     """An item's shape as a tuple of non-negative ints, from an int or a sequence of ints."""
+    if type(shape) is int and shape >> 34 == 0:
+        return (shape,)
     sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     return tuple(integer(size, "each size in shape", 0, 1 << 34) for size in sizes)
 
 
 def dtype_name(dtype, takes):
     """The bare name of a NumPy dtype, torch dtype or string, which must be one of ``takes``."""
-    name = str(dtype).removeprefix("torch.")
+    name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
     if name not in takes:
         try:
             name = np.dtype(dtype).name
@@ -62,13 +66,15 @@ def numpy_dtype(name):
 
 def default_threads(work, least):
     """Threads for ``work`` units when the caller names none: every core with ``least`` to do."""
+    if work < 2 * least:  # asking for the cores costs as much as a small request
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, work // least))
 
 
 def flat(array):
     """Items as rows: (n, ...) to (n, d)."""
-    return array.reshape(array.shape[0], count(array.shape[1:]))
+    return array if array.ndim == 2 else array.reshape(array.shape[0], count(array.shape[1:]))
 
 
 def count(shape):

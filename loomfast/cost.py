@@ -23,6 +23,7 @@ LEAST_ROWS = 1024  # but as many rows at least, so that the product does not rep
 NOISE_BLOCK = 1 << 21  # numbers of noise held at a time by pairwise_cost_from_ids
 LEAST_PER_THREAD = 1 << 18  # entries; below this a thread costs more to wake than it saves
 CACHED_BLOCK = 1 << 16  # entries that stay in the second-level cache
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
 
 
 def pairwise_cost(
@@ -66,10 +67,10 @@ def pairwise_cost(
     """
     _check_options(metric, precision, backend, label_weight, threads)
     if is_tensor(x) or is_tensor(z):
-        from loomfast import ops
+        from loomfast import cost_torch
 
         options = (metric, labels, float(label_weight), bool(assignment_only), precision)
-        return ops.cost(x, z, *options, out, backend, threads)
+        return cost_torch.cost(x, z, *options, out, backend, threads)
     x, z = _check_array(x, "x"), _check_array(z, "z")
     check_shapes(x.shape, z.shape)
     labels = _check_labels(labels, len(x), len(z))
@@ -86,13 +87,13 @@ def pairwise_cost(
     if precision in ("bfloat16", "tf32"):
         raise RuntimeError(f"precision={precision!r} needs torch tensors; NumPy takes float32 and float64")
     dtype = np.dtype(precision or np.result_type(x, z, np.float32))
-    x, z = (np.ascontiguousarray(flat(array), dtype) for array in (x, z))
-    points = None if drops_norms(assignment_only, metric) else (x, z)
+    x, z = np.ascontiguousarray(flat(x), dtype), np.ascontiguousarray(flat(z), dtype)
 
     def product(rows, block):
         np.matmul(x[rows], z.T, out=block)
 
-    fill_cpu(result, dtype, product, points, metric, labels, label_weight, threads)
+    drop = drops_norms(assignment_only, metric)
+    fill_cpu(result, x, z, product, metric, drop, labels, label_weight, threads)
     return result
 
 
@@ -130,10 +131,10 @@ def pairwise_cost_from_ids(
     seed, domain = integer(seed, "seed", 0, 1 << 64), integer(domain, "domain", 0, 1 << 31)
     options = {"metric": metric, "label_weight": label_weight, "assignment_only": bool(assignment_only)}
     if is_tensor(x):
-        from loomfast import ops
+        from loomfast import cost_torch
 
         options |= {"labels": labels, "precision": precision, "out": out}
-        return ops.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
+        return cost_torch.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
     x, ids = _check_array(x, "x"), noise_room.check_ids(ids)
     labels = _check_labels(labels, len(x), len(ids))
     result = _check_out(out, (len(x), len(ids)))
@@ -158,19 +159,27 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     """
     _check_options(metric, None, "auto", 0.0, None)
     if is_tensor(x) or is_tensor(z):
-        from loomfast import ops
+        from loomfast import cost_torch
 
-        return ops.paired_cost(x, z, metric)
+        return cost_torch.paired_cost(x, z, metric)
     x, z = _check_array(x, "x"), _check_array(z, "z")
     check_shapes(x.shape, z.shape)
     if len(x) != len(z):
         raise ValueError(f"x and z must hold as many items, got {len(x)} and {len(z)}")
-    x, z = flat(x), flat(z)
     cost = np.empty(len(x))
-    for rows in row_blocks(len(x), x.shape[1], CACHED_BLOCK):
-        difference = np.subtract(x[rows], z[rows], dtype=np.float64)
-        cost[rows] = np.einsum("ij,ij->i", difference, difference)
-    return np.sqrt(cost, out=cost) if metric == "euclidean" else cost
+    fill_paired(cost, flat(x), flat(z), metric)
+    return cost
+
+
+def fill_paired(out, x, z, metric, threads=None):
+    """The costs of the pairs of NumPy x and z (n, d) into float64 ``out`` (n,)."""
+    threads = threads or default_threads(x.size, LEAST_PER_THREAD)
+    if x.dtype == z.dtype and x.dtype in FLOATS and x.flags.c_contiguous and z.flags.c_contiguous:
+        _engine.cost_paired(x, z, out, metric == "euclidean", threads)
+        return
+    for rows in row_blocks(*x.shape, CACHED_BLOCK):
+        part = [np.ascontiguousarray(array[rows], np.float64) for array in (x, z)]
+        _engine.cost_paired(*part, out[rows], metric == "euclidean", threads)
 
 
 def row_blocks(num_rows, num_columns, entries, least=1):
@@ -179,36 +188,34 @@ def row_blocks(num_rows, num_columns, entries, least=1):
     return [slice(begin, min(begin + step, num_rows)) for begin in range(0, num_rows, step)]
 
 
-def fill_cpu(out, dtype, product, points, metric, labels, label_weight, threads=None):
-    """The cost into float32 ``out`` (n, m), computed in ``dtype``.
+def fill_cpu(out, x, z, product, metric, drop_norms, labels, label_weight, threads=None):
+    """The cost into float32 ``out`` (n, m), or -2 x.z where the norms are dropped.
 
-    product: (rows, block) writes x[rows] z^T into the block, (len(rows), m) of ``dtype``. points: x (n, d)
-    and z (m, d), contiguous NumPy of ``dtype``, or None where the norms are dropped and the result is -2 x.z.
+    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype. product: (rows,
+    block) writes x[rows] z^T into the block, (len(rows), m) of that dtype.
     """
     n, m = out.shape
-    euclidean = metric == "euclidean"
-    direct = points is not None and points[0].shape[1] <= DIRECT_DIMENSIONS
-    norms = None if points is None or direct else [_square_norms(part) for part in points]
+    dtype, euclidean = x.dtype, metric == "euclidean"
+    direct = not drop_norms and x.shape[1] <= DIRECT_DIMENSIONS
     threads = threads or default_threads(n * m, LEAST_PER_THREAD)
+    norms_x, norms_z = (None, None) if drop_norms or direct else _engine.cost_norms(x, z, threads)
     temporary = dtype != np.float32 or (out.size and out.strides[1] != out.itemsize)
     for rows in row_blocks(n, m, BLOCK, LEAST_ROWS):
         block = np.empty((rows.stop - rows.start, m), dtype) if temporary else out[rows]
         if direct:
-            _engine.cost_direct(points[0][rows], points[1], block, euclidean, threads)
+            _engine.cost_direct(x[rows], z, block, euclidean, threads)
         else:
             product(rows, block)
-            _engine.cost_finish(block, norms and norms[0][rows], norms and norms[1], euclidean, threads)
+            part = None if norms_x is None else norms_x[rows]
+            _engine.cost_finish(block, part, norms_z, euclidean, threads)
         if labels is not None:
-            _add_labels(block, labels[0][rows], labels[1], label_weight)
+            add_labels(block, labels[0][rows], labels[1], label_weight)
         if temporary:
             out[rows] = block
 
 
-def _square_norms(x):
-    return np.einsum("ij,ij->i", x, x)
-
-
-def _add_labels(block, labels_x, labels_z, weight):
+def add_labels(block, labels_x, labels_z, weight):
+    """The weight to where labels differ, in place."""
     for part in row_blocks(*block.shape, CACHED_BLOCK):
         block[part] += (labels_x[part, None] != labels_z) * block.dtype.type(weight)
 
@@ -231,6 +238,8 @@ def _check_options(metric, precision, backend, label_weight, threads):
 
 def check_shapes(x_shape, z_shape):
     """x (n, ...) and z (m, ...) hold items of one size."""
+    if len(x_shape) == len(z_shape) == 2 and x_shape[1] == z_shape[1]:
+        return
     if not x_shape or not z_shape:
         raise ValueError(f"x and z must have an item axis, got shapes {tuple(x_shape)} and {tuple(z_shape)}")
     if count(x_shape[1:]) != count(z_shape[1:]):

@@ -1,8 +1,10 @@
 """The operations on torch tensors: custom ops with fake kernels. Imported when a tensor first arrives.
 
-The public functions in ``loomfast.noise`` and ``loomfast.cost`` check what is common and come here. Each op
-is ``torch.ops.loomfast.<name>``, opaque to ``torch.compile``, so code that calls them compiles as one graph.
-Seeds travel as int64, two's complement. No gradient flows through an op.
+The public functions in ``loomfast.noise`` check what is common and come here, those in ``loomfast.cost`` go
+to ``loomfast.cost_torch``. Each op is ``torch.ops.loomfast.<name>``, opaque to ``torch.compile``, so code
+that calls them compiles as one graph. On ordinary CPU tensors the function behind the op is called without
+torch's dispatcher, which takes longer than a small request itself. Seeds travel as int64, two's complement.
+No gradient flows through an op.
 """
 
 from collections.abc import Sequence
@@ -11,23 +13,23 @@ import numpy as np
 import torch
 
 from loomfast import _engine
-from loomfast import cost as cost_room
 from loomfast import noise as noise_room
-from loomfast._arrays import flat
-from loomfast.reference import cost as cost_reference
 from loomfast.reference import noise as noise_reference
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-TRITON_PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "bf16"}
+PLAIN, STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
+_num_modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
+_transform = torch._C._functorch.peek_interpreter_stack
 
 
 def choose_backend(operation, backend, device):
     """The rule of ``auto``, "cpu" on the CPU and "triton" on a GPU, and why a named backend cannot run."""
+    kind = device.type
     if backend == "auto":
-        backend = {"cpu": "cpu", "cuda": "triton"}.get(device.type)
+        backend = {"cpu": "cpu", "cuda": "triton"}.get(kind)
         if backend is None:
             raise ValueError(f"{operation} has no backend for device {device}; it takes cpu and cuda")
-    if backend == "cpu" and device.type != "cpu":
+    if backend == "cpu" and kind != "cpu":
         raise RuntimeError(f"backend='cpu' needs tensors on the CPU, got {device}")
     if backend == "cuda":
         _check_cuda(operation, device)
@@ -59,7 +61,28 @@ def _check_triton(device):
         )
 
 
-def _signed(seed):
+def ordinary(*tensors):
+    """Whether these are plain CPU tensors outside any compilation, trace, mode and transform."""
+    if torch.compiler.is_compiling() or _num_modes() or _tracing() or _transform() is not None:
+        return False
+    for tensor in tensors:
+        if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.layout is not STRIDED or tensor.is_neg():
+            return False
+    return True
+
+
+def fill_ordinary(fill, out, *arguments):
+    """``fill(*arguments, out)``, told to autograd as a change of ``out``, as the dispatcher does."""
+    fill(*arguments, out)
+    if not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+
+
+def detached(tensor, plain):
+    return tensor if plain and not tensor.requires_grad else tensor.detach()
+
+
+def signed(seed):
     return seed - (1 << 64) if seed >> 63 else seed
 
 
@@ -74,11 +97,15 @@ def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):
     """``noise_from_ids`` for tensors, its plain arguments already checked."""
     ids = check_ids(ids, device)
     backend = choose_backend("noise_from_ids", backend, ids.device)
-    tail = (_signed(seed), domain, backend, threads or 0)
+    tail = (signed(seed), domain, backend, threads or 0)
     if out is None:
-        return torch.ops.loomfast.noise_from_ids(ids, shape, DTYPES[dtype], *tail)
-    _check_out(out, (ids.shape[0], *shape), DTYPES[dtype], ids.device)
-    torch.ops.loomfast.noise_from_ids_out(ids, *tail, out)
+        make = make_noise if ordinary(ids) else torch.ops.loomfast.noise_from_ids
+        return make(ids, shape, DTYPES[dtype], *tail)
+    check_out(out, (ids.shape[0], *shape), DTYPES[dtype], ids.device)
+    if ordinary(ids, out) and not out.requires_grad:
+        fill_ordinary(fill_noise, out, ids, *tail)
+    else:
+        torch.ops.loomfast.noise_from_ids_out(ids, *tail, out)
     return out
 
 
@@ -124,8 +151,7 @@ def _(ids, seed, domain, backend, threads, out):
     return None
 
 
-@torch.library.custom_op("loomfast::noise_from_ids", mutates_args=())
-def _noise(
+def make_noise(
     ids: torch.Tensor,
     shape: Sequence[int],
     dtype: torch.dtype,
@@ -137,6 +163,9 @@ def _noise(
     out = torch.empty((ids.shape[0], *shape), dtype=dtype, device=ids.device)
     fill_noise(ids, seed, domain, backend, threads, out)
     return out
+
+
+_noise = torch.library.custom_op("loomfast::noise_from_ids", make_noise, mutates_args=())
 
 
 @_noise.register_fake
@@ -152,11 +181,11 @@ def interpolate(x, ids, t, seed, domain, backend, threads):
         raise TypeError(f"x must hold floating-point numbers, got {x.dtype}")
     backend = choose_backend("interpolate_from_ids", backend, x.device)
     x = x.detach().to(torch.float32).contiguous()
-    return torch.ops.loomfast.interpolate_from_ids(x, ids, t, _signed(seed), domain, backend, threads or 0)
+    make = make_interpolated if ordinary(x, ids, t) else torch.ops.loomfast.interpolate_from_ids
+    return make(x, ids, t.detach(), signed(seed), domain, backend, threads or 0)
 
 
-@torch.library.custom_op("loomfast::interpolate_from_ids", mutates_args=())
-def _interpolate(
+def make_interpolated(
     x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, seed: int, domain: int, backend: str, threads: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     point, velocity = torch.empty_like(x), torch.empty_like(x)
@@ -176,6 +205,9 @@ def _interpolate(
     return point, velocity
 
 
+_interpolate = torch.library.custom_op("loomfast::interpolate_from_ids", make_interpolated, mutates_args=())
+
+
 @_interpolate.register_fake
 def _(x, ids, t, seed, domain, backend, threads):
     return torch.empty_like(x), torch.empty_like(x)
@@ -187,293 +219,17 @@ def check_ids(ids, device):
         ids = torch.from_numpy(noise_room.check_ids(np.asarray(ids)).copy())
     if ids.dim() != 1:
         raise ValueError(f"ids must be one-dimensional, got shape {tuple(ids.shape)}")
-    if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
-        raise TypeError(f"ids must be integers, got {ids.dtype}")
+    dtype = ids.dtype
+    if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
+        raise TypeError(f"ids must be integers, got {dtype}")
+    if device is None and ids.dtype is torch.int64:
+        return ids.contiguous()
     return ids.to(device=ids.device if device is None else device, dtype=torch.int64).contiguous()
 
 
-def _check_out(out, shape, dtype, device):
+def check_out(out, shape, dtype, device):
     if not isinstance(out, torch.Tensor):
         raise TypeError(f"out must be a torch tensor, like the input, got {type(out).__name__}")
     if tuple(out.shape) != tuple(shape) or out.dtype != dtype or out.device != device:
         got = f"{tuple(out.shape)} {out.dtype} on {out.device}"
         raise ValueError(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
-
-
-# ---- cost -------------------------------------------------------------------------------------------------
-
-
-def cost(x, z, metric, labels, label_weight, assignment_only, precision, out, backend, threads):
-    """``pairwise_cost`` for tensors, its plain arguments already checked."""
-    _check_pair(x, z)
-    backend = _cost_backend("pairwise_cost", backend, precision, x.device)
-    labels = _labels(labels, x.shape[0], z.shape[0], x.device)
-    options = (metric, *labels, label_weight, assignment_only, precision or "", backend, threads or 0)
-    x, z = x.detach(), z.detach()
-    if out is None:
-        return torch.ops.loomfast.pairwise_cost(x, z, *options)
-    _check_out(out, (x.shape[0], z.shape[0]), torch.float32, x.device)
-    torch.ops.loomfast.pairwise_cost_out(x, z, *options, out)
-    return out
-
-
-def cost_from_ids(
-    x, ids, seed, domain, metric, labels, label_weight, assignment_only, precision, out, backend, threads
-):
-    """``pairwise_cost_from_ids`` for tensors, its plain arguments already checked."""
-    _check_real(x, "x")
-    ids = check_ids(ids, x.device)
-    backend = _cost_backend("pairwise_cost_from_ids", backend, precision, x.device)
-    labels = _labels(labels, x.shape[0], ids.shape[0], x.device)
-    options = (metric, *labels, label_weight, assignment_only, precision or "", backend)
-    tail = (_signed(seed), domain, threads or 0)
-    x = x.detach()
-    if out is None:
-        return torch.ops.loomfast.pairwise_cost_from_ids(x, ids, *options, *tail)
-    _check_out(out, (x.shape[0], ids.shape[0]), torch.float32, x.device)
-    torch.ops.loomfast.pairwise_cost_from_ids_out(x, ids, *options, *tail, out)
-    return out
-
-
-def paired_cost(x, z, metric):
-    """``paired_cost`` for tensors."""
-    _check_pair(x, z)
-    if x.shape[0] != z.shape[0]:
-        raise ValueError(f"x and z must hold as many items, got {x.shape[0]} and {z.shape[0]}")
-    x, z = flat(x.detach()), flat(z.detach())
-    total = torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
-    for rows in cost_room.row_blocks(x.shape[0], x.shape[1], cost_room.BLOCK):
-        total[rows] = (x[rows].double() - z[rows].double()).square_().sum(dim=1)
-    return total.sqrt_() if metric == "euclidean" else total
-
-
-def _cost_backend(operation, backend, precision, device):
-    backend = choose_backend(operation, backend, device)
-    if backend == "cpu" and precision == "tf32":
-        raise RuntimeError("precision='tf32' needs a GPU; the CPU takes float64, float32 and bfloat16")
-    if backend == "triton" and precision == "float64":
-        raise RuntimeError("precision='float64' needs the CPU; Triton takes float32, tf32 and bfloat16")
-    return backend
-
-
-def fill_cost(
-    x: torch.Tensor,
-    z: torch.Tensor,
-    metric: str,
-    labels_x: torch.Tensor | None,
-    labels_z: torch.Tensor | None,
-    label_weight: float,
-    assignment_only: bool,
-    precision: str,
-    backend: str,
-    threads: int,
-    out: torch.Tensor,
-) -> None:
-    x, z = flat(x), flat(z)
-    labels = None if labels_x is None else (labels_x, labels_z)
-    options = {"metric": metric, "label_weight": label_weight}
-    if backend == "triton":
-        _triton_cost(x, z, labels, assignment_only, precision, options, out)
-        return
-    labels = labels and tuple(part.cpu().numpy() for part in labels)
-    if backend == "reference":
-        x, z = (item.double().cpu().numpy() for item in (x, z))
-        values = cost_reference.pairwise_cost(x, z, labels=labels, assignment_only=assignment_only, **options)
-        out.copy_(torch.from_numpy(values))
-        return
-    if cost_room.drops_norms(assignment_only, metric):
-        points = None
-    else:
-        dtype = _cost_dtype(x, z, precision)
-        points = tuple(item.to(dtype).contiguous().numpy() for item in (x, z))
-    dtype, product = _cpu_product(x, z, precision)
-    cost_room.fill_cpu(out.numpy(), dtype, product, points, metric, labels, label_weight, threads)
-
-
-_cost_out = torch.library.custom_op("loomfast::pairwise_cost_out", fill_cost, mutates_args=("out",))
-
-
-@_cost_out.register_fake
-def _(x, z, metric, labels_x, labels_z, label_weight, assignment_only, precision, backend, threads, out):
-    return None
-
-
-@torch.library.custom_op("loomfast::pairwise_cost", mutates_args=())
-def _cost(
-    x: torch.Tensor,
-    z: torch.Tensor,
-    metric: str,
-    labels_x: torch.Tensor | None,
-    labels_z: torch.Tensor | None,
-    label_weight: float,
-    assignment_only: bool,
-    precision: str,
-    backend: str,
-    threads: int,
-) -> torch.Tensor:
-    out = torch.empty((x.shape[0], z.shape[0]), dtype=torch.float32, device=x.device)
-    options = (metric, labels_x, labels_z, label_weight, assignment_only, precision, backend, threads)
-    fill_cost(x, z, *options, out)
-    return out
-
-
-@_cost.register_fake
-def _(x, z, metric, labels_x, labels_z, label_weight, assignment_only, precision, backend, threads):
-    return x.new_empty((x.shape[0], z.shape[0]), dtype=torch.float32)
-
-
-def fill_cost_from_ids(
-    x: torch.Tensor,
-    ids: torch.Tensor,
-    metric: str,
-    labels_x: torch.Tensor | None,
-    labels_z: torch.Tensor | None,
-    label_weight: float,
-    assignment_only: bool,
-    precision: str,
-    backend: str,
-    seed: int,
-    domain: int,
-    threads: int,
-    out: torch.Tensor,
-) -> None:
-    x = flat(x)
-    labels = None if labels_x is None else (labels_x, labels_z)
-    options = {"metric": metric, "label_weight": label_weight}
-    if backend == "triton" and x.shape[1] > cost_room.DIRECT_DIMENSIONS:
-        options |= {"seed": seed, "word3": domain}
-        _triton_cost(x, ids, labels, assignment_only, precision, options, out)
-        return
-    for columns in cost_room.row_blocks(ids.shape[0], x.shape[1], cost_room.NOISE_BLOCK):
-        z = torch.empty((columns.stop - columns.start, x.shape[1]), dtype=torch.float32, device=x.device)
-        fill_noise(ids[columns], seed, domain, backend, threads, z)
-        part = (None, None) if labels is None else (labels_x, labels_z[columns])
-        tail = (label_weight, assignment_only, precision, backend, threads, out[:, columns])
-        fill_cost(x, z, metric, *part, *tail)
-
-
-_cost_from_ids_out = torch.library.custom_op(
-    "loomfast::pairwise_cost_from_ids_out", fill_cost_from_ids, mutates_args=("out",)
-)
-
-
-@_cost_from_ids_out.register_fake
-def _(
-    x,
-    ids,
-    metric,
-    labels_x,
-    labels_z,
-    label_weight,
-    assignment_only,
-    precision,
-    backend,
-    seed,
-    domain,
-    threads,
-    out,
-):
-    return None
-
-
-@torch.library.custom_op("loomfast::pairwise_cost_from_ids", mutates_args=())
-def _cost_from_ids(
-    x: torch.Tensor,
-    ids: torch.Tensor,
-    metric: str,
-    labels_x: torch.Tensor | None,
-    labels_z: torch.Tensor | None,
-    label_weight: float,
-    assignment_only: bool,
-    precision: str,
-    backend: str,
-    seed: int,
-    domain: int,
-    threads: int,
-) -> torch.Tensor:
-    out = torch.empty((x.shape[0], ids.shape[0]), dtype=torch.float32, device=x.device)
-    options = (metric, labels_x, labels_z, label_weight, assignment_only, precision, backend)
-    fill_cost_from_ids(x, ids, *options, seed, domain, threads, out)
-    return out
-
-
-@_cost_from_ids.register_fake
-def _(
-    x,
-    ids,
-    metric,
-    labels_x,
-    labels_z,
-    label_weight,
-    assignment_only,
-    precision,
-    backend,
-    seed,
-    domain,
-    threads,
-):
-    return x.new_empty((x.shape[0], ids.shape[0]), dtype=torch.float32)
-
-
-def _triton_cost(x, z, labels, assignment_only, precision, options, out):
-    """z is (m, d) numbers, or (m,) ids when the options hold a seed."""
-    from loomfast.kernels import cost as kernels
-
-    from_ids, drop = "seed" in options, assignment_only and options["metric"] == "sqeuclidean"
-    target = out if out.stride(1) == 1 else torch.empty(out.shape, device=out.device)
-    options = options | {"labels": labels and tuple(part.contiguous() for part in labels)}
-    if x.shape[1] <= cost_room.DIRECT_DIMENSIONS and not drop:
-        kernels.direct(x.float(), z.float(), target, **options)
-    else:
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        z = z if from_ids else z.to(dtype)
-        options |= {"drop_norms": drop, "precision": TRITON_PRECISIONS[precision or "float32"]}
-        (kernels.cost_from_ids if from_ids else kernels.cost)(x.to(dtype), z, target, **options)
-    if target is not out:
-        out.copy_(target)
-
-
-def _cpu_product(x, z, precision):
-    """The NumPy dtype of the block and the function that writes x[rows] z^T into it."""
-    if precision == "bfloat16":
-        x, z = x.bfloat16(), z.bfloat16()
-
-        def product(rows, block):  # torch's product of bfloat16 is bfloat16 on the CPU
-            torch.from_numpy(block).copy_(x[rows] @ z.T)
-
-        return np.dtype(np.float32), product
-    dtype = _cost_dtype(x, z, precision)
-    x, z = x.to(dtype), z.to(dtype)
-
-    def product(rows, block):
-        torch.mm(x[rows], z.T, out=torch.from_numpy(block))
-
-    return np.dtype(str(dtype).removeprefix("torch.")), product
-
-
-def _cost_dtype(x, z, precision):
-    """As NumPy promotes with float32: float64 for float64 and for integers that float32 does not hold."""
-    wide = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
-    if precision == "float64" or (not precision and wide & {x.dtype, z.dtype}):
-        return torch.float64
-    return torch.float32
-
-
-def _labels(labels, n, m, device):
-    pair = cost_room.split_labels(labels, n, m) or (None, None)
-    return [None if part is None else torch.as_tensor(part, device=device) for part in pair]
-
-
-def _check_real(item, name):
-    if not isinstance(item, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, like the other, got {type(item).__name__}")
-    if item.dtype.is_complex:
-        raise TypeError(f"{name} must hold real numbers, got {item.dtype}")
-
-
-def _check_pair(x, z):
-    _check_real(x, "x")
-    _check_real(z, "z")
-    cost_room.check_shapes(x.shape, z.shape)
-    if x.device != z.device:
-        raise ValueError(f"x and z must be on one device, got {x.device} and {z.device}")

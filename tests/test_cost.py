@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import loomfast
+from loomfast import _engine
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.reference import cost as reference
 
@@ -154,6 +155,43 @@ def test_paired_cost(kind, metric, n):
     cost = np.asarray(paired_cost(KINDS[kind](x), KINDS[kind](z), metric=metric))
     assert cost.dtype == np.float64
     assert np.allclose(cost, reference.paired_cost(x, z, metric=metric), rtol=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [0, 1, 15, 16, 17, 33])
+@pytest.mark.parametrize("types", [(np.float64,) * 2, (np.float32, np.float64), (np.float16, np.int64)])
+def test_paired_cost_of_other_types_and_strides(kind, d, types):
+    x, z = ((1000 * items(d, 9, s)).astype(dtype).T for s, dtype in enumerate(types))
+    cost = np.asarray(paired_cost(KINDS[kind](x), KINDS[kind](z)))
+    assert np.allclose(cost, reference.paired_cost(x, z), rtol=1e-13)
+
+
+def test_paired_cost_of_wide_integers_is_exact():
+    x, z = np.full((2, 20), 2**40 + 1), np.full((2, 20), 2**40)
+    for kind in KINDS.values():
+        assert np.array_equal(np.asarray(paired_cost(kind(x), kind(z))), [20.0, 20.0])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [0, 1, 31, 32, 33, 500])
+def test_engine_norms_and_paired_costs(dtype, d, threads):
+    x, z = items(7, d).astype(dtype), items(7, d, 1).astype(dtype)
+    unit = np.finfo(dtype).eps
+    for norms, part in zip(_engine.cost_norms(x, z, threads), (x, z), strict=True):
+        expected = np.square(part.astype(np.float64)).sum(axis=1)
+        assert np.allclose(norms, expected, rtol=8 * unit)  # 32 lanes, at most 16 terms in each
+    cost = np.full(7, np.nan)
+    _engine.cost_paired(x, z, cost, False, threads)
+    assert np.allclose(cost, reference.paired_cost(x, z), rtol=1e-14)
+
+
+def test_engine_arrays_that_do_not_fit():
+    x, z = items(3, 4), items(2, 4)
+    with pytest.raises(ValueError, match=r"x and z must be \(n, d\)"):
+        _engine.cost_paired(x, z, np.empty(3), False, 1)
+    with pytest.raises(ValueError, match=r"x must be \(n, d\)"):
+        _engine.cost_norms(x[0], z, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

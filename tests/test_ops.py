@@ -6,9 +6,10 @@ import torch
 
 import loomfast
 from loomfast import (
+    cost_torch,  # noqa: F401  (registers torch.ops.loomfast)
     interpolate_from_ids,
     noise_from_ids,
-    ops,  # noqa: F401  (registers torch.ops.loomfast)
+    ops,
     pairwise_cost,
     pairwise_cost_from_ids,
 )
@@ -66,6 +67,81 @@ def test_one_graph_over_noise_cost_and_interpolation():
     compiled = torch.compile(step, fullgraph=True)
     for got, want in zip(compiled(*arguments), step(*arguments), strict=True):
         assert torch.allclose(got, want, rtol=1e-6)
+
+
+def test_ordinary_tensors():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    class Marked(torch.Tensor):
+        pass
+
+    x, seen = x_of(), []
+    assert ops.ordinary(x, torch.nn.Parameter(x), IDS, x.T, x.clone().requires_grad_())
+    for other in (x.as_subclass(Marked), x.to("meta"), x.to_sparse(), torch._neg_view(x), [0.0]):
+        assert not ops.ordinary(x, other)
+    torch.vmap(lambda row: seen.append(ops.ordinary(row)) or row)(x)
+    torch.func.grad(lambda y: seen.append(ops.ordinary(x)) or y.sum())(x)
+    with pytest.warns(DeprecationWarning, match="torch.jit.trace"):
+        torch.jit.trace(lambda y: seen.append(ops.ordinary(y)) or y * 2, x, check_trace=False)
+    with FakeTensorMode():
+        seen.append(ops.ordinary(x))
+    assert seen == [False] * 4
+
+
+def test_ordinary_tensors_get_what_the_op_gives():
+    op, x, z = torch.ops.loomfast, x_of(), x_of(5, seed=1)
+    for got, want in [
+        (noise_from_ids(IDS, (3, 4), seed=5), op.noise_from_ids(IDS, (3, 4), torch.float32, 5, 0, "cpu", 0)),
+        (
+            pairwise_cost(x, z, labels=LABELS, label_weight=0.5),
+            op.pairwise_cost(x, z, "sqeuclidean", *LABELS, 0.5, False, "", "cpu", 0),
+        ),
+        (
+            pairwise_cost_from_ids(x, IDS, seed=5, metric="euclidean"),
+            op.pairwise_cost_from_ids(x, IDS, "euclidean", None, None, 0.0, False, "", "cpu", 5, 0, 0),
+        ),
+    ]:
+        assert torch.equal(got, want)
+    assert torch.equal(pairwise_cost(torch._neg_view(x), z), pairwise_cost(-x, z))
+
+
+def test_a_mode_sees_the_op():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seen(TorchDispatchMode):
+        names = ()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.names = (*self.names, str(func))
+            return func(*args, **kwargs or {})
+
+    with Seen() as mode:
+        pairwise_cost(x_of(), x_of())
+        noise_from_ids(IDS, 3, seed=0, out=torch.empty(5, 3))
+    names = " ".join(mode.names)
+    assert "loomfast.pairwise_cost.default" in names
+    assert "loomfast.noise_from_ids_out.default" in names
+
+
+@pytest.mark.parametrize("call", ["noise", "cost", "product", "cost from ids"])
+def test_writing_to_out_is_known_to_autograd(call):
+    weight, out, x = torch.ones(5, 5, requires_grad=True), torch.ones(5, 5), x_of(5)
+    loss = (weight * out).sum()
+    if call == "noise":
+        noise_from_ids(IDS, 5, seed=0, out=out)
+    elif call == "cost from ids":
+        pairwise_cost_from_ids(x, IDS, seed=0, out=out)
+    else:
+        pairwise_cost(x, x, out=out, assignment_only=call == "product")
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_inference_mode():
+    with torch.inference_mode():
+        x, out = x_of(), torch.full((6, 6), torch.nan)
+        assert torch.equal(pairwise_cost(x, x, out=out), pairwise_cost(x, x))
+        assert noise_from_ids(IDS, 3, seed=0, out=torch.empty(5, 3)).isfinite().all()
 
 
 def test_no_gradient_flows():

@@ -9,7 +9,6 @@
 
 namespace {
 
-
 template <class T>
 using Dense = py::array_t<T, py::array::c_style>;
 
@@ -19,6 +18,29 @@ loomfast::cost::Block<T> block_of(py::array_t<T>& out) {
     if (out.ndim() != 2) throw py::value_error("block must be (rows, columns)");
     if (out.size() && out.strides(1) != size) throw py::value_error("rows of block must be contiguous");
     return {out.mutable_data(), out.shape(0), out.shape(1), out.strides(0) / size};
+}
+
+template <class T>
+py::tuple cost_norms(const Dense<T>& x, const Dense<T>& z, int threads) {
+    if (x.ndim() != 2 || z.ndim() != 2) throw py::value_error("x must be (n, d) and z (m, d)");
+    py::array_t<T> norms_x(x.shape(0)), norms_z(z.shape(0));
+    T *const to_x = norms_x.mutable_data(), *const to_z = norms_z.mutable_data();
+    {
+        py::gil_scoped_release release;
+        loomfast::cost::norms(x.data(), x.shape(0), x.shape(1), to_x, threads);
+        loomfast::cost::norms(z.data(), z.shape(0), z.shape(1), to_z, threads);
+    }
+    return py::make_tuple(norms_x, norms_z);
+}
+
+template <class T>
+void cost_paired(const Dense<T>& x, const Dense<T>& z, Dense<double> out, bool euclidean, int threads) {
+    if (x.ndim() != 2 || z.ndim() != 2 || x.shape(0) != z.shape(0) || x.shape(1) != z.shape(1) ||
+        out.ndim() != 1 || out.shape(0) != x.shape(0))
+        throw py::value_error("x and z must be (n, d) and out (n,)");
+    double* const to = out.mutable_data();
+    py::gil_scoped_release release;
+    loomfast::cost::paired(x.data(), z.data(), x.shape(0), x.shape(1), euclidean, to, threads);
 }
 
 template <class T>
@@ -49,6 +71,11 @@ void cost_direct(const Dense<T>& x, const Dense<T>& z, py::array_t<T> out, bool 
 
 template <class T>
 void bind_cost_of(py::module_& m) {
+    m.def("cost_norms", &cost_norms<T>, py::arg("x").noconvert(), py::arg("z").noconvert(), py::arg("threads"),
+          "Squared norms of the rows of x and of z.");
+    m.def("cost_paired", &cost_paired<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
+          py::arg("out").noconvert(), py::arg("euclidean"), py::arg("threads"),
+          "Costs of the pairs of rows of x and z (n, d) into float64 out (n,).");
     m.def("cost_finish", &cost_finish<T>, py::arg("block").noconvert(),
           py::arg("norms_x").noconvert().none(true), py::arg("norms_z").noconvert().none(true),
           py::arg("euclidean"), py::arg("threads"),

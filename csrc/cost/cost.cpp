@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "team.hpp"
@@ -13,6 +14,7 @@
 #else
 #define LOOMFAST_CLONES
 #endif
+#define LOOMFAST_INLINE __attribute__((always_inline)) inline
 
 namespace loomfast::cost {
 namespace {
@@ -47,6 +49,82 @@ LOOMFAST_CLONES void add_square(double* row, int64_t count, double x, const doub
     for (int64_t j = 0; j < count; ++j) row[j] += (x - z[j]) * (x - z[j]);
 }
 
+// Partial sums in a number of lanes that is the same for every instruction set, and so is their sum.
+template <class T>
+struct Sums {
+    typedef T Vector __attribute__((vector_size(32)));  // wider ones spill where AVX-512 is missing
+    static constexpr int64_t kLanes = 32 / sizeof(T), kStep = 4 * kLanes;
+    Vector part[4] = {};
+
+    T total() const {
+        const Vector sum = (part[0] + part[1]) + (part[2] + part[3]);
+        T lane[kLanes];
+        std::memcpy(lane, &sum, sizeof sum);
+        for (int64_t width = kLanes / 2; width; width /= 2)
+            for (int64_t k = 0; k < width; ++k) lane[k] += lane[k + width];
+        return lane[0];
+    }
+};
+
+template <class T>
+LOOMFAST_INLINE void add_squares(Sums<T>& sums, const T* x) {
+    for (int v = 0; v < 4; ++v) {
+        typename Sums<T>::Vector a;
+        std::memcpy(&a, x + v * Sums<T>::kLanes, sizeof a);
+        sums.part[v] += a * a;
+    }
+}
+
+template <class T>
+LOOMFAST_INLINE void add_square_differences(Sums<double>& sums, const T* x, const T* z) {
+    typedef T Part __attribute__((vector_size(Sums<double>::kLanes * sizeof(T))));
+    using Wide = Sums<double>::Vector;
+    for (int v = 0; v < 4; ++v) {
+        Part a, b;
+        std::memcpy(&a, x + v * Sums<double>::kLanes, sizeof a);
+        std::memcpy(&b, z + v * Sums<double>::kLanes, sizeof b);
+        const Wide difference = __builtin_convertvector(a, Wide) - __builtin_convertvector(b, Wide);
+        sums.part[v] += difference * difference;
+    }
+}
+
+template <class T>
+LOOMFAST_INLINE T square_norm(const T* x, int64_t d) {
+    Sums<T> sums;
+    int64_t k = 0;
+    for (; k + Sums<T>::kStep <= d; k += Sums<T>::kStep) add_squares(sums, x + k);
+    if (k < d) {
+        T rest[Sums<T>::kStep] = {};
+        std::copy_n(x + k, d - k, rest);
+        add_squares(sums, rest);
+    }
+    return sums.total();
+}
+
+template <class T>
+LOOMFAST_INLINE double square_distance(const T* x, const T* z, int64_t d) {
+    constexpr int64_t step = Sums<double>::kStep;
+    Sums<double> sums;
+    int64_t k = 0;
+    for (; k + step <= d; k += step) add_square_differences(sums, x + k, z + k);
+    if (k < d) {
+        T rest_x[step] = {}, rest_z[step] = {};
+        std::copy_n(x + k, d - k, rest_x);
+        std::copy_n(z + k, d - k, rest_z);
+        add_square_differences(sums, rest_x, rest_z);
+    }
+    return sums.total();
+}
+
+LOOMFAST_CLONES void norm_of(const float* x, int64_t d, float* out) { *out = square_norm(x, d); }
+LOOMFAST_CLONES void norm_of(const double* x, int64_t d, double* out) { *out = square_norm(x, d); }
+LOOMFAST_CLONES void distance_of(const float* x, const float* z, int64_t d, double* out) {
+    *out = square_distance(x, z, d);
+}
+LOOMFAST_CLONES void distance_of(const double* x, const double* z, int64_t d, double* out) {
+    *out = square_distance(x, z, d);
+}
+
 template <class T>
 void root_row(T* row, int64_t count) {
     for (int64_t j = 0; j < count; ++j) row[j] = std::sqrt(row[j]);
@@ -62,6 +140,19 @@ void for_rows(int64_t rows, int threads, const Work& work) {
 }
 
 }  // namespace
+
+template <class T>
+void norms(const T* x, int64_t rows, int64_t d, T* out, int threads) {
+    for_rows(rows, threads, [&](int64_t i) { norm_of(x + i * d, d, out + i); });
+}
+
+template <class T>
+void paired(const T* x, const T* z, int64_t rows, int64_t d, bool euclidean, double* out, int threads) {
+    for_rows(rows, threads, [&](int64_t i) {
+        distance_of(x + i * d, z + i * d, d, out + i);
+        if (euclidean) out[i] = std::sqrt(out[i]);
+    });
+}
 
 template <class T>
 void finish(Block<T> block, const T* norms_x, const T* norms_z, bool euclidean, int threads) {
@@ -90,6 +181,10 @@ void direct(const T* x, const T* z, int64_t d, Block<T> block, bool euclidean, i
     });
 }
 
+template void norms(const float*, int64_t, int64_t, float*, int);
+template void norms(const double*, int64_t, int64_t, double*, int);
+template void paired(const float*, const float*, int64_t, int64_t, bool, double*, int);
+template void paired(const double*, const double*, int64_t, int64_t, bool, double*, int);
 template void finish(Block<float>, const float*, const float*, bool, int);
 template void finish(Block<double>, const double*, const double*, bool, int);
 template void direct(const float*, const float*, int64_t, Block<float>, bool, int);

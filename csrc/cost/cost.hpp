@@ -1,5 +1,5 @@
-// What pairwise cost needs beside a matrix product, on the CPU: one pass over a block of the result, its rows
-// shared out over the threads.
+// What pairwise cost needs beside a matrix product, on the CPU: squared norms and one pass over a block of the
+// result, rows shared out over the threads.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,14 @@ struct Block {
     T* at;
     int64_t rows, columns, stride;
 };
+
+// |x_i|^2 of contiguous (rows, d) x.
+template <class T>
+void norms(const T* x, int64_t rows, int64_t d, T* out, int threads);
+
+// |x_i - z_i|^2 of contiguous (rows, d) x and z by differences in double, or its root.
+template <class T>
+void paired(const T* x, const T* z, int64_t rows, int64_t d, bool euclidean, double* out, int threads);
 
 // products x_i . z_j to costs, in place: -2 x.z without norms, else max(0, |x_i|^2 + |z_j|^2 - 2 x.z), a NaN
 // staying a NaN; the root of that if `euclidean`. norms_x, norms_z: squared norms, or both null.
