@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from loomfast import models
 from loomfast.checkpoint import read_tensors, write_tensors
 from loomfast.coupling import Ahead, build_coupler
+from loomfast.data import coupled_items
 from loomfast.distributed import SharedCoupler, World
 from loomfast.noise import StepDomain, step_bits, step_uniforms
 
@@ -33,8 +34,8 @@ class Run:
         self.device = self.world.device
         check_fit(config, dataset, self.world.world)
         self.data = place(torch.from_numpy(dataset.train), self.device)
-        self.labels = _twice(dataset.train_labels, config.flips)
         self.num_items = len(self.data)
+        self.labels = coupled_items(dataset, config.flips)[2]
         self.coupler = self._build_coupler(dataset, fresh)
         torch.manual_seed(config.seed)
         self.model = models.build(config.model).to(self.device)
@@ -52,15 +53,15 @@ class Run:
 
     def _build_coupler(self, dataset, fresh):
         config = self.config
-        mirrored = config.flips and config.coupling.method == "semidiscrete"  # which chooses from all items
-        data = np.concatenate([dataset.train, dataset.train[..., ::-1]]) if mirrored else dataset.train
+        num_items, take, _, fingerprint = coupled_items(dataset, config.flips)
         coupler = build_coupler(
             config.coupling,
-            self.num_items * (2 if config.flips else 1),
+            num_items,
             dataset.train.shape[1:],
             seed=config.seed,
-            fingerprint=dataset.fingerprint + (":flips" if config.flips else ""),
-            data=data,
+            fingerprint=fingerprint,
+            # semidiscrete coupling chooses from all items
+            data=take(np.arange(num_items)) if config.coupling.method == "semidiscrete" else None,
             fresh=fresh,
         )
         return SharedCoupler(coupler, self.world) if self.world.world > 1 else coupler
@@ -280,8 +281,3 @@ def split_by_prefix(tensors):
         prefix, _, name = full.partition(".")
         parts.setdefault(prefix, {})[name] = value
     return parts
-
-
-def _twice(labels, flips):
-    """The labels of the items, and of their mirror images after them."""
-    return np.concatenate([labels, labels]) if flips and labels is not None else labels
