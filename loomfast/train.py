@@ -123,8 +123,8 @@ def picture_run(config, out):
 def _picture(model, config, out, step):
     """Write samples of a network, one class after the other where it has classes; returns the path."""
     shape = models.item_shape(config.model)
-    num, classes = 100 if len(shape) == 3 else 2000, config.model.num_classes
-    y = None if classes is None else torch.arange(num) % classes
+    num = 100 if len(shape) == 3 else 2000
+    y = models.classes_in_turn(config.model, num)
     samples = generate(model, num, shape, seed=config.seed, nfe=8, y=y)
     path = out / "samples" / f"step-{step:07d}.png"
     if len(shape) == 3 and shape[0] not in (1, 3):
