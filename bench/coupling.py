@@ -40,7 +40,7 @@ from loomfast.cost import paired_cost
 from loomfast.coupling import Ahead, Independent, Loom, MinibatchOT, Semidiscrete, solve_globally
 from loomfast.data import load_dataset
 from loomfast.noise import noise_from_ids
-from loomfast.train import data_order
+from loomfast.run import data_order
 
 SHAPE = (3, 32, 32)
 SIZE = 3072

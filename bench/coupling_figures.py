@@ -15,7 +15,7 @@ import torch
 from loomfast.coupling import Loom
 from loomfast.data import load_dataset
 from loomfast.plots import moving_average
-from loomfast.train import data_order
+from loomfast.run import data_order
 
 SIZES = (64, 128, 256, 512)
 CACHES = (1, 2, 4)

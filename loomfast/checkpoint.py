@@ -125,8 +125,8 @@ def write_tensors(path, tensors, metadata=None):
             raise OSError(f"cannot write {str(path)!r}: {error}") from None
 
 
-def read_tensors(path):
-    """All arrays of a safetensors file (NumPy), and its metadata.
+def read_tensors(path, names=None):
+    """All arrays of a safetensors file (NumPy), or those of ``names``, and its metadata.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -139,7 +139,8 @@ def read_tensors(path):
         raise FileNotFoundError(f"no such file: {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = file.keys() if names is None else names
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as broken:
         raise ValueError(f"{path} is not a whole safetensors file: {broken}") from None
 

@@ -28,20 +28,21 @@ def _numeric(text):
 
 
 @contextmanager
-def progress(total, title, *, first=0):
+def progress(total, title, *, first=0, items=0):
     """A progress report on stderr; yields ``update(done, note="")``.
 
-    On a terminal a bar with the time left, in a pipe a plain line at every tenth of the work.
+    On a terminal a bar with the time left, in a pipe a plain line at every tenth of the work. first: what was
+    done before. items: how many items a unit of the work is, to report items a second; 0 not to.
     """
     if sys.stderr.isatty() and util.find_spec("rich") is not None:
-        with _bar(total, title, first) as update:
+        with _bar(total, title, first, items) as update:
             yield update
     else:
-        yield _plain_lines(total, title, first)
+        yield _plain_lines(total, title, first, items)
 
 
 @contextmanager
-def _bar(total, title, first):
+def _bar(total, title, first, items):
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -52,12 +53,22 @@ def _bar(total, title, first):
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
+    start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task(title, total=total, completed=first, note="")
-        yield lambda done, note="": bars.update(task, completed=done, note=note)
+
+        def update(done, note=""):
+            rate = _rate(items * (done - first), time.monotonic() - start)
+            bars.update(task, completed=done, note=f"{rate}{note}")
+
+        yield update
 
 
-def _plain_lines(total, title, first):
+def _rate(items, seconds):
+    return f"{items / seconds:,.0f} items/s  " if items > 0 and seconds > 0 else ""
+
+
+def _plain_lines(total, title, first, items):
     start, printed = time.monotonic(), first * PLAIN_LINES // max(1, total)
 
     def update(done, note=""):
@@ -67,7 +78,8 @@ def _plain_lines(total, title, first):
             printed = tenth
             elapsed = time.monotonic() - start
             left = elapsed * (total - done) / max(1, done - first)
-            line = f"{title}: {done}/{total}  {note}  {elapsed:.0f} s, {left:.0f} s left"
+            rate = _rate(items * (done - first), elapsed)
+            line = f"{title}: {done}/{total}  {rate}{note}  {elapsed:.0f} s, {left:.0f} s left"
             print(" ".join(line.split(" ")), file=sys.stderr, flush=True)
 
     return update

@@ -73,6 +73,27 @@ def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):
     return Dataset(name, *items, *labels, fingerprint(items[0]))
 
 
+def coupled_items(dataset, flips):
+    """What a coupling of a dataset couples: with flips every item's mirror image is an item, too.
+
+    Returns:
+        (int, function, labels, str): how many items there are, N or 2N; a function from items (B,) to their
+        data, item i + N being the mirror image of item i; their labels or None; their fingerprint.
+    """
+    train, labels = dataset.train, dataset.train_labels
+    if not flips:
+        return len(train), train.__getitem__, labels, dataset.fingerprint
+
+    def take(items):
+        x = train[items % len(train)]
+        mirrored = items >= len(train)
+        x[mirrored] = x[mirrored][..., ::-1]
+        return x
+
+    labels = None if labels is None else np.concatenate([labels, labels])
+    return 2 * len(train), take, labels, dataset.fingerprint + ":flips"
+
+
 def choose_items(dataset, num_items):
     """The dataset with ``num_items`` of its training items, a fixed choice in their order; None for all."""
     available = len(dataset.train)

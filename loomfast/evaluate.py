@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from loomfast import metrics
+from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain, noise_from_ids
 from loomfast.rundir import load_data
 from loomfast.sample import check_solver, generate_solution
@@ -13,7 +14,7 @@ CURVATURE_STEPS = 20
 
 
 def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed=0, progress=None):
-    """Metrics of a trained network.
+    """Metrics of a trained network. One with classes is asked for all of them in turn.
 
     Args:
         config: the run's TrainConfig.
@@ -50,6 +51,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             seed=seed,
             solver=solver,
             nfe=evaluations,
+            y=classes_in_turn(config.model, num),
             progress=progress and (lambda done, before=before: progress(before + done, num * len(nfe))),
         )
         entries.append(
@@ -66,7 +68,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
         "num": num,
         "seed": seed,
         "steps": config.steps,
-        "curvature": mean_curvature(model, shape, seed),
+        "curvature": mean_curvature(config, model, shape, seed),
         "samples": entries,
     }
 
@@ -84,8 +86,10 @@ def sample_quality(samples, dataset):
     return {"exact_w2": float(metrics.exact_w2(samples[:count], dataset.heldout[:count]))}
 
 
-def mean_curvature(model, shape, seed):
+def mean_curvature(config, model, shape, seed):
     """Curvature of the sampling paths as in the paper's Section 4.1 and Figure 6."""
     ids = np.arange(CURVATURE_TRAJECTORIES)
     noise = noise_from_ids(ids, shape, seed=seed, domain=NoiseDomain.VALIDATION)
-    return float(metrics.curvature(model, torch.from_numpy(noise), steps=CURVATURE_STEPS))
+    y = classes_in_turn(config.model, CURVATURE_TRAJECTORIES)
+    velocity = model if y is None else lambda x, t: model(x, t, y)
+    return float(metrics.curvature(velocity, torch.from_numpy(noise), steps=CURVATURE_STEPS))

@@ -27,6 +27,15 @@ class CouplingConfig:
     """loom: share of its gain by which a batch may fall short of its optimum."""
     precision: Literal["float32", "bfloat16"] | None = None
     """loom: precision of the product in the cost; none for the data's own."""
+    ot_batch: int = 1
+    """Training batches coupled together; the pairs of one coupling feed as many steps."""
+    prefetch: Literal["auto", "on", "off"] = "auto"
+    """Couple the next batch while the network trains on this one; auto: with a GPU or a core to spare. The
+    weights are the same."""
+
+    def __post_init__(self):
+        if self.ot_batch < 1:
+            raise ValueError(f"coupling.ot_batch must be at least 1, got {self.ot_batch}")
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,19 @@ class TrainConfig:
     coupling: CouplingConfig = field(default_factory=CouplingConfig)
     data: str = "digits"
     """Dataset: the name of one that needs no download, or a path to images, arrays or latents."""
+    num_items: int = 0
+    """Training items to use, a fixed choice; 0 for all."""
+    flips: bool = False
+    """Mirror images at random, left to right. A mirrored image is an item of its own to the coupling: the
+    cache is twice as large."""
+    label_dropout: float = 0.0
+    """Share of labels withheld in training, for classifier-free guidance; needs model.num_classes."""
     steps: int = 1000
     """Training steps in all; a finished run goes on when this is raised."""
     batch_size: int = 128
-    """Items in a training step, and in the assignment."""
+    """Items in a training step, over all processes."""
+    accumulate: int = 1
+    """Parts a process takes its share of a batch in, one after the other: less memory, the same gradient."""
     seed: int = 0
     """Weights, noise, data order and times are functions of the seed and the step."""
     learning_rate: float = 1e-3
@@ -57,18 +75,37 @@ class TrainConfig:
     """Law of the training times."""
     checkpoint_every: int = 250
     """Steps between checkpoints; after a kill at most this much is done again."""
+    sample_every: int = 0
+    """Steps between pictures of samples; 0 for one at the end."""
+    log_to: Literal["none", "tensorboard", "wandb"] = "none"
+    """Where the log goes besides log.jsonl."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network trains; auto: on a GPU if there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: the network computes under autocast; weights, gradients and averages stay float32."""
+    compile: bool = False
+    """Compile the network with torch.compile, in one piece."""
     threads: int = 0
     """CPU threads of the network; 0 for torch's choice. Weights agree bit for bit at equal counts."""
 
     def __post_init__(self):
-        least = {"steps": 1, "batch_size": 1, "checkpoint_every": 1}
+        least = dict.fromkeys(("steps", "batch_size", "checkpoint_every", "accumulate"), 1)
         least |= dict.fromkeys(("seed", "learning_rate", "warmup_steps", "grad_clip", "sigma", "threads"), 0)
+        least |= dict.fromkeys(("num_items", "sample_every"), 0)
         for name, minimum in least.items():
             value = getattr(self, name)
             if not minimum <= value < float("inf"):
                 raise ValueError(f"{name} must be a number of at least {minimum}, got {value}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
+        if self.label_dropout and self.model.num_classes is None:
+            raise ValueError(f"label_dropout={self.label_dropout} needs labels: give model.num_classes")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size must be a multiple of accumulate={self.accumulate}, got {self.batch_size}"
+            )
 
 
 def config_to_dict(config):
@@ -112,6 +149,19 @@ _PATCHES32 = UNetConfig(
     num_head_channels=32,
 )
 
+
+def _table4(data, network, caches, **training):
+    """A column of the paper's Table 4; sigma, EMA decay and dropout are the same in all."""
+    return TrainConfig(
+        data=data,
+        model=UNetConfig(dropout=0.1, num_head_channels=64, **network),
+        coupling=CouplingConfig(num_caches=caches),
+        ema_decay=0.9999,
+        checkpoint_every=5000,
+        **training,
+    )
+
+
 PRESETS = {
     "digits": (
         "scikit-learn's handwritten digits, 8x8: minutes on a laptop",
@@ -128,4 +178,81 @@ PRESETS = {
         )
         for name in ("8gaussians", "moons", "scurve", "checkerboard")
     },
+    "cifar10": (
+        "CIFAR-10 as in the paper's Table 4",
+        _table4(
+            "data/cifar10",
+            {"image_size": 32, "model_channels": 128, "num_res_blocks": 2, "channel_mult": (1, 2, 2, 2)},
+            caches=4,
+            batch_size=128,
+            steps=391_000,
+            learning_rate=2e-4,
+            warmup_steps=5000,
+            flips=True,
+        ),
+    ),
+    "imagenet32": (
+        "ImageNet at 32x32 as in the paper's Table 4",
+        _table4(
+            "data/imagenet32",
+            {
+                "image_size": 32,
+                "model_channels": 128,
+                "num_res_blocks": 3,
+                "channel_mult": (1, 2, 2, 2),
+                "attention_downsample": (2, 4),
+            },
+            caches=1,
+            batch_size=512,
+            steps=500_000,
+            learning_rate=1e-4,
+            warmup_steps=20_000,
+        ),
+    ),
+    "imagenet64": (
+        "ImageNet at 64x64 as in the paper's Table 4",
+        _table4(
+            "data/imagenet64",
+            {
+                "image_size": 64,
+                "model_channels": 192,
+                "num_res_blocks": 2,
+                "channel_mult": (1, 2, 3, 4),
+                "attention_downsample": (4,),
+            },
+            caches=1,
+            batch_size=96,
+            steps=1_334_000,
+            learning_rate=1e-4,
+            warmup_steps=20_000,
+        ),
+    ),
+    "ffhq256-latent": (
+        "FFHQ 256x256 in the latent space of Stable Diffusion's autoencoder, as in the paper's Table 4",
+        _table4(
+            "data/ffhq256-latents.h5",
+            {
+                "image_size": 32,
+                "in_channels": 4,
+                "model_channels": 256,
+                "num_res_blocks": 2,
+                "channel_mult": (1, 2, 3, 4),
+                "attention_downsample": (2, 4, 8),
+            },
+            caches=4,
+            batch_size=128,
+            steps=273_000,
+            learning_rate=2e-5,
+            warmup_steps=3500,
+        ),
+    ),
+}
+
+# What belongs where a preset looks for its data.
+DATA_WANTED = {
+    "data/cifar10": "CIFAR-10's binary version (data_batch_1.bin to data_batch_5.bin, test_batch.bin)",
+    "data/imagenet32": "ImageNet's images in folders train and val (cropped and resized to 32x32 here)",
+    "data/imagenet64": "ImageNet's images in folders train and val (cropped and resized to 64x64 here)",
+    "data/ffhq256-latents.h5": "latents (N, 4, 32, 32) as train and heldout, or as latents alone (an "
+    "attribute scale_factor multiplies them)",
 }

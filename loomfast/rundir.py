@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -12,7 +13,10 @@ import torch
 from loomfast import models
 from loomfast.checkpoint import atomic, read_json, read_tensors
 from loomfast.data import load_dataset
-from loomfast.presets import config_from_dict, config_to_dict
+from loomfast.presets import DATA_WANTED, config_from_dict, config_to_dict
+
+# What may change from one session of a run to the next: nothing in the weights depends on it.
+FREE = ("steps", "checkpoint_every", "sample_every", "log_to", "coupling.prefetch")
 
 
 def default_directory(preset, config):
@@ -23,16 +27,17 @@ def default_directory(preset, config):
 def check_directory(config, out):
     """ValueError unless ``out`` is new or empty, or holds a run of this configuration.
 
-    Only ``steps`` may differ: raising it continues a finished run.
+    Only what is named in ``FREE`` may differ: raising ``steps`` continues a finished run. Raises OSError if
+    ``out`` can be neither made nor written.
     """
     path = out / "config.json"
     wanted = config_to_dict(config)
+    _check_writable(out)
     if path.exists():
-        found = read_json(path)
-        config_from_dict(found)
+        found = flat(config_to_dict(config_from_dict(read_json(path))))
         for name, value in flat(wanted).items():
-            other = flat(found).get(name)
-            if name != "steps" and other != value:
+            other = found.get(name)
+            if name not in FREE and other != value:
                 raise ValueError(
                     f"{out} holds another run: its {name} is {other!r}, this one's {value!r}; "
                     "choose another --out, or the same settings to go on with it"
@@ -41,9 +46,38 @@ def check_directory(config, out):
         raise ValueError(f"{out} is not empty and holds no run of loomfast; choose another --out")
 
 
+def _check_writable(out):
+    """OSError if ``out``, or the folder it is to be made in, is no directory that can be written."""
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(
+            f"{out} cannot be a run directory: {nearest} is a file; choose another --out"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{out} cannot be written: no permission in {nearest}; choose another --out")
+
+
+def checkpoint_step(out):
+    """The step of the checkpoint in a run directory; 0 if there is none. ValueError if it is damaged."""
+    state = Path(out) / "state.safetensors"
+    return int(read_tensors(state, names=("step",))[0]["step"][0]) if state.exists() else 0
+
+
 def load_data(config):
-    """The Dataset a configuration names; images of a folder are resized to what its network takes."""
-    return load_dataset(config.data, image_size=getattr(config.model, "image_size", None))
+    """The Dataset a configuration names; images of a folder are resized to what its network takes.
+
+    Raises ValueError where a preset's files are missing, saying what belongs there, and as `load_dataset`.
+    """
+    if config.data in DATA_WANTED and not Path(config.data).exists():
+        raise ValueError(
+            f"{config.data} does not exist; it is to hold {DATA_WANTED[config.data]}. Put them there, or "
+            "name another place with --data"
+        )
+    return load_dataset(
+        config.data,
+        image_size=getattr(config.model, "image_size", None),
+        num_items=config.num_items or None,
+    )
 
 
 def load_model(run_directory):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from runs import images, untrained_run
 
 from loomfast.cli import main
 from loomfast.console import progress, table
@@ -200,3 +201,21 @@ def test_progress_in_a_pipe_is_ten_plain_lines(capsys):
 
 def test_table():
     assert table(["a", "long"], [["x", 1], ["yy", 12.5]]) == "a   long\n--  ----\nx      1\nyy  12.5"
+
+
+def test_a_network_with_classes_is_measured_over_all_of_them(tmp_path, monkeypatch, capsys):
+    from loomfast.models import UNet
+
+    run = untrained_run(tmp_path / "run", images(num_classes=10), data="digits")
+    asked, forward = [], UNet.forward
+
+    def watched(self, x, t, y=None):
+        asked.append(y)
+        return forward(self, x, t, y)
+
+    monkeypatch.setattr(UNet, "forward", watched)
+    assert main(["evaluate", str(run), "--num", "40", "--nfe", "1"]) == 0
+    assert "curvature" in capsys.readouterr().out
+    assert asked[0].tolist() == [k % 10 for k in range(32)]
+    assert len(asked[-1]) == 1000
+    assert set(asked[-1].tolist()) == set(range(10))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,11 @@ from loomfast.cli import main
 from loomfast.coupling import Loom, globally, solve_globally, spool
 from loomfast.coupling.cache import is_permutation
 from loomfast.coupling.globally import block_bytes, blocks_for, keep_own
+from loomfast.data import load_dataset
 from loomfast.noise import noise_from_ids
+from loomfast.presets import PRESETS, CouplingConfig
+from loomfast.run import Run
+from loomfast.rundir import load_data, read_log
 
 N, SHAPE = 80, (12,)
 
@@ -314,7 +319,7 @@ def test_bad_input_leaves_the_coupling_alone(data, tmp_path):
         solve_globally(coupler, data, folder=tmp_path)
 
 
-def test_the_command_ends_with_one_line_and_training_starts_from_its_file(tmp_path, capsys):
+def test_the_command_ends_with_one_line(tmp_path, capsys):
     out = tmp_path / "c.safetensors"
     options = ["--num-items", "300", "--num-caches", "2"]
     arguments = ["couple", "digits", *options, "--out", str(out), "--json", str(tmp_path / "c.json")]
@@ -329,6 +334,51 @@ def test_the_command_ends_with_one_line_and_training_starts_from_its_file(tmp_pa
     assert not (tmp_path / "c.safetensors.partial").exists()
 
 
+@pytest.mark.parametrize("method", ["loom", "semidiscrete"])
+def test_training_starts_from_the_file_and_resumes(tmp_path, capsys, method):
+    out = tmp_path / "c.safetensors"
+    assert main(["couple", "moons", "--num-items", "300", "--out", str(out)]) == 0
+
+    def train(directory, steps):
+        arguments = ["train", "moons", "--num-items", "300", "--batch-size", "32", "--threads", "1"]
+        arguments += ["--coupling.method", method, "--coupling.init", str(out), "--coupling.ot-batch", "2"]
+        assert main([*arguments, "--steps", str(steps), "--out", str(tmp_path / directory)]) == 0
+        return read_tensors(tmp_path / directory / "state.safetensors")[0]
+
+    straight = train("straight", 7)
+    train("parts", 3)  # in the middle of an OT batch
+    resumed = train("parts", 7)
+    for name, value in straight.items():
+        np.testing.assert_array_equal(resumed[name], value, name)
+    costs = [entry["cost_after"] for entry in read_log(tmp_path / "straight" / "log.jsonl")]
+    pattern = r"independent ([\d.]+), coupled ([\d.]+)"
+    independent, coupled = map(float, re.search(pattern, capsys.readouterr().out).groups())
+    assert np.mean(costs) < 0.5 * (coupled + independent)
+
+
+def test_mirror_images_are_items_of_their_own(tmp_path):
+    out = tmp_path / "c.safetensors"
+    arguments = ["couple", "digits", "--num-items", "100", "--num-caches", "1", "--flips", "--out", str(out)]
+    assert main(arguments) == 0
+    tensors, _ = read_tensors(out)
+    assert tensors["ids"].shape == (200, 1)
+    images = load_dataset("digits", num_items=100).train
+    images = np.concatenate([images, images[..., ::-1]])
+    coupler = Loom(200, images.shape[1:], num_caches=1)
+    coupler.solve_globally(images)
+    np.testing.assert_array_equal(coupler.ids, tensors["ids"])
+    preset = replace(PRESETS["digits"][1], flips=True, num_items=100, batch_size=20)
+    config = replace(preset, coupling=CouplingConfig(num_caches=1, init=str(out)))
+    run = Run(config, load_data(config))
+    np.testing.assert_array_equal(run.coupler.ids, tensors["ids"])
+    assert run.next_batch()[1].cost_after < 0.95 * coupler_cost(images)
+
+
+def coupler_cost(images):
+    """Mean cost of a pair of independent noise: |x|^2 and one for each number."""
+    return (images**2).sum() / len(images) + images[0].size
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -338,6 +388,8 @@ def test_the_command_ends_with_one_line_and_training_starts_from_its_file(tmp_pa
         (["digits", "--out", "c.safetensors", "--memory", "much"], "must be a size in bytes"),
         (["digits", "--out", "c.safetensors", "--memory", "1k"], "memory must hold a block"),
         (["digits", "--out", "c.safetensors", "--num-items", "99999"], "at most the 1442"),
+        (["moons", "--out", "c.safetensors", "--flips"], "--flips is for images"),
+        (["cifar10", "--out", "c.safetensors"], "data/cifar10 does not exist; it is to hold CIFAR-10"),
         (["digits", "--out", "c.safetensors", "--min-gain", "2"], "must be a number in [0, 1)"),
         (["digits"], "--out"),
     ],

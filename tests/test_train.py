@@ -15,10 +15,18 @@ import torch
 from loomfast.checkpoint import read_json, read_tensors
 from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset
-from loomfast.models import MLPConfig, UNetConfig
-from loomfast.presets import PRESETS, CouplingConfig, TrainConfig, config_from_dict, config_to_dict
+from loomfast.models import MLPConfig, UNetConfig, item_shape
+from loomfast.presets import (
+    DATA_WANTED,
+    PRESETS,
+    CouplingConfig,
+    TrainConfig,
+    config_from_dict,
+    config_to_dict,
+)
+from loomfast.run import Run, data_order
 from loomfast.rundir import load_model, read_log
-from loomfast.train import Run, data_order, picture_run, train
+from loomfast.train import picture_run, train
 
 TINY_UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,
@@ -58,7 +66,8 @@ def command(out, *more):
     return [
         sys.executable, "-m", "loomfast", "train", "digits", "--steps", "30", "--checkpoint-every", "4",
         "--threads", "1", "--model.model-channels", "16", "--model.num-groups", "8", "--model.dropout", "0.1",
-        "--out", str(out), *more,
+        "--flips", "--model.num-classes", "10", "--label-dropout", "0.2", "--accumulate", "2",
+        "--coupling.ot-batch", "3", "--coupling.prefetch", "on", "--out", str(out), *more,
     ]  # fmt: skip
 
 
@@ -198,8 +207,9 @@ def test_batches_of_an_epoch_are_disjoint():
     run = Run(TINY, load_dataset("digits"))
     per_epoch = len(run.data) // 64
     seen = []
-    for run.step in range(per_epoch):
-        seen.extend(run.batch_index())
+    for group in range(per_epoch):
+        seen.extend(run.batch_index(group))
+    run.close()
     assert len(set(seen)) == len(seen) == per_epoch * 64
 
 
@@ -207,7 +217,5 @@ def test_batches_of_an_epoch_are_disjoint():
 def test_presets_survive_json(preset):
     config = PRESETS[preset][1]
     assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
-    shape = load_dataset(config.data).train.shape[1:]
-    from loomfast.models import item_shape
-
-    assert item_shape(config.model) == shape
+    if config.data not in DATA_WANTED:
+        assert item_shape(config.model) == load_dataset(config.data).train.shape[1:]

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 
 from loomfast import console
 from loomfast.cli.arguments import natural, output_file, positive
@@ -40,6 +41,11 @@ def add(commands):
         "--metric", choices=("sqeuclidean", "euclidean"), help="cost of a pair (default: the preset's)"
     )
     couple.add_argument(
+        "--flips",
+        action=argparse.BooleanOptionalAction,
+        help="mirror images are items, too, as in training with flips (default: the preset's)",
+    )
+    couple.add_argument(
         "--seed", type=natural, help="seed of the run that is to use it (default: the preset's, or 0)"
     )
     couple.add_argument(
@@ -57,32 +63,36 @@ def add(commands):
 def run(arguments):
     """Couple, write the file, and print one line of what came out."""
     need("torch", "train")
-    from dataclasses import asdict
-
     from loomfast.checkpoint import write_json
     from loomfast.coupling import Loom
     from loomfast.coupling.globally import solve_globally
+    from loomfast.data import coupled_items
 
     begun = time.perf_counter()
-    dataset, coupling, seed = _what_to_couple(arguments)
+    dataset, config = _what_to_couple(arguments)
+    coupling = config.coupling
     if arguments.out.suffix != ".safetensors":
         raise ValueError(f"--out must end in .safetensors, got {str(arguments.out)!r}")
+    flips = config.flips if arguments.flips is None else arguments.flips
+    if flips and dataset.train.ndim != 4:
+        raise ValueError(f"--flips is for images; items of {arguments.data} are {dataset.train.shape[1:]}")
+    num_items, take, labels, fingerprint = coupled_items(dataset, flips)
     coupler = Loom(
-        len(dataset.train),
+        num_items,
         dataset.train.shape[1:],
         num_caches=arguments.num_caches or coupling.num_caches,
-        seed=seed,
+        seed=config.seed if arguments.seed is None else arguments.seed,
         metric=arguments.metric or coupling.metric,
         label_weight=coupling.label_weight,
         tolerance=coupling.tolerance,
-        dataset_fingerprint=dataset.fingerprint,
+        dataset_fingerprint=fingerprint,
     )
     partial = arguments.out.with_name(arguments.out.name + ".partial")
     with ExitStack() as stack:
         result = solve_globally(
             coupler,
-            dataset.train,
-            labels=dataset.train_labels if coupling.label_weight else None,
+            take,
+            labels=labels if coupling.label_weight else None,
             memory=arguments.memory,
             min_gain=arguments.min_gain,
             folder=partial,
@@ -99,20 +109,18 @@ def run(arguments):
 
 
 def _what_to_couple(arguments):
-    """(Dataset, CouplingConfig, seed) of a preset, or of data that go by another name or a path."""
-    from loomfast.data import load_dataset
-    from loomfast.presets import PRESETS, CouplingConfig
+    """(Dataset, TrainConfig) of a preset, or of data that go by another name or a path."""
+    from loomfast.models import MLPConfig
+    from loomfast.presets import PRESETS, TrainConfig
+    from loomfast.rundir import load_data
 
-    if arguments.data not in PRESETS:
-        dataset = load_dataset(arguments.data, num_items=arguments.num_items)
-        return dataset, CouplingConfig(), arguments.seed or 0
-    _, config = PRESETS[arguments.data]
-    dataset = load_dataset(
-        config.data,
-        image_size=getattr(config.model, "image_size", None),
-        num_items=arguments.num_items,
-    )
-    return dataset, config.coupling, config.seed if arguments.seed is None else arguments.seed
+    named = {} if arguments.num_items is None else {"num_items": arguments.num_items}
+    if arguments.data in PRESETS:
+        config = replace(PRESETS[arguments.data][1], **named)
+    else:
+        # the network only has to be one that does not resize images
+        config = TrainConfig(data=arguments.data, model=MLPConfig(dim=2), **named)
+    return load_data(config), config
 
 
 def _bars(stack, title):

@@ -32,7 +32,7 @@ def run(argv):
         out: Path | None = None
         """Run directory; runs/PRESET-COUPLING-seedN if none is named."""
         dry_run: bool = False
-        """Print the configuration and the number of parameters, and stop."""
+        """Print the configuration, the number of parameters and an estimate of the memory, and stop."""
 
     table = {name: (text, Command(**_fields(config))) for name, (text, config) in PRESETS.items()}
     command = _tyro_parse(tyro, table, argv)
@@ -79,20 +79,37 @@ def _print_plan(config, out):
     import torch
 
     from loomfast import models
+    from loomfast.data import DRAWN, LOADERS
+    from loomfast.memory import estimate_memory
     from loomfast.presets import config_to_dict
+    from loomfast.rundir import load_data
 
     with torch.device("meta"):
         parameters = sum(p.numel() for p in models.build(config.model).parameters())
+    at_hand = config.data in (*LOADERS, *DRAWN)
+    num_items = config.num_items or (len(load_data(config).train) if at_hand else None)
     print(json.dumps(config_to_dict(config), indent=2))
     print(f"parameters: {parameters:,}")
+    for name, count in estimate_memory(config, num_items=num_items).items():
+        size = "not known without --num-items" if count is None else f"{count / 2**20:,.1f} MiB"
+        print(f"memory, {name} (estimate): {size}")
     print(f"run directory: {out}")
     return 0
 
 
 def _train(config, out):
+    from loomfast.distributed import first_of_all
+    from loomfast.processes import FailedElsewhere
+    from loomfast.rundir import checkpoint_step
     from loomfast.train import picture_run, train
 
-    with console.progress(config.steps, f"train {out.name}") as update:
+    if not first_of_all():
+        # The first process says why; torchrun would kill it at another one's failure.
+        with contextlib.suppress(FailedElsewhere):
+            train(config, out)
+        return 0
+    first = min(checkpoint_step(out), config.steps)
+    with console.progress(config.steps, f"train {out.name}", first=first, items=config.batch_size) as update:
 
         def report(done, record):
             update(done, f"loss {record['loss']:.4f}  cost {record['cost_after']:.3f}")

@@ -9,9 +9,9 @@ class Ahead:
     """Takes steps one after the other, and prepares the next while the caller works with this one.
 
     What a step changes is written back when the step is taken, never before: a checkpoint made after step s
-    holds nothing of step s + 1. The results are those of ``coupler.couple`` in the same order, bit for bit,
-    as long as the product of the cost has as many BLAS threads; the thread here has one, to leave the others
-    to the network.
+    holds nothing of step s + 1. The results are those of ``coupler.couple`` in the same order, as exactly as
+    the BLAS underneath rounds alike on one thread and on several: the thread here has one, to leave the
+    others to the network.
 
     Args:
         coupler: a `Coupling`.
@@ -40,9 +40,11 @@ class Ahead:
         if future is not None and ahead != step:  # a jump, after a restart say
             future.cancel()
             future = None
-        if future is None:
+        if self._thread is None:
             batch, prepared = self._prepare(step)
         else:
+            # The thread prepares every step, also one nobody expected: its one BLAS thread rounds alike.
+            future = future or self._thread.submit(self._prepare_aside, step)
             batch, prepared = future.result()
             self._join_stream(batch, prepared)
         pair = self.coupler.commit(prepared)

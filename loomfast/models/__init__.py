@@ -6,7 +6,17 @@ from loomfast.models.ema import ema_decay, ema_update
 from loomfast.models.mlp import MLP, MLPConfig
 from loomfast.models.unet import UNet, UNetConfig
 
-__all__ = ["build", "item_shape", "UNet", "UNetConfig", "MLP", "MLPConfig", "ema_update", "ema_decay"]
+__all__ = [
+    "build",
+    "classes_in_turn",
+    "item_shape",
+    "UNet",
+    "UNetConfig",
+    "MLP",
+    "MLPConfig",
+    "ema_update",
+    "ema_decay",
+]
 
 
 def build(config):
@@ -28,3 +38,8 @@ def item_shape(config):
     if isinstance(config, UNetConfig):
         return (config.in_channels, config.image_size, config.image_size)
     return (config.dim,)
+
+
+def classes_in_turn(config, num):
+    """(num,) int64: sample k's class, all of them in turn; None for a configuration without classes."""
+    return None if config.num_classes is None else torch.arange(num) % config.num_classes

@@ -1,0 +1,59 @@
+"""What every process of `test_distributed` does; started by torchrun, with a folder as its argument."""
+
+import dataclasses
+import errno
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch.distributed as dist
+
+from loomfast import run as run_module
+from loomfast import train as train_module
+from loomfast.models import MLPConfig
+from loomfast.presets import CouplingConfig, TrainConfig
+from loomfast.processes import FailedElsewhere
+
+CONFIG = TrainConfig(
+    model=MLPConfig(dim=2, width=32), data="moons", steps=30, batch_size=32, num_items=256, warmup_steps=5,
+    threads=1, device="cpu", coupling=CouplingConfig(num_caches=2, ot_batch=2, prefetch="on"),
+)  # fmt: skip
+
+
+class Watched(run_module.Run):
+    """A run that also writes down, in every process, the coupling it holds at a checkpoint."""
+
+    def save(self, out):
+        super().save(out)
+        if self.step == self.config.steps:
+            np.save(out.parent / f"ids-{out.name}-{self.world.rank}.npy", self.coupler.state_dict()["ids"])
+
+
+def main():
+    folder = Path(sys.argv[1])
+    train_module.Run = Watched
+    dist.init_process_group("gloo")  # once for all runs
+    train_module.train(CONFIG, folder / "straight")
+    train_module.train(dataclasses.replace(CONFIG, steps=13), folder / "parts")
+    train_module.train(CONFIG, folder / "parts")
+    train_module.train(dataclasses.replace(CONFIG, accumulate=2), folder / "accumulated")
+    refused(dataclasses.replace(CONFIG, batch_size=31), folder / "refused", dist.get_rank())
+    run_module.write_tensors = full_disk
+    refused(CONFIG, folder / "full", dist.get_rank())
+    dist.destroy_process_group()
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def refused(config, out, rank):
+    """Write down what each process says to a run that fails."""
+    try:
+        train_module.train(config, out)
+    except (ValueError, OSError, FailedElsewhere) as error:
+        (out.parent / f"{out.name}-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()
