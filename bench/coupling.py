@@ -206,7 +206,7 @@ def semidiscrete(items, blocks):
     coupler = Loom(items, SHAPE, num_caches=4)
     exact = solve_globally(coupler, data)
     rows = []
-    for size in (1, 128, 1024):
+    for size in (32, 128, 1024):
         for correction in (0.0, 0.5):
             fresh = Semidiscrete(data, coupler.duals, correction=correction)
             costs = []
