@@ -14,7 +14,6 @@ import torch
 
 from loomfast.coupling import Loom
 from loomfast.data import load_dataset
-from loomfast.plots import moving_average
 from loomfast.run import data_order
 
 SIZES = (64, 128, 256, 512)
@@ -33,7 +32,7 @@ def curve(x, size, num_caches, epochs):
             pair = loom.couple(x[index], index)
             swaps.append(pair.swaps / size)
             costs.append(pair.cost_after)
-    return {"batch": size, "caches": num_caches, "swaps": swaps, "costs": costs}
+    return {"batch": size, "caches": num_caches, "epochs": epochs, "swaps": swaps, "costs": costs}
 
 
 def loom_curves(epochs):
@@ -54,12 +53,14 @@ def draw(curves, path):
     figure, grid = plt.subplots(2, 2, figsize=(10, 7), dpi=110, layout="constrained")
     for axes_row, runs, label in zip(grid, curves, ("batch", "caches"), strict=True):
         for run in runs:
-            epochs = np.arange(len(run["swaps"])) * run["batch"] / 5500
             name = f"{label} {run[label]}"
-            axes_row[0].plot(epochs, moving_average(np.array(run["swaps"]), 0.95), label=name)
-            axes_row[1].plot(epochs, moving_average(np.array(run["costs"]), 0.95), label=name)
+            for axes, values in zip(axes_row, (run["swaps"], run["costs"]), strict=True):
+                by_epoch = np.reshape(values, (run["epochs"], -1)).mean(axis=1)
+                axes.plot(np.arange(run["epochs"]) + 1, by_epoch, label=name)
         for axes, title in zip(
-            axes_row, ("reassigned share of a minibatch", "transport cost of a pair"), strict=True
+            axes_row,
+            ("reassigned share of a minibatch", "transport cost of a pair, mean of the epoch"),
+            strict=True,
         ):
             axes.set_title(title)
             axes.set_xlabel("epoch")

@@ -20,7 +20,7 @@ BACKENDS = ("auto", "reference", "cpu", "triton")
 DIRECT_DIMENSIONS = 16  # up to here differences are taken directly
 BLOCK = 1 << 22  # entries of the result computed at a time: they stay in the last-level cache
 LEAST_ROWS = 1024  # but as many rows at least, so that the product does not repack z too often
-NOISE_BLOCK = 1 << 21  # numbers of noise held at a time by pairwise_cost_from_ids
+NOISE_BLOCK = 1 << 22  # numbers of noise held at a time by pairwise_cost_from_ids
 LEAST_PER_THREAD = 1 << 18  # entries; below this a thread costs more to wake than it saves
 CACHED_BLOCK = 1 << 16  # entries that stay in the second-level cache
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
@@ -115,7 +115,7 @@ def pairwise_cost_from_ids(
     """Cost of every pair (x_i, noise of id_j), the noise generated inside: (n, m) float32.
 
     The same as ``pairwise_cost(x, noise_from_ids(ids, x.shape[1:], seed=seed, domain=domain), ...)``, but the
-    noise is held at most 8 MB at a time on the CPU and never stored on a GPU, where every tile of rows of x
+    noise is held at most 16 MB at a time on the CPU and never stored on a GPU, where every tile of rows of x
     makes its noise again.
 
     Args:

@@ -24,7 +24,7 @@ from loomfast.coupling.cache import improving_cycles
 from loomfast.coupling.spool import Spool
 from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits
 
-OPERATIONS_A_CHUNK = 1e12  # of the product: a few seconds, after which progress is told and kept
+OPERATIONS_A_CHUNK = 2e12  # of the product: about 10 s, after which progress is told and kept
 PAIRS_A_CHUNK = 1 << 21  # numbers of noise held at a time where pairs are looked at one by one
 KEEP_AFTER = 5.0  # seconds of work on a matrix from which it is worth keeping on disk
 LEAST_BLOCK = 64  # items; smaller blocks are what LOOM's batches are for

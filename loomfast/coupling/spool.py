@@ -76,6 +76,8 @@ class Spool:
                     file.write(memoryview(self._matrix[rows]).cast("B"))
                     file.flush()
                     os.fsync(file.fileno())
+                    if hasattr(os, "posix_fadvise"):  # leave the memory to the matrix
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                     write_json(self._journal, {"key": self._key, "rows": rows.stop})
                     self._written = rows.stop
         except OSError as error:
