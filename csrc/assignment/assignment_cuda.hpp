@@ -28,8 +28,8 @@ enum Counter : int {
     kBarriers, kRounds, kBids, kRepairPasses, kForestPasses, kForestSteps, kRowsRelaxed, kCounters
 };
 
-// A batch of problems of one shape. Strides are in elements; row i is row i / row_repeats of the costs. Every pointer is a device pointer; the
-// start_* pointers may be null. Outputs are (batch, ...) and contiguous.
+// A batch of problems of one shape. Strides are in elements; row i is row i / row_repeats of the costs. Every
+// pointer is a device pointer; the start_* pointers may be null. Outputs are (batch, ...) and contiguous.
 struct Problem {
     const void* cost;              // (batch, rows / row_repeats, columns)
     CostType type;
