@@ -204,8 +204,9 @@ def test_interrupt_stops_within_a_second(target):
     """Ctrl-C during a solve that would take many seconds."""
     shape = {"matrix": "(9000, 9000)", "batch": "(4000, 300, 300)"}[target]
     script = f"""
-import time
+import signal
 import numpy as np, loomfast
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit that it is ignored
 i = np.arange({shape}[-1], dtype=np.float32)
 cost = np.broadcast_to(np.outer(i, i) % 1009 + np.outer(i, i) / 1e3, {shape})
 print("ready", flush=True)

@@ -1,5 +1,7 @@
 """The coupling a configuration names."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from loomfast.coupling.fresh import Independent, MinibatchOT
@@ -42,9 +44,19 @@ def build_coupler(config, num_items, shape, *, seed, fingerprint, data=None, fre
         dataset_fingerprint=fingerprint,
     )
     if fresh and config.init:
-        coupler.load(config.init)
+        with _of_init(config):
+            coupler.load(config.init)
         coupler.step = 0
     return coupler
+
+
+@contextmanager
+def _of_init(config):
+    """Have a ValueError say which file it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"coupling.init={config.init!r} does not fit this run: {error}") from None
 
 
 def _semidiscrete(config, data, seed, fingerprint, fresh):
@@ -54,11 +66,12 @@ def _semidiscrete(config, data, seed, fingerprint, fresh):
         )
     duals = np.zeros(len(data))  # a run that goes on has its own in its state
     if fresh:
-        duals = read_duals(
-            config.init,
-            num_items=len(data),
-            shape=data.shape[1:],
-            metric=config.metric,
-            dataset_fingerprint=fingerprint,
-        )
+        with _of_init(config):
+            duals = read_duals(
+                config.init,
+                num_items=len(data),
+                shape=data.shape[1:],
+                metric=config.metric,
+                dataset_fingerprint=fingerprint,
+            )
     return Semidiscrete(data, duals, seed=seed, metric=config.metric, dataset_fingerprint=fingerprint)
