@@ -224,9 +224,7 @@ def test_a_coupling_begins_from_a_file_and_goes_on_without_it(data, tmp_path):
     begun = build_coupler(config, 60, SHAPE, seed=9, fingerprint="f")
     np.testing.assert_array_equal(begun.ids, coupler.ids)
     assert begun.step == 0
-    with pytest.raises(
-        ValueError, match=r"coupling\.init='.*c\.safetensors' does not fit.*dataset_fingerprint"
-    ):
+    with pytest.raises(ValueError, match=r"coupling\.init=.*c\.safetensors.*dataset_fingerprint"):
         build_coupler(config, 60, SHAPE, seed=9, fingerprint="g")
     with pytest.raises(ValueError, match=r"coupling\.init is for methods loom"):
         build_coupler(CouplingConfig(method="independent", init="x"), 60, SHAPE, seed=9, fingerprint="f")
