@@ -2,9 +2,9 @@
 
 LOOM-CFM's cost is the squared distance (paper, eq. 7); the authors' code uses the distance itself. Both come
 from one matrix product by |x - z|^2 = |x|^2 + |z|^2 - 2 x.z, clamped at zero; up to d = 16, where that
-expansion loses the digits that matter, differences are taken directly. On the CPU small products are the engine's
-own, whose tiles are finished before they are stored, and large ones those of the BLAS of NumPy or torch. The label term is C2OT's (Cheng and
-Schwing, 2025).
+expansion loses the digits that matter, differences are taken directly. On the CPU small products are the
+engine's own, whose tiles are finished before they are stored; large ones those of NumPy's or torch's BLAS.
+The label term is C2OT's (Cheng and Schwing, 2025).
 """
 
 import math
@@ -24,9 +24,11 @@ LEAST_ROWS = 1024  # but as many rows at least, so that the product does not rep
 NOISE_BLOCK = 1 << 22  # numbers of noise held at a time by pairwise_cost_from_ids
 LEAST_PER_THREAD = 1 << 18  # entries; below this a thread costs more to wake than it saves
 CACHED_BLOCK = 1 << 16  # entries that stay in the second-level cache
-MOST_TILED = 1 << 27  # multiply-adds up to which the engine's tiles are as fast as a BLAS (bench/cost.py)
-FEW_TILED = 1 << 17  # the same with fewer than LEAST_SIDE rows or columns, which a BLAS takes for vectors
-LEAST_SIDE = 4
+MOST_TILED = (
+    1 << 27
+)  # multiply-adds up to which the engine's tiles are no slower than a BLAS (bench/cost.py),
+LONGEST_TILED = 64  # numbers an item up to which they are for any many,
+MOST_OF_ONE_TILED = 1 << 16  # and multiply-adds where n or m is 1, a BLAS's matrix by vector
 TILED_PER_THREAD = 1 << 22  # multiply-adds; below this a thread costs more to wake than it saves
 PRODUCTS, FULL, DIFFERENCES = 0, 1, 2  # what the tiles compute: the engine's enum class Form
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
@@ -224,8 +226,8 @@ def row_blocks(num_rows, num_columns, entries, least=1):
 def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight, threads=None):
     """The cost into float32 ``out`` (n, m), or -2 x.z where the norms are dropped.
 
-    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype. plan: by ``tiled``;
-    where it is None, product (rows, block) writes x[rows] z^T into the block, (len(rows), m) of that dtype.
+    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype. plan: by
+    ``tiled``; if None, product (rows, block) writes x[rows] z^T into the block, (len(rows), m) of that dtype.
     """
     n, m = out.shape
     dtype, euclidean = x.dtype, metric == "euclidean"
@@ -253,16 +255,13 @@ def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight,
 
 
 def tiled(n, m, d, drop_norms, threads):
-    """(what the engine's tiles compute of a float32 cost, threads), or None where a BLAS is the faster.
-
-    They take differences of any size and products that are not large, or small where a BLAS sees a vector.
-    """
+    """(what the engine's tiles compute of a float32 cost, threads), or None where a BLAS is the faster."""
     work = n * m * d
     if not threads:
         threads = default_threads(work + 8 * n * m, TILED_PER_THREAD)  # an entry takes as long as 8 of them
     if d <= DIRECT_DIMENSIONS and not drop_norms:
         return DIFFERENCES, threads
-    if work > MOST_TILED or (work > FEW_TILED and (n < LEAST_SIDE or m < LEAST_SIDE)):
+    if (work > MOST_TILED and d > LONGEST_TILED) or (work > MOST_OF_ONE_TILED and (n == 1 or m == 1)):
         return None
     return PRODUCTS if drop_norms else FULL, threads
 

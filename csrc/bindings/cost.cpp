@@ -100,11 +100,11 @@ bool cost_tiles_at(std::uintptr_t x, std::uintptr_t z, std::uintptr_t out, int64
 bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form, bool euclidean, int threads,
                 const std::string& level) {
     constexpr int kDense = py::array::c_style;
-    const auto fits = [](const py::array& array) {
-        return py::isinstance<py::array_t<float>>(array) && array.ndim() == 2;
+    const auto fits = [](const py::array& array, int flags) {
+        return py::isinstance<py::array_t<float>>(array) && array.ndim() == 2 && (array.flags() & flags) == flags;
     };
-    if (!fits(x) || !fits(z) || !fits(out) || !(x.flags() & kDense) || !(z.flags() & kDense) ||
-        !out.writeable() || out.shape(0) != x.shape(0) || out.shape(1) != z.shape(0) || x.shape(1) != z.shape(1))
+    if (!fits(x, kDense) || !fits(z, kDense) || !fits(out, 0) || !out.writeable() ||
+        out.shape(0) != x.shape(0) || out.shape(1) != z.shape(0) || x.shape(1) != z.shape(1))
         return false;
     constexpr auto size = static_cast<py::ssize_t>(sizeof(float));
     if (out.size() && (out.strides(1) != size || out.strides(0) < size * out.shape(1))) return false;
@@ -136,9 +136,9 @@ void bind_cost(py::module_& m) {
           "Costs of float64 x (rows, d) and z (columns, d) into block, by differences.");
     m.def("cost_tiles", &cost_tiles, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("form"),
           py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto",
-          "Costs of x (n, d) and z (m, d) into out (n, m), in one pass; form: 0 is -2 x.z, 1 |x - z|^2 by the "
-          "norms, 2 by differences. False, and nothing done, unless all are float32, x and z contiguous, the rows "
-          "of out too, and out apart from x and z.");
+          "Costs of x (n, d) and z (m, d) into out (n, m), in one pass; form: 0 is -2 x.z, 1 |x - z|^2 by "
+          "the norms, 2 by differences. False, and nothing done, unless all are float32, x, z and the rows of out "
+          "contiguous and out apart from x and z.");
     m.def("cost_tiles_at", &cost_tiles_at, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("n"),
           py::arg("m"), py::arg("d"), py::arg("stride"), py::arg("form"), py::arg("euclidean"),
           py::arg("threads"), py::arg("level") = "auto", "The same, at addresses; stride in elements.");

@@ -164,7 +164,7 @@ void finish(Block<T> block, const T* norms_x, const T* norms_z, bool euclidean, 
 }
 
 void direct(const double* x, const double* z, int64_t d, Block<double> block, bool euclidean, int threads) {
-    std::vector<double> columns(static_cast<std::size_t>(d * block.columns));  // by coordinate: unit stride below
+    std::vector<double> columns(static_cast<std::size_t>(d * block.columns));  // by coordinate
     for (int64_t j = 0; j < block.columns; ++j)
         for (int64_t k = 0; k < d; ++k) columns[k * block.columns + j] = z[j * d + k];
     for_rows(block.rows, threads, [&](int64_t i) {

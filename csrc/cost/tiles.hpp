@@ -1,4 +1,4 @@
-// The whole cost of a small float32 problem in one pass: products or differences in a tile of registers, and the
+// The whole cost of a small float32 problem in one pass: products or differences in a tile of registers, the
 // norms, the clamp and the root put on the tile before it is stored.
 #pragma once
 
