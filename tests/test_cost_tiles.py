@@ -1,12 +1,9 @@
 """The engine's tiles, the whole cost of small problems: every instruction set, both sides of every edge."""
 
 import itertools
-import os
-import platform
-import shutil
 import subprocess
-from pathlib import Path
 
+import native
 import numpy as np
 import pytest
 import torch
@@ -15,8 +12,6 @@ from loomfast import _engine, cost, cost_torch
 from loomfast.cost import DIFFERENCES, FULL, PRODUCTS, pairwise_cost
 from loomfast.reference import cost as reference
 
-ROOT = Path(__file__).parents[1]
-COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 LEVELS = _engine.cost_levels()
 FORMS = {"products": PRODUCTS, "full": FULL, "differences": DIFFERENCES}
 # Both sides of a tile (6 or 8 rows by 8, 16 or 32 columns), of a block (256 rows), of a panel's depth (192 or
@@ -216,37 +211,14 @@ def test_tensors_out_of_the_ordinary(out):
             pairwise_cost(x, z, out=target)
 
 
-@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
-def test_odd_sizes_under_sanitizers(tmp_path):
-    """Every level there is, and the widest tile at whatever width the compiler is given."""
-    x86 = platform.machine() in ("x86_64", "AMD64")
-    common = [
-        COMPILER,
-        "-std=c++20",
-        "-O1",
-        "-g1",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=all",
-    ]
-    common += [f"-I{ROOT / 'csrc'}", "-Wno-psabi", *(["-DLOOMFAST_X86"] if x86 else [])]
-    flags = {"tiles_avx2": ["-mavx2", "-mfma"], "tiles_avx512": ["-mavx2", "-mfma"]}
-    names = ["tiles", "tiles_baseline", *(flags if x86 else ())]
-    sources = [ROOT / "csrc" / "cost" / f"{name}.cpp" for name in names]
-    sources += [ROOT / "csrc" / "team.cpp", ROOT / "tests" / "cpp" / "cost_tiles.cpp"]
-    jobs = []
-    for source in sources:
-        command = [
-            *common,
-            *flags.get(source.stem, []),
-            "-c",
-            str(source),
-            "-o",
-            str(tmp_path / f"{source.stem}.o"),
-        ]
-        jobs.append(subprocess.Popen(command))
-    assert [job.wait() for job in jobs] == [0] * len(jobs)
-    binary = tmp_path / "cost_tiles"
-    objects = [str(tmp_path / f"{source.stem}.o") for source in sources]
-    subprocess.run([*common, *objects, "-pthread", "-o", str(binary)], check=True)
-    done = subprocess.run([binary], capture_output=True, text=True)
+@pytest.mark.skipif(native.COMPILER is None, reason="no C++ compiler")
+def test_every_instruction_set_under_sanitizers(tmp_path):
+    """AVX-512's too, on any processor: its tiles are vectors that the compiler makes of what there is."""
+    flags = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    done = subprocess.run(
+        [native.build(tmp_path, "cost_tiles.cpp", "cost", *flags)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("baseline ")
+    if native.EVERY_LEVEL:
+        assert done.stdout == "baseline avx2 avx512 "

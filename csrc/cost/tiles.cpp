@@ -32,11 +32,9 @@ bool overlaps(const Problem& p) {
 
 void tiled(const Level& level, const Problem& problem, int threads) {
     const int64_t units = level.units(problem);
-    const int64_t parts = std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, units));
-    if (parts == 1) return level.run(problem, 0, units);
-    run_parts(parts, [&](int64_t part) {
-        level.run(problem, units * part / parts, units * (part + 1) / parts);
-    });
+    if (threads == 1) return level.run(problem, 0, units);
+    const int64_t grain = std::max<int64_t>(1, units / (4 * threads));  // a new piece takes norms of rows anew
+    run_chunks(units, grain, threads, [&](int64_t first, int64_t last) { level.run(problem, first, last); });
 }
 
 }  // namespace loomfast::cost
