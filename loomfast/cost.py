@@ -8,8 +8,6 @@ The label term is C2OT's (Cheng and Schwing, 2025).
 """
 
 import math
-import sys
-from importlib import import_module
 
 import numpy as np
 
@@ -26,11 +24,11 @@ LEAST_ROWS = 1024  # but as many rows at least, so that the product does not rep
 NOISE_BLOCK = 1 << 22  # numbers of noise held at a time by pairwise_cost_from_ids
 LEAST_PER_THREAD = 1 << 18  # entries; below this a thread costs more to wake than it saves
 CACHED_BLOCK = 1 << 16  # entries that stay in the second-level cache
-MOST_TILED = (
-    1 << 27
-)  # multiply-adds up to which the engine's tiles are no slower than a BLAS (bench/cost.py),
-LONGEST_TILED = 64  # numbers an item up to which they are for any many,
-MOST_OF_ONE_TILED = 1 << 16  # and multiply-adds where n or m is 1, a BLAS's matrix by vector
+# Where the engine's tiles are no slower than a BLAS (see bench/cost.py): multiply-adds, the same where n
+# or m is 1 (a BLAS has kernels for a vector), and numbers an item up to which any number of items will do.
+MOST_TILED = 1 << 27
+MOST_OF_ONE_TILED = 1 << 16
+LONGEST_TILED = 64
 TILED_PER_THREAD = 1 << 22  # multiply-adds; below this a thread costs more to wake than it saves
 PRODUCTS, FULL, DIFFERENCES = 0, 1, 2  # what the tiles compute: the engine's enum class Form
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
@@ -80,8 +78,8 @@ def pairwise_cost(
     drop = drops_norms(assignment_only, metric)
     simple = labels is None and precision in (None, "float32") and backend in ("auto", "cpu")
     if is_tensor(x) or is_tensor(z):
-        # An import statement takes longer than the cost of 16 by 16 items.
-        cost_torch = sys.modules.get("loomfast.cost_torch") or import_module("loomfast.cost_torch")
+        from loomfast import cost_torch
+
         result = cost_torch.cost_at_once(x, z, metric, drop, out, threads) if simple else None
         if result is not None:
             return result

@@ -25,7 +25,7 @@ bool overlaps(const Problem& p) {
     if (!p.n || !p.m) return false;
     const std::uintptr_t begin = address(p.out), end = address(p.out + (p.n - 1) * p.stride + p.m);
     const auto shares = [=](const float* at, int64_t count) {
-        return address(at) < end && begin < address(at + count);
+        return count && address(at) < end && begin < address(at + count);
     };
     return shares(p.x, p.n * p.d) || shares(p.z, p.m * p.d);
 }
