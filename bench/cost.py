@@ -2,7 +2,8 @@
 
     python bench/cost.py [--json FILE] [--rounds N] [--batch N] [--skip-authors]
 
-The bare product is torch.mm of the same precision into a buffer, one thread, or np.matmul. The path is
+The bare product is torch.mm of the same precision into a buffer, one thread, or np.matmul (one too with
+OMP_NUM_THREADS=1). The small sizes call a cost and its bare product by turns, nothing in between. The path is
 ids -> noise -> cost at --batch (512) items of 3072 numbers; the authors' is a generator for every item and an
 n x n x d broadcast, which needs about 7 GB at 512. A speed is printed only if the results agree with float64
 differences.
@@ -19,6 +20,7 @@ from loomfast.reference import cost as reference
 
 SHAPE = (3, 32, 32)
 SIZE = 3072
+FORMS = {"full": {}, "norms dropped": {"assignment_only": True}, "euclidean": {"metric": "euclidean"}}
 
 
 def check(x, z):
@@ -38,19 +40,47 @@ def check(x, z):
     return rows
 
 
+def small(n, d, rounds):
+    """Each form against the bare product of its kind, nothing else in between."""
+    x, z, out = torch.randn(n, d), torch.randn(n, d), torch.empty(n, n)
+    rows = []
+    for name, a, b, c, bare in (
+        ("torch.mm", x, z, out, torch.mm),
+        ("np.matmul", x.numpy(), z.numpy(), out.numpy(), np.matmul),
+    ):
+        row = {"claim": "small", "n": n, "d": d, "bare": name}
+        for form, options in FORMS.items():
+            expected = reference.pairwise_cost(x, z, **options)
+            pairwise_cost(a, b, out=c, threads=1, **options)
+            if float(np.abs(out.numpy() - expected).max()) > 1e-5 * np.abs(expected).max():
+                raise SystemExit(f"{form} at n = {n}, d = {d} is wrong")
+
+            def ours(a=a, b=b, c=c, options=options):
+                pairwise_cost(a, b, out=c, threads=1, **options)
+
+            def product(a=a, b=b, c=c, bare=bare):
+                bare(a, b.T, out=c)
+
+            medians = interleaved({"bare": product, "ours": ours}, rounds)
+            row |= {"bare_us": 1e6 * medians["bare"], form: medians["ours"] / medians["bare"]}
+        rows.append(row)
+    return rows
+
+
 def against_the_product(n, d, rounds):
     x, z, out = torch.randn(n, d), torch.randn(n, d), torch.empty(n, n)
     half_x, half_z, half_out = x.bfloat16(), z.bfloat16(), torch.empty(n, n, dtype=torch.bfloat16)
     a, b, c = x.numpy(), z.numpy(), out.numpy()
-    low = {"precision": "bfloat16", "assignment_only": True, "out": out}
+    full, dropped = {"threads": 1}, {"threads": 1, "assignment_only": True}
+    low = {"precision": "bfloat16", "out": out} | dropped
     medians = interleaved(
         {
             "torch.mm": lambda: torch.mm(x, z.T, out=out),
-            "pairwise_cost": lambda: pairwise_cost(x, z, out=out),
-            "norms dropped": lambda: pairwise_cost(x, z, out=out, assignment_only=True),
+            "pairwise_cost": lambda: pairwise_cost(x, z, out=out, **full),
+            "norms dropped": lambda: pairwise_cost(x, z, out=out, **dropped),
             "numpy matmul": lambda: np.matmul(a, b.T, out=c),
-            "pairwise_cost, numpy": lambda: pairwise_cost(a, b, out=c),
-            "norms dropped, numpy": lambda: pairwise_cost(a, b, out=c, assignment_only=True),
+            "pairwise_cost, numpy": lambda: pairwise_cost(a, b, out=c, **full),
+            "norms dropped, numpy": lambda: pairwise_cost(a, b, out=c, **dropped),
             "torch.mm bfloat16": lambda: torch.mm(half_x, half_z.T, out=half_out),
             "norms dropped, bfloat16": lambda: pairwise_cost(half_x, half_z, **low),
         },
@@ -128,6 +158,9 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = check(torch.randn(256, SIZE), torch.randn(300, SIZE))
+    for d in (32, 64, 128, 256, 512):
+        for n in (32, 64, 128, 256, 512):
+            rows += small(n, d, max(5, min(200, (1 << 27) // (n * n * d))) * arguments.rounds // 5)
     for d in (64, SIZE):
         for n in (64, 128, 256, 512, 1024, 2048):
             rounds = max(3, min(20, (1 << 27) // (n * n * d))) * arguments.rounds // 5

@@ -9,9 +9,12 @@ import numpy as np
 
 def is_tensor(array):
     """Whether ``array`` is a torch tensor, without importing torch to find out."""
-    if type(array) is np.ndarray:
+    kind = type(array)
+    if kind is np.ndarray:
         return False
-    return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in type(array).__mro__)
+    if kind.__module__ == "torch" and kind.__name__ == "Tensor":  # most of all, and faster than the search
+        return True
+    return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in kind.__mro__)
 
 
 def to_numpy(array):

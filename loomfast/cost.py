@@ -2,8 +2,9 @@
 
 LOOM-CFM's cost is the squared distance (paper, eq. 7); the authors' code uses the distance itself. Both come
 from one matrix product by |x - z|^2 = |x|^2 + |z|^2 - 2 x.z, clamped at zero; up to d = 16, where that
-expansion loses the digits that matter, differences are taken directly. The label term is C2OT's (Cheng and
-Schwing, 2025).
+expansion loses the digits that matter, differences are taken directly. On the CPU small products are the
+engine's own, whose tiles are finished before they are stored; large ones those of NumPy's or torch's BLAS.
+The label term is C2OT's (Cheng and Schwing, 2025).
 """
 
 import math
@@ -23,6 +24,13 @@ LEAST_ROWS = 1024  # but as many rows at least, so that the product does not rep
 NOISE_BLOCK = 1 << 22  # numbers of noise held at a time by pairwise_cost_from_ids
 LEAST_PER_THREAD = 1 << 18  # entries; below this a thread costs more to wake than it saves
 CACHED_BLOCK = 1 << 16  # entries that stay in the second-level cache
+# Where the engine's tiles are no slower than a BLAS (see bench/cost.py): multiply-adds, the same where n
+# or m is 1 (a BLAS has kernels for a vector), and numbers an item up to which any number of items will do.
+MOST_TILED = 1 << 27
+MOST_OF_ONE_TILED = 1 << 16
+LONGEST_TILED = 64
+TILED_PER_THREAD = 1 << 22  # multiply-adds; below this a thread costs more to wake than it saves
+PRODUCTS, FULL, DIFFERENCES = 0, 1, 2  # what the tiles compute: the engine's enum class Form
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
 
 
@@ -54,8 +62,9 @@ def pairwise_cost(
             .01 % of the transport gain (needs torch).
         out: (n, m) float32 to write to, of the inputs' kind and device.
         backend: "auto" is "cpu" on the CPU and "triton" on an NVIDIA GPU; or "reference", "cpu", "triton".
-        threads: CPU threads of the parts that are loomfast's own (the pass after the product, direct
-            differences); the product runs on the threads of the BLAS underneath NumPy or torch, as set there.
+        threads: CPU threads of the parts that are loomfast's own (small products, the pass after a large one,
+            direct differences); a large product runs on the threads of the BLAS underneath NumPy or torch, as
+            set there.
 
     Returns:
         (n, m) float32 of the inputs' kind. No gradient flows through it.
@@ -66,11 +75,19 @@ def pairwise_cost(
         RuntimeError: the named backend or precision cannot run here.
     """
     _check_options(metric, precision, backend, label_weight, threads)
+    drop = drops_norms(assignment_only, metric)
+    simple = labels is None and precision in (None, "float32") and backend in ("auto", "cpu")
     if is_tensor(x) or is_tensor(z):
         from loomfast import cost_torch
 
+        result = cost_torch.cost_at_once(x, z, metric, drop, out, threads) if simple else None
+        if result is not None:
+            return result
         options = (metric, labels, float(label_weight), bool(assignment_only), precision)
         return cost_torch.cost(x, z, *options, out, backend, threads)
+    result = _cost_at_once(x, z, metric, drop, out, threads) if simple else None
+    if result is not None:
+        return result
     x, z = _check_array(x, "x"), _check_array(z, "z")
     check_shapes(x.shape, z.shape)
     labels = _check_labels(labels, len(x), len(z))
@@ -92,9 +109,27 @@ def pairwise_cost(
     def product(rows, block):
         np.matmul(x[rows], z.T, out=block)
 
-    drop = drops_norms(assignment_only, metric)
-    fill_cpu(result, x, z, product, metric, drop, labels, label_weight, threads)
+    plan = tiled(*result.shape, x.shape[1], drop, threads) if dtype == np.float32 else None
+    fill_cpu(result, x, z, product, plan, metric, drop, labels, label_weight, threads)
     return result
+
+
+def _cost_at_once(x, z, metric, drop_norms, out, threads):
+    """The cost where the engine's tiles take float32 arrays as they are, else None and nothing done.
+
+    A small cost would spend more time in the checks and conversions of the whole way than in the engine.
+    """
+    if not type(x) is type(z) is np.ndarray or x.ndim != 2 or z.ndim != 2:
+        return None
+    (n, d), (m, e) = x.shape, z.shape
+    plan = tiled(n, m, d, drop_norms, threads)
+    if plan is None or d != e or not x.dtype == z.dtype == np.float32:
+        return None
+    if out is None:
+        out = np.empty((n, m), np.float32)
+    elif type(out) is not np.ndarray:
+        return None
+    return out if _engine.cost_tiles(x, z, out, plan[0], metric == "euclidean", plan[1]) else None
 
 
 def pairwise_cost_from_ids(
@@ -188,15 +223,20 @@ def row_blocks(num_rows, num_columns, entries, least=1):
     return [slice(begin, min(begin + step, num_rows)) for begin in range(0, num_rows, step)]
 
 
-def fill_cpu(out, x, z, product, metric, drop_norms, labels, label_weight, threads=None):
+def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight, threads=None):
     """The cost into float32 ``out`` (n, m), or -2 x.z where the norms are dropped.
 
-    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype. product: (rows,
-    block) writes x[rows] z^T into the block, (len(rows), m) of that dtype.
+    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype. plan: by
+    ``tiled``; if None, product (rows, block) writes x[rows] z^T into the block, (len(rows), m) of that dtype.
     """
     n, m = out.shape
     dtype, euclidean = x.dtype, metric == "euclidean"
-    direct = not drop_norms and x.shape[1] <= DIRECT_DIMENSIONS
+    if plan:
+        _fill_tiles(out, x, z, *plan, euclidean)
+        if labels is not None:
+            add_labels(out, *labels, label_weight)
+        return
+    direct = not drop_norms and x.shape[1] <= DIRECT_DIMENSIONS  # float64: the tiles have the rest
     threads = threads or default_threads(n * m, LEAST_PER_THREAD)
     norms_x, norms_z = (None, None) if drop_norms or direct else _engine.cost_norms(x, z, threads)
     temporary = dtype != np.float32 or (out.size and out.strides[1] != out.itemsize)
@@ -212,6 +252,29 @@ def fill_cpu(out, x, z, product, metric, drop_norms, labels, label_weight, threa
             add_labels(block, labels[0][rows], labels[1], label_weight)
         if temporary:
             out[rows] = block
+
+
+def tiled(n, m, d, drop_norms, threads):
+    """(what the engine's tiles compute of a float32 cost, threads), or None where a BLAS is the faster."""
+    work = n * m * d
+    if not threads:
+        threads = default_threads(work + 8 * n * m, TILED_PER_THREAD)  # an entry takes as long as 8 of them
+    if d <= DIRECT_DIMENSIONS and not drop_norms:
+        return DIFFERENCES, threads
+    if (work > MOST_TILED and d > LONGEST_TILED) or (work > MOST_OF_ONE_TILED and (n == 1 or m == 1)):
+        return None
+    return PRODUCTS if drop_norms else FULL, threads
+
+
+def _fill_tiles(out, x, z, form, threads, euclidean):
+    """The cost of contiguous float32 x and z into ``out``, which may have any strides and overlap them."""
+    if _engine.cost_tiles(x, z, out, form, euclidean, threads):
+        return
+    x, z = (part.copy() if np.may_share_memory(part, out) else part for part in (x, z))
+    for rows in row_blocks(*out.shape, BLOCK):
+        block = np.empty((rows.stop - rows.start, len(z)), np.float32)
+        _engine.cost_tiles(x[rows], z, block, form, euclidean, threads)
+        out[rows] = block
 
 
 def add_labels(block, labels_x, labels_z, weight):

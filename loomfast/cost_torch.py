@@ -2,6 +2,7 @@
 
 import torch
 
+from loomfast import _engine
 from loomfast import cost as cost_room
 from loomfast._arrays import flat
 from loomfast.ops import (
@@ -18,6 +19,46 @@ from loomfast.reference import cost as cost_reference
 
 WIDE = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
 TRITON_PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "bf16"}
+
+
+def cost_at_once(x, z, metric, drop_norms, out, threads):
+    """The cost where the engine's tiles take float32 tensors as they are, else None and nothing done."""
+    tensors = (x, z) if out is None else (x, z, out)
+    if not ordinary(*tensors):
+        return None
+    x_shape, z_shape = x.shape, z.shape
+    if len(x_shape) != 2 or len(z_shape) != 2:
+        return None
+    (n, d), (m, e) = x_shape, z_shape
+    plan = _tiled(n, m, d, drop_norms, threads)
+    float32 = torch.float32
+    if plan is None or d != e or x.dtype is not float32 or z.dtype is not float32:
+        return None
+    if not (x.is_contiguous() and z.is_contiguous()):
+        return None
+    if out is None:
+        result, stride = x.new_empty((n, m)), m
+    elif out.shape != (n, m) or out.dtype is not float32 or out.requires_grad:
+        return None
+    else:
+        result, (stride, step) = out, out.stride()
+        if step != 1 or stride < m:
+            return None
+    form, threads = plan
+    sizes = (n, m, d, stride, form, metric == "euclidean", threads)
+    if not _engine.cost_tiles_at(x.data_ptr(), z.data_ptr(), result.data_ptr(), *sizes):
+        return None
+    if out is not None and not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+    return result
+
+
+def _tiled(n, m, d, drop_norms, threads):
+    """``loomfast.cost.tiled``, by itself on no more threads than torch would take for the product."""
+    plan = cost_room.tiled(n, m, d, drop_norms, threads)
+    if plan is None or threads or plan[1] == 1:
+        return plan
+    return plan[0], min(plan[1], torch.get_num_threads())
 
 
 def cost(x, z, metric, labels, label_weight, assignment_only, precision, out, backend, threads):
@@ -114,16 +155,20 @@ def fill_cost(
         values = cost_reference.pairwise_cost(x, z, labels=labels, assignment_only=assignment_only, **options)
         out.copy_(torch.from_numpy(values))
         return
-    if drop_norms:
+    dtype, rounded = _cost_dtype(x, z, precision), precision == "bfloat16"
+    plan = _tiled(*out.shape, x.shape[1], drop_norms, threads) if dtype is torch.float32 else None
+    if rounded and plan and plan[0] != cost_room.DIFFERENCES:
+        plan = None
+    if drop_norms and not plan:
         _fill_product(x, z, precision, out)
         if labels is not None:
             cost_room.add_labels(out.numpy(), *labels, label_weight)
         return
-    dtype = _cost_dtype(x, z, precision)
     points = (_as(x, dtype).contiguous(), _as(z, dtype).contiguous())
-    product = _cpu_product(*(points if precision != "bfloat16" else (x.bfloat16(), z.bfloat16())))
+    product = _cpu_product(*(points if not rounded else (x.bfloat16(), z.bfloat16())))
     x, z = points[0].numpy(), points[1].numpy()
-    cost_room.fill_cpu(out.numpy(), x, z, product, metric, False, labels, label_weight, threads)
+    tail = (metric, drop_norms, labels, label_weight, threads)
+    cost_room.fill_cpu(out.numpy(), x, z, product, plan, *tail)
 
 
 _cost_out = torch.library.custom_op("loomfast::pairwise_cost_out", fill_cost, mutates_args=("out",))

@@ -11,7 +11,16 @@ from loomfast.reference import cost as reference
 
 SIZES = [(0, 3), (3, 0), (1, 1), (1, 7), (5, 4), (33, 65), (130, 129)]
 DIMENSIONS = [0, 1, 2, 15, 16, 17, 64, 200]
+PATHS = ["tiles", "blas"]
 KINDS = {"numpy": np.asarray, "torch": torch.as_tensor}
+
+
+@pytest.fixture(params=PATHS)
+def path(request, monkeypatch):
+    """Both ways of a float32 product on the CPU: these sizes would all take the engine's tiles."""
+    if request.param == "blas":
+        monkeypatch.setattr(loomfast.cost, "LONGEST_TILED", -1)
+        monkeypatch.setattr(loomfast.cost, "MOST_TILED", -1)
 
 
 def items(n, d, seed=0, scale=1.0):
@@ -24,6 +33,7 @@ def bound(x, z, unit=2.0**-24):
     return 16 * unit * max(1.0, size)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("assignment_only", [False, True])
 @pytest.mark.parametrize("d", DIMENSIONS)
@@ -37,6 +47,7 @@ def test_sqeuclidean(kind, assignment_only, d, n, m):
     assert np.abs(np.asarray(out) - expected).max(initial=0) <= bound(x, z)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_euclidean_squares_to_the_same(kind, d):
@@ -57,6 +68,7 @@ def test_low_dimensions_keep_their_digits_far_from_the_origin(kind, d):
     assert np.abs(cost - expected).max() <= 2.0**-20 * expected.max()
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 def test_expansion_never_goes_negative(kind):
     x = (100 + items(40, 64)).astype(np.float32)
@@ -66,6 +78,7 @@ def test_expansion_never_goes_negative(kind):
     assert np.isfinite(root).all()
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("d", [3, 40])
@@ -81,6 +94,7 @@ def test_labels(kind, metric, d):
     assert np.allclose(one, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.usefixtures("path")
 def test_assignment_only_differs_by_a_row_and_a_column_term():
     x, z = items(30, 50), items(30, 50, 1)
     difference = pairwise_cost(x, z).astype(np.float64) - pairwise_cost(x, z, assignment_only=True)
@@ -88,6 +102,7 @@ def test_assignment_only_differs_by_a_row_and_a_column_term():
     assert np.allclose(difference, expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.uint8, np.int32])
 def test_input_types(kind, dtype):
@@ -112,6 +127,7 @@ def test_wide_integers_are_computed_in_float64(kind):
     assert np.array_equal(cost, expected.astype(np.float32))
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("d", [3, 40])
@@ -123,6 +139,7 @@ def test_a_nan_in_the_data_stays_a_nan(kind, metric, d):
     assert not np.isnan(np.delete(cost, 4, 0)).any()
 
 
+@pytest.mark.usefixtures("path")
 def test_bfloat16_product():
     x, z = torch.from_numpy(items(60, 300)), torch.from_numpy(items(70, 300, 1))
     expected = reference.pairwise_cost(x.bfloat16().double(), z.bfloat16().double(), assignment_only=True)
@@ -134,6 +151,7 @@ def test_bfloat16_product():
         pairwise_cost(x, z, precision="tf32")
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 def test_items_of_any_shape_and_strides(kind):
     x, z = np.empty((10, 4, 3, 2), np.float32), items(7, 24, 1).reshape(7, 2, 3, 4)
@@ -227,6 +245,7 @@ def test_bad_arguments(kind):
         pairwise_cost(KINDS[kind](items(3, 4).astype(np.complex64)), z)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("d", [2, 40])

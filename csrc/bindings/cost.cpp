@@ -4,8 +4,10 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <string>
 
 #include "bindings/bindings.hpp"
+#include "cost/tiles.hpp"
 
 namespace {
 
@@ -56,17 +58,59 @@ void cost_finish(py::array_t<T> out, const std::optional<Dense<T>>& norms_x,
     loomfast::cost::finish(block, x, z, euclidean, threads);
 }
 
-template <class T>
-void cost_direct(const Dense<T>& x, const Dense<T>& z, py::array_t<T> out, bool euclidean,
+void cost_direct(const Dense<double>& x, const Dense<double>& z, py::array_t<double> out, bool euclidean,
                  int threads) {
     const auto block = block_of(out);
     if (x.ndim() != 2 || z.ndim() != 2 || x.shape(1) != z.shape(1) || x.shape(0) != block.rows ||
         z.shape(0) != block.columns)
         throw py::value_error("x must be (rows, d) and z (columns, d)");
-    const T *const a = x.data(), *const b = z.data();
+    const double *const a = x.data(), *const b = z.data();
     const int64_t d = x.shape(1);
     py::gil_scoped_release release;
     loomfast::cost::direct(a, b, d, block, euclidean, threads);
+}
+
+const loomfast::cost::Level& level_of(const std::string& name) {
+    static const std::vector<const loomfast::cost::Level*> levels = loomfast::cost::levels();
+    if (name == "auto") return *levels.back();
+    for (const loomfast::cost::Level* level : levels)
+        if (name == level->name) return *level;
+    throw py::value_error("level must be auto or one this processor has (cost_levels), got " + name);
+}
+
+std::vector<std::string> cost_levels() {
+    std::vector<std::string> names;
+    for (const loomfast::cost::Level* level : loomfast::cost::levels()) names.emplace_back(level->name);
+    return names;
+}
+
+// Addresses instead of arrays: an array takes longer to make of a tensor than a small cost takes.
+bool cost_tiles_at(std::uintptr_t x, std::uintptr_t z, std::uintptr_t out, int64_t n, int64_t m, int64_t d,
+                   int64_t stride, int form, bool euclidean, int threads, const std::string& level) {
+    const loomfast::cost::Problem problem{
+        reinterpret_cast<const float*>(x), reinterpret_cast<const float*>(z), reinterpret_cast<float*>(out),
+        n, m, d, stride, static_cast<loomfast::cost::Form>(form), euclidean};
+    if (loomfast::cost::overlaps(problem)) return false;
+    const loomfast::cost::Level& chosen = level_of(level);
+    py::gil_scoped_release release;
+    loomfast::cost::tiled(chosen, problem, threads);
+    return true;
+}
+
+bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form, bool euclidean, int threads,
+                const std::string& level) {
+    constexpr int kDense = py::array::c_style;
+    const auto fits = [](const py::array& array, int flags) {
+        return py::isinstance<py::array_t<float>>(array) && array.ndim() == 2 && (array.flags() & flags) == flags;
+    };
+    if (!fits(x, kDense) || !fits(z, kDense) || !fits(out, 0) || !out.writeable() ||
+        out.shape(0) != x.shape(0) || out.shape(1) != z.shape(0) || x.shape(1) != z.shape(1))
+        return false;
+    constexpr auto size = static_cast<py::ssize_t>(sizeof(float));
+    if (out.size() && (out.strides(1) != size || out.strides(0) < size * out.shape(1))) return false;
+    const auto address = [](const py::array& array) { return reinterpret_cast<std::uintptr_t>(array.data()); };
+    return cost_tiles_at(address(x), address(z), address(out), x.shape(0), z.shape(0), x.shape(1),
+                         out.strides(0) / size, form, euclidean, threads, level);
 }
 
 template <class T>
@@ -80,9 +124,6 @@ void bind_cost_of(py::module_& m) {
           py::arg("norms_x").noconvert().none(true), py::arg("norms_z").noconvert().none(true),
           py::arg("euclidean"), py::arg("threads"),
           "Products x.z to costs in place: with squared norms, or -2 x.z without.");
-    m.def("cost_direct", &cost_direct<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
-          py::arg("block").noconvert(), py::arg("euclidean"), py::arg("threads"),
-          "Costs of x (rows, d) and z (columns, d) into block.");
 }
 
 }  // namespace
@@ -90,4 +131,16 @@ void bind_cost_of(py::module_& m) {
 void bind_cost(py::module_& m) {
     bind_cost_of<float>(m);
     bind_cost_of<double>(m);
+    m.def("cost_direct", &cost_direct, py::arg("x").noconvert(), py::arg("z").noconvert(),
+          py::arg("block").noconvert(), py::arg("euclidean"), py::arg("threads"),
+          "Costs of float64 x (rows, d) and z (columns, d) into block, by differences.");
+    m.def("cost_tiles", &cost_tiles, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("form"),
+          py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto",
+          "Costs of x (n, d) and z (m, d) into out (n, m), in one pass; form: 0 is -2 x.z, 1 |x - z|^2 by "
+          "the norms, 2 by differences. False, and nothing done, unless all are float32, x, z and the rows of out "
+          "contiguous and out apart from x and z.");
+    m.def("cost_tiles_at", &cost_tiles_at, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("n"),
+          py::arg("m"), py::arg("d"), py::arg("stride"), py::arg("form"), py::arg("euclidean"),
+          py::arg("threads"), py::arg("level") = "auto", "The same, at addresses; stride in elements.");
+    m.def("cost_levels", &cost_levels, "Instruction sets the tiles run on here, the fastest last.");
 }

@@ -41,10 +41,6 @@ LOOMFAST_CLONES void scale_row(double* row, int64_t count) {
     for (int64_t j = 0; j < count; ++j) row[j] *= -2;
 }
 
-LOOMFAST_CLONES void add_square(float* row, int64_t count, float x, const float* z) {
-    for (int64_t j = 0; j < count; ++j) row[j] += (x - z[j]) * (x - z[j]);
-}
-
 LOOMFAST_CLONES void add_square(double* row, int64_t count, double x, const double* z) {
     for (int64_t j = 0; j < count; ++j) row[j] += (x - z[j]) * (x - z[j]);
 }
@@ -167,14 +163,13 @@ void finish(Block<T> block, const T* norms_x, const T* norms_z, bool euclidean, 
     });
 }
 
-template <class T>
-void direct(const T* x, const T* z, int64_t d, Block<T> block, bool euclidean, int threads) {
-    std::vector<T> columns(static_cast<std::size_t>(d * block.columns));  // z by coordinate: unit stride below
+void direct(const double* x, const double* z, int64_t d, Block<double> block, bool euclidean, int threads) {
+    std::vector<double> columns(static_cast<std::size_t>(d * block.columns));  // by coordinate
     for (int64_t j = 0; j < block.columns; ++j)
         for (int64_t k = 0; k < d; ++k) columns[k * block.columns + j] = z[j * d + k];
     for_rows(block.rows, threads, [&](int64_t i) {
-        T* const row = block.at + i * block.stride;
-        std::fill_n(row, block.columns, T(0));
+        double* const row = block.at + i * block.stride;
+        std::fill_n(row, block.columns, 0.0);
         for (int64_t k = 0; k < d; ++k)
             add_square(row, block.columns, x[i * d + k], columns.data() + k * block.columns);
         if (euclidean) root_row(row, block.columns);
@@ -187,7 +182,5 @@ template void paired(const float*, const float*, int64_t, int64_t, bool, double*
 template void paired(const double*, const double*, int64_t, int64_t, bool, double*, int);
 template void finish(Block<float>, const float*, const float*, bool, int);
 template void finish(Block<double>, const double*, const double*, bool, int);
-template void direct(const float*, const float*, int64_t, Block<float>, bool, int);
-template void direct(const double*, const double*, int64_t, Block<double>, bool, int);
 
 }  // namespace loomfast::cost

@@ -26,8 +26,8 @@ void paired(const T* x, const T* z, int64_t rows, int64_t d, bool euclidean, dou
 template <class T>
 void finish(Block<T> block, const T* norms_x, const T* norms_z, bool euclidean, int threads);
 
-// |x_i - z_j|^2 of contiguous (rows, d) x and (columns, d) z by direct differences, or its root.
-template <class T>
-void direct(const T* x, const T* z, int64_t d, Block<T> block, bool euclidean, int threads);
+// |x_i - z_j|^2 of contiguous (rows, d) x and (columns, d) z by direct differences, or its root. In float32 the
+// tiles do it.
+void direct(const double* x, const double* z, int64_t d, Block<double> block, bool euclidean, int threads);
 
 }  // namespace loomfast::cost
