@@ -342,6 +342,16 @@ def test_the_command_ends_with_one_line(tmp_path, capsys):
     assert not (tmp_path / "c.safetensors.partial").exists()
 
 
+def test_the_command_refuses_to_be_one_of_several_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, code in (("0", 2), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["couple", "moons", "--out", str(tmp_path / "c.safetensors")]) == code
+    (line,) = capsys.readouterr().err.splitlines()  # the first process's
+    assert line.endswith("loomfast couple works in one process, with threads: start it without torchrun")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("method", ["loom", "semidiscrete"])
 def test_training_starts_from_the_file_and_resumes(tmp_path, capsys, method):
     out = tmp_path / "c.safetensors"
