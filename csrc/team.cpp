@@ -1,5 +1,6 @@
 #include "team.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -86,6 +87,15 @@ Team& team() {
 void run_parts(int64_t parts, const Work& work) {
     if (parts > 1 && team().try_run(parts, work)) return;
     for (int64_t part = 0; part < parts; ++part) work(part);
+}
+
+void run_chunks(int64_t count, int64_t grain, int threads, const std::function<void(int64_t, int64_t)>& work) {
+    const int64_t chunks = (count + grain - 1) / grain;
+    std::atomic<int64_t> next{0};
+    run_parts(std::clamp<int64_t>(threads, 1, std::max<int64_t>(chunks, 1)), [&](int64_t) {
+        for (int64_t chunk = next++; chunk < chunks; chunk = next++)
+            work(chunk * grain, std::min(count, (chunk + 1) * grain));
+    });
 }
 
 }  // namespace loomfast

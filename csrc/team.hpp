@@ -11,4 +11,8 @@ namespace loomfast {
 // alone. A forked child starts a team of its own. `work` must not throw.
 void run_parts(int64_t parts, const std::function<void(int64_t)>& work);
 
+// Calls work(begin, end) for every piece of [0, count) cut at multiples of `grain`. Up to `threads` threads take
+// a piece whenever they are free, so that one that starts late holds up nobody.
+void run_chunks(int64_t count, int64_t grain, int threads, const std::function<void(int64_t, int64_t)>& work);
+
 }  // namespace loomfast

@@ -1,9 +1,12 @@
 // The vector form of philox.hpp, written once over a set of lanes V and compiled once per instruction set.
 //
-// A group is V::kLanes blocks, two vectors of them (Twice). Philox runs on 64-bit lanes, one vector for the even
-// float lanes and one for the odd, because the 32 x 32 -> 64 bit product leaves its result there: the low half is
-// the product itself and needs no instruction. The lanes hold blocks in such an order that transposing 4 x 4
-// within 128 bits, the only shuffle that is cheap everywhere, puts the normals out in order.
+// A group is one vector, V::kLanes blocks. Philox runs on 64-bit lanes, one vector for the even float lanes and one
+// for the odd, because the 32 x 32 -> 64 bit product leaves its result there: the low half is the product itself
+// and needs no instruction. V::deal puts blocks into lanes in such an order that transposing 4 x 4 within 128
+// bits, the only shuffle that is cheap everywhere, puts the normals out in order.
+//
+// Philox and Box-Muller are loops of their own, with a tile of words between them: both are chains of dependent
+// instructions, and a processor's window fills better with several turns of one than with one turn of both.
 //
 // Everything is in an unnamed namespace: code for one instruction set must not be linked in for another.
 #pragma once
@@ -18,13 +21,7 @@
 namespace loomfast::noise {
 namespace {
 
-template <class V>
-constexpr int block_of_lane(int lane) {
-    const int vector = lane / V::kVector * V::kVector, within = lane % V::kVector;
-    return vector + V::kVector / 4 * (within % 4) + within / 4;
-}
-
-// Two of V's vectors in step: the chains of one vector are too long to fill the processor's window alone.
+// Two of V's vectors in step.
 template <class V>
 struct Twice {
     struct F {
@@ -33,10 +30,6 @@ struct Twice {
     struct I {
         typename V::I a, b;
     };
-    struct U {
-        typename V::U a, b;
-    };
-    static constexpr int kLanes = 2 * V::kLanes, kVector = V::kLanes;
 
     static F floats(float x) { return {V::floats(x), V::floats(x)}; }
     static I ints(int32_t x) { return {V::ints(x), V::ints(x)}; }
@@ -63,18 +56,6 @@ struct Twice {
     template <int k> static I shift_right_signed(I x) {
         return {V::template shift_right_signed<k>(x.a), V::template shift_right_signed<k>(x.b)};
     }
-
-    static U load(const uint64_t* x) { return {V::load(x), V::load(x + V::kLanes / 2)}; }
-    static U spread(uint32_t x) { return {V::spread(x), V::spread(x)}; }
-    static U product(U x, U y) { return {V::product(x.a, y.a), V::product(x.b, y.b)}; }
-    static U high(U x) { return {V::high(x.a), V::high(x.b)}; }
-    static U xor3(U x, U y, U z) { return {V::xor3(x.a, y.a, z.a), V::xor3(x.b, y.b, z.b)}; }
-    static U add_wide(U x, U y) { return {V::add_wide(x.a, y.a), V::add_wide(x.b, y.b)}; }
-    static I join(U x, U y) { return {V::join(x.a, y.a), V::join(x.b, y.b)}; }
-    static void store_transposed(F n0, F n1, F n2, F n3, float* out) {
-        V::store_transposed(n0.a, n1.a, n2.a, n3.a, out);
-        V::store_transposed(n0.b, n1.b, n2.b, n3.b, out + 4 * V::kLanes);
-    }
 };
 
 template <class V>
@@ -82,28 +63,6 @@ struct Pair {  // the same word of all counters of a group
     typename V::U even, odd;
 
     static Pair all(uint32_t value) { return {V::spread(value), V::spread(value)}; }
-
-    // words of the group's blocks, in order
-    static Pair load(const uint32_t* words) {
-        alignas(64) uint64_t even[V::kLanes / 2], odd[V::kLanes / 2];
-        for (int i = 0; i < V::kLanes / 2; ++i) {
-            even[i] = words[block_of_lane<V>(2 * i)];
-            odd[i] = words[block_of_lane<V>(2 * i + 1)];
-        }
-        return {V::load(even), V::load(odd)};
-    }
-};
-
-template <class V>
-struct Keys {  // of every round, spread over the lanes
-    typename V::U word0[kRounds], word1[kRounds];
-
-    explicit Keys(Key key) {
-        for (int round = 0; round < kRounds; ++round) {
-            word0[round] = V::spread(key.word0 + kWeyl0 * static_cast<uint32_t>(round));
-            word1[round] = V::spread(key.word1 + kWeyl1 * static_cast<uint32_t>(round));
-        }
-    }
 };
 
 template <class V>
@@ -148,44 +107,75 @@ LOOMFAST_INLINE void box_muller(typename V::I x0, typename V::I x1, typename V::
 }
 
 template <class V>
-LOOMFAST_INLINE void normals_of_group(Pair<V> c0, Pair<V> c1, Pair<V> c2, Pair<V> c3, const Keys<V>& keys,
-                                      float* out) {
+LOOMFAST_INLINE void words_of_group(Pair<V> c0, Pair<V> c1, Pair<V> c2, Pair<V> c3, const Schedule& schedule,
+                                    uint32_t* words) {
     const auto m0 = V::spread(kMultiplier0), m1 = V::spread(kMultiplier1);
+#pragma GCC unroll 10
     for (int round = 0; round < kRounds; ++round) {
-        const auto k0 = keys.word0[round], k1 = keys.word1[round];
+        const auto k0 = V::load(schedule.word0[round]), k1 = V::load(schedule.word1[round]);
         const Pair<V> p0{V::product(c0.even, m0), V::product(c0.odd, m0)};
         const Pair<V> p1{V::product(c2.even, m1), V::product(c2.odd, m1)};
-        c0 = {V::xor3(V::high(p1.even), c1.even, k0), V::xor3(V::high(p1.odd), c1.odd, k0)};
-        c2 = {V::xor3(V::high(p0.even), c3.even, k1), V::xor3(V::high(p0.odd), c3.odd, k1)};
+        // The high half comes last, so that the rest is done by the time it is there.
+        c0 = {V::xor3(c1.even, k0, V::high(p1.even)), V::xor3(c1.odd, k0, V::high(p1.odd))};
+        c2 = {V::xor3(c3.even, k1, V::high(p0.even)), V::xor3(c3.odd, k1, V::high(p0.odd))};
         c1 = p1;
         c3 = p0;
     }
-    using Both = Twice<V>;  // the two pairs of normals in step
-    typename Both::F first, second;
-    box_muller<Both>({V::join(c0.even, c0.odd), V::join(c2.even, c2.odd)},
-                     {V::join(c1.even, c1.odd), V::join(c3.even, c3.odd)}, first, second);
-    V::store_transposed(first.a, second.a, first.b, second.b, out);
+    V::store(V::join(c0.even, c0.odd), words);
+    V::store(V::join(c1.even, c1.odd), words + V::kLanes);
+    V::store(V::join(c2.even, c2.odd), words + 2 * V::kLanes);
+    V::store(V::join(c3.even, c3.odd), words + 3 * V::kLanes);
 }
 
-// Blocks first, first + 1, ... of one item, groups * kLanes of them.
 template <class V>
-void run(uint32_t first, uint32_t c1, uint32_t c2, uint32_t c3, Key key, int64_t groups, float* out) {
-    alignas(64) uint32_t blocks[V::kLanes];
-    for (int lane = 0; lane < V::kLanes; ++lane) blocks[lane] = first + static_cast<uint32_t>(lane);
-    Pair<V> c0 = Pair<V>::load(blocks);
-    const Keys<V> keys(key);
+void words(uint32_t first, uint64_t id, uint32_t word3, const Schedule& schedule, int64_t groups, uint32_t* out) {
+    alignas(64) uint64_t blocks[V::kLanes];
+    for (int lane = 0; lane < V::kLanes; ++lane) blocks[lane] = static_cast<uint64_t>(first) + lane;
+    Pair<V> c0 = V::template deal<Pair<V>>(blocks);
+    const auto c1 = Pair<V>::all(static_cast<uint32_t>(id)), c2 = Pair<V>::all(static_cast<uint32_t>(id >> 32));
+    const auto c3 = Pair<V>::all(word3);
     const auto step = V::spread(V::kLanes);
     for (int64_t g = 0; g < groups; ++g, out += 4 * V::kLanes) {
-        normals_of_group<V>(c0, Pair<V>::all(c1), Pair<V>::all(c2), Pair<V>::all(c3), keys, out);
+        words_of_group<V>(c0, c1, c2, c3, schedule, out);
         c0 = {V::add_wide(c0.even, step), V::add_wide(c0.odd, step)};
     }
 }
 
-// kLanes counters that need not have anything in common.
 template <class V>
-void mixed(const uint32_t* c0, const uint32_t* c1, const uint32_t* c2, uint32_t c3, Key key, float* out) {
-    const Keys<V> keys(key);
-    normals_of_group<V>(Pair<V>::load(c0), Pair<V>::load(c1), Pair<V>::load(c2), Pair<V>::all(c3), keys, out);
+void mixed_words(const uint64_t* blocks, const uint64_t* ids, uint32_t word3, const Schedule& schedule,
+                 uint32_t* out) {
+    const Pair<V> low = V::template deal<Pair<V>>(ids);  // what is above 32 bits is not looked at
+    const Pair<V> high{V::high(low.even), V::high(low.odd)};
+    words_of_group<V>(V::template deal<Pair<V>>(blocks), low, high, Pair<V>::all(word3), schedule, out);
+}
+
+template <class V>
+struct GroupWords {  // a group's: those of the radii and those of the angles of its two normals a lane
+    typename Twice<V>::I radii, angles;
+
+    explicit GroupWords(const uint32_t* words)
+        : radii{V::load_words(words), V::load_words(words + 2 * V::kLanes)},
+          angles{V::load_words(words + V::kLanes), V::load_words(words + 3 * V::kLanes)} {}
+};
+
+template <class V>
+void normals_of_groups(const uint32_t* words, int64_t groups, float* out) {
+    constexpr int size = 4 * V::kLanes;
+    using Group = Twice<V>;
+    using Groups = Twice<Group>;
+    for (; groups >= 2; groups -= 2, words += 2 * size, out += 2 * size) {
+        const GroupWords<V> first(words), second(words + size);
+        typename Groups::F n0, n1;
+        box_muller<Groups>({first.radii, second.radii}, {first.angles, second.angles}, n0, n1);
+        V::store_transposed(n0.a.a, n1.a.a, n0.a.b, n1.a.b, out);
+        V::store_transposed(n0.b.a, n1.b.a, n0.b.b, n1.b.b, out + size);
+    }
+    if (groups) {
+        const GroupWords<V> last(words);
+        typename Group::F n0, n1;
+        box_muller<Group>(last.radii, last.angles, n0, n1);
+        V::store_transposed(n0.a, n1.a, n0.b, n1.b, out);
+    }
 }
 
 void to_doubles(const float* from, double* to, int64_t count) {
@@ -210,8 +200,8 @@ void interpolate(const float* z, const float* x, float t, float* point, float* v
 
 template <class V>
 constexpr Level level_of(const char* name) {
-    using Lanes = Twice<V>;
-    return {name, Lanes::kLanes, run<Lanes>, mixed<Lanes>, to_doubles, to_bfloat16s, interpolate};
+    return {name,         V::kLanes,  words<V>,    mixed_words<V>, normals_of_groups<V>,
+            to_doubles, to_bfloat16s, interpolate};
 }
 
 }  // namespace

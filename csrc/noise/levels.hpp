@@ -3,18 +3,39 @@
 
 #include <cstdint>
 
+#include "noise/philox.hpp"
+
 namespace loomfast::noise {
 
-struct Key;
+constexpr int kMaxLanes = 16;
 
-constexpr int kMaxLanes = 32;
+// The keys of all rounds, each spread over the 64-bit lanes of the widest vector.
+struct Schedule {
+    Key key;
+    alignas(64) uint64_t word0[kRounds][kMaxLanes / 2], word1[kRounds][kMaxLanes / 2];
 
-// One instruction set's kernels: a group is `lanes` blocks, 4 * lanes floats.
+    explicit Schedule(Key first) : key(first) {
+        for (int round = 0; round < kRounds; ++round) {
+            for (int lane = 0; lane < kMaxLanes / 2; ++lane) {
+                word0[round][lane] = key.word0 + kWeyl0 * static_cast<uint32_t>(round);
+                word1[round][lane] = key.word1 + kWeyl1 * static_cast<uint32_t>(round);
+            }
+        }
+    }
+};
+
+// One instruction set's kernels. A group is `lanes` blocks: 4 * lanes words, in an order of the level's own, that
+// become 4 * lanes normals in the order of the blocks. `words` are aligned to 64 bytes.
 struct Level {
     const char* name;
     int lanes;
-    void (*run)(uint32_t first, uint32_t c1, uint32_t c2, uint32_t c3, Key key, int64_t groups, float* out);
-    void (*mixed)(const uint32_t* c0, const uint32_t* c1, const uint32_t* c2, uint32_t c3, Key key, float* out);
+    // Blocks first, first + 1, ... of one id.
+    void (*words)(uint32_t first, uint64_t id, uint32_t word3, const Schedule& schedule, int64_t groups,
+                  uint32_t* words);
+    // One group of blocks and ids that need not have anything in common.
+    void (*mixed_words)(const uint64_t* blocks, const uint64_t* ids, uint32_t word3, const Schedule& schedule,
+                        uint32_t* words);
+    void (*normals)(const uint32_t* words, int64_t groups, float* out);
     void (*to_doubles)(const float* from, double* to, int64_t count);
     void (*to_bfloat16s)(const float* from, uint16_t* to, int64_t count);
     void (*interpolate)(const float* z, const float* x, float t, float* point, float* velocity, int64_t count);

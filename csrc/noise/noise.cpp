@@ -1,7 +1,6 @@
 #include "noise/noise.hpp"
 
 #include <algorithm>
-#include <functional>
 
 #include "noise/philox.hpp"
 #include "team.hpp"
@@ -9,101 +8,91 @@
 namespace loomfast::noise {
 namespace {
 
-constexpr int64_t kTile = 4096;  // floats generated before they are converted: half a first-level cache
+constexpr int64_t kTile = 2048;  // numbers whose words and normals stay in the first-level cache
+constexpr int64_t kLeastBlocks = 1024;  // a thread takes at a time
 
 Key split(uint64_t seed) { return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}; }
-uint32_t low(uint64_t item) { return static_cast<uint32_t>(item); }
-uint32_t high(uint64_t item) { return static_cast<uint32_t>(item >> 32); }
 
-// Where normals go. `direct`: float32 straight into `out`; else `put` takes them from a tile, a piece of one
-// item at a time.
-struct Sink {
-    bool direct;
-    float* out;
-    std::function<void(const float* values, int64_t item, int64_t offset, int64_t count)> put;
+// What is to be made: normals of blocks that are counted through all items.
+struct Request {
+    const Level& level;
+    Stream stream;
+    const uint64_t* items;
+    int64_t num_items, item_size;
+
+    int64_t item_blocks() const { return (item_size + 3) / 4; }
+    int64_t blocks() const { return num_items * item_blocks(); }
 };
 
-// Sends the normals of consecutive blocks, counted through all items, to a sink.
-class Writer {
-  public:
-    Writer(const Level& level, Stream stream, const uint64_t* items, int64_t item_size, const Sink& sink)
-        : level_(level), key_(split(stream.seed)), word3_(stream.word3), items_(items), size_(item_size),
-          blocks_((item_size + 3) / 4), sink_(sink) {}
-
-    void write(int64_t begin, int64_t end) const {
-        while (begin < end) {
-            const int64_t item = begin / blocks_, block = begin % blocks_;
-            const int64_t whole = std::min(end - begin, size_ / 4 - block);  // not cut by the item's end
-            if (whole >= level_.lanes) {
-                begin += run(item, block, whole / level_.lanes);
-            } else {
-                begin += mixed(item, block, std::min<int64_t>(end - begin, level_.lanes));
+// The words of `groups` groups from block `begin` on. Lanes beyond the last item get blocks that nobody has.
+void fill_words(const Request& request, const Schedule& schedule, int64_t begin, int64_t groups, uint32_t* words) {
+    const int64_t blocks = request.item_blocks(), lanes = request.level.lanes;
+    const uint32_t word3 = request.stream.word3;
+    int64_t item = begin / blocks, block = begin % blocks;
+    while (groups > 0) {
+        const int64_t whole = std::min(groups, (blocks - block) / lanes);  // groups within the item
+        if (whole > 0) {
+            const auto first = static_cast<uint32_t>(block);
+            request.level.words(first, request.items[item], word3, schedule, whole, words);
+            block += whole * lanes;
+            if (block == blocks) block = 0, ++item;
+        } else {
+            uint64_t block_of[kMaxLanes], id_of[kMaxLanes];
+            for (int64_t lane = 0; lane < lanes; ++lane) {
+                block_of[lane] = static_cast<uint64_t>(block);
+                id_of[lane] = request.items[item];
+                if (++block == blocks && item + 1 < request.num_items) block = 0, ++item;
             }
+            request.level.mixed_words(block_of, id_of, word3, schedule, words);
         }
+        const int64_t made = std::max<int64_t>(whole, 1);
+        groups -= made;
+        words += made * 4 * lanes;
     }
-
-  private:
-    int64_t run(int64_t item, int64_t block, int64_t groups) const {
-        alignas(64) float tile[kTile];
-        const int64_t offset = item * size_ + 4 * block, group = 4 * level_.lanes;
-        if (!sink_.direct) groups = std::min(groups, kTile / group);
-        float* const to = sink_.direct ? sink_.out + offset : tile;
-        const uint64_t id = items_[item];
-        level_.run(static_cast<uint32_t>(block), low(id), high(id), word3_, key_, groups, to);
-        if (!sink_.direct) sink_.put(tile, item, offset, groups * group);
-        return groups * level_.lanes;
-    }
-
-    // Fewer blocks than a group are left of the item: the group goes on with the next items.
-    int64_t mixed(int64_t item, int64_t block, int64_t count) const {
-        uint32_t c0[kMaxLanes] = {}, c1[kMaxLanes] = {}, c2[kMaxLanes] = {};
-        int64_t of_item[kMaxLanes];
-        for (int64_t k = 0; k < count; ++k) {
-            c0[k] = static_cast<uint32_t>(block);
-            c1[k] = low(items_[item]);
-            c2[k] = high(items_[item]);
-            of_item[k] = item;
-            if (++block == blocks_) block = 0, ++item;
-        }
-        alignas(64) float tile[4 * kMaxLanes];
-        level_.mixed(c0, c1, c2, word3_, key_, tile);
-        for (int64_t k = 0; k < count; ++k) {
-            const int64_t begin = 4 * static_cast<int64_t>(c0[k]);
-            const int64_t length = std::min<int64_t>(4, size_ - begin);
-            const int64_t offset = of_item[k] * size_ + begin;
-            if (sink_.direct) {
-                std::copy_n(tile + 4 * k, length, sink_.out + offset);
-            } else {
-                sink_.put(tile + 4 * k, of_item[k], offset, length);
-            }
-        }
-        return count;
-    }
-
-    const Level& level_;
-    Key key_;
-    uint32_t word3_;
-    const uint64_t* items_;
-    int64_t size_, blocks_;
-    const Sink& sink_;
-};
-
-// Blocks of all items, cut evenly over the threads.
-void write_all(const Writer& writer, int64_t blocks, int threads) {
-    const int64_t parts = std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, blocks));
-    const auto work = [&](int64_t part) { writer.write(blocks * part / parts, blocks * (part + 1) / parts); };
-    run_parts(parts, work);
 }
 
-Sink sink_for(const Level& level, Element element, void* out) {
-    if (element == Element::float32) return {true, static_cast<float*>(out), {}};
-    if (element == Element::float64)
-        return {false, nullptr, [&level, out](const float* values, int64_t, int64_t offset, int64_t count) {
-                    level.to_doubles(values, static_cast<double*>(out) + offset, count);
-                }};
-    return {false, nullptr, [&level, out](const float* values, int64_t, int64_t offset, int64_t count) {
-                level.to_bfloat16s(values, static_cast<uint16_t*>(out) + offset, count);
-            }};
+// put(values, item, offset, count) for the normals of blocks begin, begin + 1, ...: a piece of one item each time.
+template <class Put>
+void put_pieces(const Request& request, const float* values, int64_t begin, int64_t count, const Put& put) {
+    const int64_t blocks = request.item_blocks(), size = request.item_size;
+    int64_t item = begin / blocks, block = begin % blocks;
+    while (count > 0) {
+        const int64_t taken = std::min(count, blocks - block);
+        put(values, item, item * size + 4 * block, std::min(4 * taken, size - 4 * block));
+        values += 4 * taken;
+        count -= taken;
+        block = 0, ++item;
+    }
+}
+
+// Blocks begin ... end. `whole`: where float32 normals of all blocks follow each other without a gap, or null.
+template <class Put>
+void make(const Request& request, const Schedule& schedule, int64_t begin, int64_t end, float* whole,
+          const Put& put) {
+    alignas(64) uint32_t words[kTile];
+    alignas(64) float normals[kTile];
+    const int64_t lanes = request.level.lanes;
+    while (begin < end) {
+        const int64_t groups = std::min(kTile / (4 * lanes), (end - begin + lanes - 1) / lanes);
+        const int64_t blocks = std::min(groups * lanes, end - begin);
+        fill_words(request, schedule, begin, groups, words);
+        if (whole && blocks == groups * lanes) {
+            request.level.normals(words, groups, whole + 4 * begin);
+        } else {
+            request.level.normals(words, groups, normals);
+            put_pieces(request, normals, begin, blocks, put);
+        }
+        begin += blocks;
+    }
+}
+
+template <class Put>
+void make_all(const Request& request, float* whole, int threads, const Put& put) {
+    const Schedule schedule(split(request.stream.seed));
+    const int64_t blocks = request.blocks();
+    const int64_t grain = threads > 1 ? std::max(kLeastBlocks, blocks / (8 * threads)) : std::max<int64_t>(blocks, 1);
+    run_chunks(blocks, (grain + kMaxLanes - 1) / kMaxLanes * kMaxLanes, threads,
+               [&](int64_t begin, int64_t end) { make(request, schedule, begin, end, whole, put); });
 }
 
 }  // namespace
@@ -120,24 +109,39 @@ std::vector<const Level*> levels() {
 
 void fill_normals(const Level& level, Stream stream, const uint64_t* items, int64_t num_items,
                   int64_t item_size, Element element, void* out, int threads) {
-    const Sink sink = sink_for(level, element, out);
-    write_all(Writer(level, stream, items, item_size, sink), num_items * ((item_size + 3) / 4), threads);
+    const Request request{level, stream, items, num_items, item_size};
+    if (element == Element::float32) {
+        auto* const to = static_cast<float*>(out);
+        make_all(request, item_size % 4 == 0 ? to : nullptr, threads,
+                 [=](const float* values, int64_t, int64_t offset, int64_t count) {
+                     std::copy_n(values, count, to + offset);
+                 });
+    } else if (element == Element::float64) {
+        make_all(request, nullptr, threads, [&, out](const float* values, int64_t, int64_t offset, int64_t count) {
+            level.to_doubles(values, static_cast<double*>(out) + offset, count);
+        });
+    } else {
+        make_all(request, nullptr, threads, [&, out](const float* values, int64_t, int64_t offset, int64_t count) {
+            level.to_bfloat16s(values, static_cast<uint16_t*>(out) + offset, count);
+        });
+    }
 }
 
 void fill_interpolated(const Level& level, Stream stream, const uint64_t* items, int64_t num_items,
                        int64_t item_size, const float* x, const float* t, float* point, float* velocity,
                        int threads) {
-    const Sink sink{false, nullptr, [=, &level](const float* z, int64_t item, int64_t offset, int64_t count) {
-                        level.interpolate(z, x + offset, t[item], point + offset, velocity + offset, count);
-                    }};
-    write_all(Writer(level, stream, items, item_size, sink), num_items * ((item_size + 3) / 4), threads);
+    make_all({level, stream, items, num_items, item_size}, nullptr, threads,
+             [&, x, t, point, velocity](const float* z, int64_t item, int64_t offset, int64_t count) {
+                 level.interpolate(z, x + offset, t[item], point + offset, velocity + offset, count);
+             });
 }
 
 void fill_bits(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, uint32_t* out) {
     for (int64_t i = 0; i < num_items; ++i) {
         for (int64_t e = 0; e < item_size; e += 4) {
-            const Words words = philox4x32(static_cast<uint32_t>(e / 4), low(items[i]), high(items[i]),
-                                           stream.word3, split(stream.seed));
+            const Words words =
+                philox4x32(static_cast<uint32_t>(e / 4), static_cast<uint32_t>(items[i]),
+                           static_cast<uint32_t>(items[i] >> 32), stream.word3, split(stream.seed));
             std::copy_n(words.x, std::min<int64_t>(4, item_size - e), out + i * item_size + e);
         }
     }

@@ -32,6 +32,13 @@ struct Avx2 {
 
     static U spread(uint32_t a) { return _mm256_set1_epi64x(a); }
     static U load(const uint64_t* a) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(a)); }
+    static I load_words(const uint32_t* a) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(a)); }
+    static void store(I a, uint32_t* out) { _mm256_store_si256(reinterpret_cast<__m256i*>(out), a); }
+    template <class Pair> static Pair deal(const uint64_t* a) {  // lanes hold blocks 0 2 4 6 1 3 5 7
+        const __m256i low = load(a), high = load(a + 4);
+        const __m256i even = _mm256_unpacklo_epi64(low, high), odd = _mm256_unpackhi_epi64(low, high);
+        return {_mm256_permute2x128_si256(even, odd, 0x20), _mm256_permute2x128_si256(even, odd, 0x31)};
+    }
     static U product(U a, U b) { return _mm256_mul_epu32(a, b); }
     static U high(U a) { return _mm256_srli_epi64(a, 32); }
     static U xor3(U a, U b, U c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }

@@ -34,6 +34,13 @@ struct Avx512 {
 
     static U spread(uint32_t a) { return _mm512_set1_epi64(a); }
     static U load(const uint64_t* a) { return _mm512_load_si512(a); }
+    static I load_words(const uint32_t* a) { return _mm512_load_si512(a); }
+    static void store(I a, uint32_t* out) { _mm512_store_si512(out, a); }
+    template <class Pair> static Pair deal(const uint64_t* a) {  // lanes hold blocks 0 4 8 12 1 5 9 13 ...
+        const __m512i low = load(a), high = load(a + 8);
+        return {_mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), high),
+                _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), high)};
+    }
     static U product(U a, U b) { return _mm512_mul_epu32(a, b); }
     static U high(U a) { return _mm512_srli_epi64(a, 32); }
     static U xor3(U a, U b, U c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }

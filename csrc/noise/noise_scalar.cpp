@@ -5,17 +5,22 @@
 namespace loomfast::noise {
 namespace {
 
-void put(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key, float* out) {
-    const Normals n = normals(philox4x32(c0, c1, c2, c3, key));
-    std::memcpy(out, n.x, sizeof n.x);
+void put(const Words& words, uint32_t* out) { std::memcpy(out, words.x, sizeof words.x); }
+
+void words(uint32_t first, uint64_t id, uint32_t word3, const Schedule& schedule, int64_t groups, uint32_t* out) {
+    const auto low = static_cast<uint32_t>(id), high = static_cast<uint32_t>(id >> 32);
+    for (int64_t g = 0; g < groups; ++g)
+        put(philox4x32(first + static_cast<uint32_t>(g), low, high, word3, schedule.key), out + 4 * g);
 }
 
-void run(uint32_t first, uint32_t c1, uint32_t c2, uint32_t c3, Key key, int64_t groups, float* out) {
-    for (int64_t g = 0; g < groups; ++g) put(first + static_cast<uint32_t>(g), c1, c2, c3, key, out + 4 * g);
+void mixed_words(const uint64_t* blocks, const uint64_t* ids, uint32_t word3, const Schedule& schedule,
+                 uint32_t* out) {
+    words(static_cast<uint32_t>(*blocks), *ids, word3, schedule, 1, out);
 }
 
-void mixed(const uint32_t* c0, const uint32_t* c1, const uint32_t* c2, uint32_t c3, Key key, float* out) {
-    put(*c0, *c1, *c2, c3, key, out);
+void normals_of_groups(const uint32_t* words, int64_t groups, float* out) {
+    for (int64_t pair = 0; pair < 2 * groups; ++pair)
+        box_muller(words[2 * pair], words[2 * pair + 1], out + 2 * pair, out + 2 * pair + 1);
 }
 
 void to_doubles(const float* from, double* to, int64_t count) {
@@ -36,6 +41,6 @@ void interpolate(const float* z, const float* x, float t, float* point, float* v
 
 }  // namespace
 
-const Level kScalar = {"scalar", 1, run, mixed, to_doubles, to_bfloat16s, interpolate};
+const Level kScalar = {"scalar", 1, words, mixed_words, normals_of_groups, to_doubles, to_bfloat16s, interpolate};
 
 }  // namespace loomfast::noise

@@ -34,6 +34,12 @@ struct Sse2 {
 
     static U spread(uint32_t a) { return _mm_set1_epi64x(a); }
     static U load(const uint64_t* a) { return _mm_load_si128(reinterpret_cast<const __m128i*>(a)); }
+    static I load_words(const uint32_t* a) { return _mm_load_si128(reinterpret_cast<const __m128i*>(a)); }
+    static void store(I a, uint32_t* out) { _mm_store_si128(reinterpret_cast<__m128i*>(out), a); }
+    template <class Pair> static Pair deal(const uint64_t* a) {  // lanes hold blocks 0 1 2 3
+        const __m128i low = load(a), high = load(a + 2);
+        return {_mm_unpacklo_epi64(low, high), _mm_unpackhi_epi64(low, high)};
+    }
     static U product(U a, U b) { return _mm_mul_epu32(a, b); }
     static U high(U a) { return _mm_srli_epi64(a, 32); }
     static U xor3(U a, U b, U c) { return _mm_xor_si128(_mm_xor_si128(a, b), c); }

@@ -1,0 +1,55 @@
+// Every instruction set's normals against philox.hpp, one block at a time, into buffers of just the right size.
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "noise/noise.hpp"
+#include "noise/philox.hpp"
+
+using namespace loomfast::noise;
+
+namespace {
+
+constexpr uint64_t kSeed = 0x123456789ABCDEF0;
+constexpr uint32_t kWord3 = 3;
+
+template <class T>
+std::unique_ptr<T[]> made(const Level& level, Element element, const uint64_t* ids, int64_t n, int64_t d, int threads) {
+    std::unique_ptr<T[]> out(new T[static_cast<std::size_t>(n * d)]);
+    fill_normals(level, {kSeed, kWord3}, ids, n, d, element, out.get(), threads);
+    return out;
+}
+
+long wrong(const Level& level, int64_t n, int64_t d, int threads) {
+    std::unique_ptr<uint64_t[]> ids(new uint64_t[static_cast<std::size_t>(n)]);
+    for (int64_t i = 0; i < n; ++i) ids[i] = 0x9E3779B97F4A7C15 * static_cast<uint64_t>(i + 1);
+    const auto floats = made<float>(level, Element::float32, ids.get(), n, d, threads);
+    const auto doubles = made<double>(level, Element::float64, ids.get(), n, d, threads);
+    const auto halves = made<uint16_t>(level, Element::bfloat16, ids.get(), n, d, threads);
+    const Key key{static_cast<uint32_t>(kSeed), static_cast<uint32_t>(kSeed >> 32)};
+    long count = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        for (int64_t e = 0; e < d; ++e) {
+            const auto low = static_cast<uint32_t>(ids[i]), high = static_cast<uint32_t>(ids[i] >> 32);
+            const float z = normals(philox4x32(static_cast<uint32_t>(e / 4), low, high, kWord3, key)).x[e % 4];
+            const int64_t at = i * d + e;
+            count += std::memcmp(&z, &floats[at], sizeof z) != 0 || doubles[at] != z || halves[at] != to_bfloat16(z);
+        }
+    }
+    return count;
+}
+
+}  // namespace
+
+int main() {
+    long count = 0;
+    for (const Level* level : levels()) {
+        std::printf("%s ", level->name);
+        for (int64_t n : {0, 1, 2, 17, 33})
+            for (int64_t d : {0, 1, 3, 4, 5, 8, 31, 32, 60, 64, 127, 128, 129, 516, 2049, 2052})
+                for (int threads : {1, 3}) count += wrong(*level, n, d, threads);
+        count += wrong(*level, 9, 3072, 3);
+    }
+    std::printf("%ld wrong\n", count);
+    return count != 0;
+}
