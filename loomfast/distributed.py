@@ -132,15 +132,16 @@ def world(device="auto", *, patience=timedelta(minutes=30)):
         patience: how long the processes wait for each other before they give up.
 
     Raises:
-        ValueError: in the first process, for a device that is not here, in any of them.
-        FailedElsewhere: in the other processes, then.
+        ValueError: for a device that is not here; OSError if it is missing in another process only.
+        FailedElsewhere: in all processes but the first, in both cases.
     """
-    ours = not dist.is_initialized() and started() > 1
+    connected = dist.is_available() and dist.is_initialized()
+    ours = not connected and started() > 1
     if ours:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=patience)
     try:
-        joined = World(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else World()
+        joined = World(dist.get_rank(), dist.get_world_size()) if connected or ours else World()
         with joined.together():
             device = resolve_device(device)
         if device.type == "cuda":

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(native.COMPILER is None, reason="no C++ compiler
 def built(tmp_path_factory):
     """Builds a program; the engine's objects are shared."""
     folder = tmp_path_factory.mktemp("engine")
-    flags = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = ["-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     return lambda program: native.build(folder, program, "assignment", *flags)
 
 
