@@ -7,13 +7,16 @@ SEEDS ?= 0
 # The CUDA kernels of the engine: OFF, AUTO or ON. The tests compile and run them without the engine.
 CUDA ?= OFF
 
+# Two processes; one that has nothing left takes over half of what the other has.
+PARALLEL ?= -n 2 --dist worksteal
+
 .PHONY: demo test test-kernels lint format clean bench
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
 	$(BIN)/python bench/digits.py --seeds $(SEEDS) --out runs/demo
 
 test: lint  ## everything CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 bench: bench-assignment bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
@@ -24,7 +27,7 @@ bench-%: $(VENV)/built $(VENV)/peers
 	$(BIN)/python bench/$*.py --json runs/bench/$*.json $(OPTIONS)
 
 test-kernels: $(VENV)/built  ## the CUDA kernels on the CPU at full size: thousands of instances
-	$(BIN)/python -m pytest tests/test_cuda_on_cpu.py tests/test_assignment_cuda.py tests/kernels_full.py
+	$(BIN)/python -m pytest $(PARALLEL) tests/test_cuda_on_cpu.py tests/test_assignment_cuda.py tests/kernels_full.py
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .

@@ -67,9 +67,10 @@ class Run:
         return SharedCoupler(coupler, self.world) if self.world.world > 1 else coupler
 
     def join(self):
-        """Average the gradients over the processes from here on; all of them must come here."""
+        """Train as one with the other processes from here on; all of them must come here."""
         if self.world.world > 1:
-            self.network = DistributedDataParallel(self.model, broadcast_buffers=False)
+            self.coupler.join()
+            self.network = DistributedDataParallel(self.model)
 
     def batch_index(self, group):
         """(ot_batch·B,) int64: the items of an OT batch, from an order that changes every epoch.

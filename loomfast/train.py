@@ -16,6 +16,7 @@ from loomfast import models
 from loomfast.checkpoint import write_json
 from loomfast.cost import paired_cost
 from loomfast.distributed import resolve_device, world
+from loomfast.extras import need_compiler
 from loomfast.flow import drop_labels, flow_matching_loss, timesteps
 from loomfast.logs import RunLog, check_log
 from loomfast.models import ema_decay, ema_update
@@ -43,8 +44,8 @@ def train(config, out, *, progress=None):
         checkpoint is then of that step.
 
     Raises:
-        ValueError: if ``out`` holds a run of another configuration or of more steps, or the data do not fit
-            the model. Nothing is then written.
+        ValueError: if ``out`` holds a run of another configuration or of more steps, the data do not fit the
+            model, the device is not here, or there is nothing to compile with. Nothing is then written.
         OSError: if ``out`` cannot be written, or a checkpoint cannot: the one before it is then still there.
         FailedElsewhere: in all processes but the first, where any of them raised one of these.
     """
@@ -66,6 +67,8 @@ def _begin(config, out, processes):
     """The Run, at the step of the checkpoint if there is one; everything that can be refused is, by now."""
     check_directory(config, out)
     check_log(config.log_to)
+    if config.compile:
+        need_compiler(processes.device)
     state = out / "state.safetensors"
     run = Run(config, load_data(config), processes, fresh=not state.exists())
     try:

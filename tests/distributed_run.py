@@ -10,9 +10,10 @@ import torch.distributed as dist
 
 from loomfast import run as run_module
 from loomfast import train as train_module
+from loomfast.coupling import Semidiscrete
+from loomfast.distributed import FailedElsewhere
 from loomfast.models import MLPConfig
 from loomfast.presets import CouplingConfig, TrainConfig
-from loomfast.processes import FailedElsewhere
 
 CONFIG = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=30, batch_size=32, num_items=256, warmup_steps=5,
@@ -26,7 +27,9 @@ class Watched(run_module.Run):
     def save(self, out):
         super().save(out)
         if self.step == self.config.steps:
-            np.save(out.parent / f"ids-{out.name}-{self.world.rank}.npy", self.coupler.state_dict()["ids"])
+            state = self.coupler.state_dict()
+            name = "ids" if "ids" in state else "duals"
+            np.save(out.parent / f"{name}-{out.name}-{self.world.rank}.npy", state[name])
 
 
 def main():
@@ -37,10 +40,28 @@ def main():
     train_module.train(dataclasses.replace(CONFIG, steps=13), folder / "parts")
     train_module.train(CONFIG, folder / "parts")
     train_module.train(dataclasses.replace(CONFIG, accumulate=2), folder / "accumulated")
+    if dist.get_rank():
+        Semidiscrete._margin = otherwise_rounded(Semidiscrete._margin)
+    train_module.train(semidiscrete(folder), folder / "semidiscrete")
+    train_module.train(dataclasses.replace(semidiscrete(folder), steps=13), folder / "semidiscrete-parts")
+    train_module.train(semidiscrete(folder), folder / "semidiscrete-parts")
     refused(dataclasses.replace(CONFIG, batch_size=31), folder / "refused", dist.get_rank())
     run_module.write_tensors = full_disk
     refused(CONFIG, folder / "full", dist.get_rank())
     dist.destroy_process_group()
+
+
+def semidiscrete(folder):
+    """The configuration of a run that starts from the item prices in this folder."""
+    coupling = CouplingConfig(
+        method="semidiscrete", init=str(folder / "coupling.safetensors"), ot_batch=2, prefetch="on"
+    )
+    return dataclasses.replace(CONFIG, coupling=coupling)
+
+
+def otherwise_rounded(function):
+    """As on a machine with another BLAS."""
+    return lambda *arguments: function(*arguments) * (1 + 1e-7)
 
 
 def full_disk(*_):

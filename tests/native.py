@@ -27,7 +27,10 @@ def avx512_flags():
 
 
 def build(out, program, room, *flags):
-    """tests/cpp/PROGRAM with csrc/ROOM and the team, into the folder ``out``; the path of the result."""
+    """tests/cpp/PROGRAM with csrc/ROOM and the team, into the folder ``out``; the path of the result.
+
+    Objects that an earlier call, with the same flags, left in ``out`` are taken as they are.
+    """
     common = [COMPILER, "-std=c++20", "-ffp-contract=off", f"-I{ROOT / 'csrc'}", *flags]
     levels = {"avx2": AVX2, "avx512": avx512_flags()} if X86 else {}
     common += ["-DLOOMFAST_X86"] if X86 else []
@@ -39,7 +42,8 @@ def build(out, program, room, *flags):
         if level in ("sse2", "avx2", "avx512") and not X86:
             continue
         objects.append(out / f"{source.stem}.o")
-        jobs.append([*common, *levels.get(level, []), "-c", str(source), "-o", str(objects[-1])])
+        if not objects[-1].exists():
+            jobs.append([*common, *levels.get(level, []), "-c", str(source), "-o", str(objects[-1])])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: subprocess.run(job, check=True), jobs))
     binary = out / Path(program).stem

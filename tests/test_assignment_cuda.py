@@ -50,7 +50,9 @@ def test_every_instance_is_solved_exactly_whatever_the_schedule(kernel):
 @pytest.mark.parametrize("kind", ["asan", "tsan"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_sanitizers_find_nothing(kernel, kind):
-    problems = instances(20, kernel, seed=2, largest=14, large_share=0.07, large=(48, 50))
+    # Chosen by what gcov found them to pass through; nearly square ones of 48 and more have dummies.
+    problems = instances(20, kernel, seed=5, largest=14, large_share=0.07, large=(33, 36))
+    problems += instances(4, kernel, seed=2, large_share=1.0, large=(48, 50))
     solutions = solve(problems, kind)
     check_all(problems, solutions)
     check_schedules(problems, solutions, schedules=[("random", 3)])

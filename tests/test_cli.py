@@ -16,15 +16,21 @@ from loomfast.console import progress, table
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The issue's own small run, trained once."""
+    """A run of a small network, trained once."""
     out = tmp_path_factory.mktemp("runs") / "digits"
-    assert main(["train", "digits", "--steps", "30", "--threads", "1", "--out", str(out)]) == 0
+    small = ["--model.model-channels", "16", "--model.num-groups", "8"]
+    assert main(["train", "digits", *small, "--steps", "30", "--threads", "1", "--out", str(out)]) == 0
     return out
 
 
 def test_train_leaves_pictures(run):
     assert (run / "coupling.png").is_file()
     assert (run / "samples" / "step-0000030.png").is_file()
+
+
+def test_the_preset_as_it_is(tmp_path):
+    assert main(["train", "digits", "--steps", "3", "--threads", "1", "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "samples" / "step-0000003.png").is_file()
 
 
 def test_sample(run, tmp_path, capsys):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from loomfast.checkpoint import read_tensors
+from loomfast.cli import main
 from loomfast.coupling.cache import is_permutation
 from loomfast.distributed import World, resolve_device
 from loomfast.rundir import read_log
@@ -36,6 +37,8 @@ def torchrun(*words):
 def two(tmp_path_factory):
     """The folder in which two processes have run everything in `distributed_run`."""
     folder = tmp_path_factory.mktemp("two")
+    couple = ["couple", "moons", "--num-items", "256", "--num-caches", "2"]
+    assert main([*couple, "--out", str(folder / "coupling.safetensors")]) == 0
     process = torchrun(Path(__file__).with_name("distributed_run.py"), folder)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
@@ -65,10 +68,28 @@ def test_the_processes_hold_the_same_coupling(two):
     assert (first != np.arange(first.size).reshape(first.shape)).any()
 
 
-def test_two_processes_resume_bit_for_bit(two):
+def test_two_processes_choose_as_one(two, tmp_path):
+    """Semidiscrete coupling, whose prices one process corrects for all."""
+    train(distributed_run.semidiscrete(two), tmp_path / "one")
+    folders = tmp_path / "one", two / "semidiscrete"
+    one, both = (read_log(folder / "log.jsonl") for folder in folders)
+    assert [entry["step"] for entry in both] == list(range(30))
+    np.testing.assert_allclose([e["loss"] for e in both], [e["loss"] for e in one], rtol=1e-4)
+    alone, shared = (read_tensors(folder / "state.safetensors")[0] for folder in folders)
+    np.testing.assert_array_equal(shared["coupling.counts"], alone["coupling.counts"])
+    assert shared["coupling.counts"].sum() == 30 * 32
+    np.testing.assert_allclose(shared["coupling.duals"], alone["coupling.duals"], rtol=1e-12)
+    prices, start = shared["coupling.duals"], read_tensors(two / "coupling.safetensors")[0]["duals"]
+    assert (prices != start).all()
+    for rank in (0, 1):
+        np.testing.assert_array_equal(np.load(two / f"duals-semidiscrete-{rank}.npy"), prices)
+
+
+@pytest.mark.parametrize("runs", [("straight", "parts"), ("semidiscrete", "semidiscrete-parts")])
+def test_two_processes_resume_bit_for_bit(two, runs):
     """Step 13 is in the middle of an OT batch."""
     for name in ("state.safetensors", "model.safetensors"):
-        assert (two / "straight" / name).read_bytes() == (two / "parts" / name).read_bytes()
+        assert (two / runs[0] / name).read_bytes() == (two / runs[1] / name).read_bytes()
 
 
 def test_parts_of_parts(two):
@@ -114,6 +135,20 @@ def test_couplings_that_differ_are_found(monkeypatch):
         world.check_same({"ids": np.arange(4)})
 
 
-def test_devices_by_name():
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+def test_devices_by_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    own, first = torch.device("cuda", 1), torch.device("cuda", 0)
+    named = {"cpu": torch.device("cpu"), "auto": own, "cuda": own, "cuda:0": first}
+    assert {name: resolve_device(name) for name in named} == named
+    for name in ("gpu", "cuda:", "cuda:-1", "auto:0", "cpu:0"):
+        with pytest.raises(ValueError, match=f"device must be auto, cpu, cuda or cuda:N, got '{name}'"):
+            resolve_device(name)
+    with pytest.raises(ValueError, match="device is 'cuda:2', but there are 2 GPUs, numbered from 0"):
+        resolve_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == torch.device("cpu")
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(ValueError, match=f"device is '{name}', but torch sees no GPU here"):
+            resolve_device(name)

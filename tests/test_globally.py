@@ -264,28 +264,36 @@ def couple_command(out, *more):
             "--memory", "200k", "--min-gain", "0", "--out", str(out), *more]  # fmt: skip
 
 
+def written(path):
+    """When a file was last replaced; None while it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def kill_at_work(out, state, wait):
+    """Kill the command ``wait`` seconds after it first wrote its state; whether it was still at work."""
+    before = written(state)
+    process = subprocess.Popen(couple_command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and written(state) in (None, before):
+        time.sleep(0.002)
+    time.sleep(wait)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
 def test_killed_at_random_moments_it_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    begun = time.monotonic()
     subprocess.run(couple_command(tmp_path / "straight.safetensors"), check=True, capture_output=True)
-    whole = time.monotonic() - begun
-    out, kills, wait = tmp_path / "killed.safetensors", 0, np.random.default_rng(int(time.time()))
+    out, wait = tmp_path / "killed.safetensors", np.random.default_rng(int(time.time()))
     state = tmp_path / "killed.safetensors.partial" / "state.safetensors"
-    while not out.exists():
-        process = subprocess.Popen(couple_command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            # at first before the end for certain, later after as long as it takes
-            code = process.wait(whole * wait.uniform(0.4, 0.9) if kills < 3 else 20 * whole)
-            assert code == 0
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            if state.exists():
-                tensors, _ = read_tensors(state)
-                assert is_permutation(tensors["ids"])
-    assert kills >= 1
+    for longest in (0.2, 0.4):
+        assert kill_at_work(out, state, wait.uniform(0, longest))
+        tensors, _ = read_tensors(state)
+        assert is_permutation(tensors["ids"])
+    subprocess.run(couple_command(out), check=True, capture_output=True)
     expected, got = (read_tensors(tmp_path / name)[0] for name in ("straight.safetensors", out.name))
     assert expected.keys() == got.keys()
     for name, value in expected.items():
@@ -332,6 +340,16 @@ def test_the_command_ends_with_one_line(tmp_path, capsys):
     assert coupled < 0.9 * independent
     assert gap < 1e-3
     assert not (tmp_path / "c.safetensors.partial").exists()
+
+
+def test_the_command_refuses_to_be_one_of_several_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, code in (("0", 2), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["couple", "moons", "--out", str(tmp_path / "c.safetensors")]) == code
+    (line,) = capsys.readouterr().err.splitlines()  # the first process's
+    assert line.endswith("loomfast couple works in one process, with threads: start it without torchrun")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("method", ["loom", "semidiscrete"])

@@ -193,7 +193,7 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(words, message, tmp_path,
 def test_a_gpu_that_is_not_there(run, device, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["sample", str(run), "--device", device, "--out", str(tmp_path / "s.png")]) == 2
-    assert f"--device {device}: torch sees no GPU here" in capsys.readouterr().err
+    assert f"device is {device!r}, but torch sees no GPU here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["s.npz", "s.png", "pictures/"])

@@ -2,17 +2,17 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from runs import images, untrained_run
+from torch.distributed import TCPStore
 
 from loomfast.cli import main
+from loomfast.distributed import World
 from loomfast.plots import as_pixels
-from loomfast.processes import Processes
 from loomfast.rundir import load_model
 from loomfast.sample import generate
 
@@ -54,12 +54,18 @@ def shared(tmp_path_factory):
         [*base, str(folder / "few.npz"), "--num", "3", "--label", "2"],
         [*base, f"{folder}/pictures/", "--num", "40"],
         [*base, f"{folder}/pictures/", "--num", "40"],
+        [*base, str(folder / "nowhere.npz"), "--device", "cuda:99"],
         [*base, f"{folder}/full/", "--num", "40"],
     ]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    # As torchrun does: the port is this process's, so that nobody else can take it meanwhile.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    environment = os.environ | {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+    }
     started = [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, json.dumps(commands), str(folder / "meeting")],
@@ -105,11 +111,12 @@ def test_the_first_process_speaks_and_fails_for_all(shared):
     folder, printed = shared
     (out, errors), (quiet, nothing) = printed
     assert [line.split(" samples")[0] for line in out.splitlines()[:-1]] == ["70", "3", "40"]
-    assert json.loads(out.splitlines()[-1]) == [0, 0, 0, 2, 2]
-    not_empty, full = (line for line in errors.splitlines() if "error" in line)
+    assert json.loads(out.splitlines()[-1]) == [0, 0, 0, 2, 2, 2]
+    not_empty, no_device, full = (line for line in errors.splitlines() if "error" in line)
     assert "is not empty" in not_empty
+    assert "device is 'cuda:99', but" in no_device
     assert full == f"loomfast: error: process 1: [Errno 28] No space left on device: '{folder}/full'"
-    assert json.loads(quiet) == [0, 0, 0, 0, 0]
+    assert json.loads(quiet) == [0, 0, 0, 0, 0, 0]
     assert nothing == ""
     assert sorted(p.name for p in folder.iterdir() if p.name != "meeting") == [
         "few.npz",
@@ -120,7 +127,7 @@ def test_the_first_process_speaks_and_fails_for_all(shared):
 
 
 def test_one_process_is_a_group_of_one():
-    alone = Processes()
+    alone = World()
     assert (alone.total(3), alone.from_first("a"), alone.collect("part", [5])) == (3, "a", "part")
     with pytest.raises(KeyError, match="x"), alone.together():
         raise KeyError("x")

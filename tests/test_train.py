@@ -67,7 +67,8 @@ def command(out, *more):
         sys.executable, "-m", "loomfast", "train", "digits", "--steps", "30", "--checkpoint-every", "4",
         "--threads", "1", "--model.model-channels", "16", "--model.num-groups", "8", "--model.dropout", "0.1",
         "--flips", "--model.num-classes", "10", "--label-dropout", "0.2", "--accumulate", "2",
-        "--coupling.ot-batch", "3", "--coupling.prefetch", "on", "--out", str(out), *more,
+        "--coupling.ot-batch", "3", "--coupling.prefetch", "on", "--batch-size", "32",
+        "--out", str(out), *more,
     ]  # fmt: skip
 
 

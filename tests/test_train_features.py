@@ -1,12 +1,15 @@
 """What a step can be made of: labels, flips, parts, precisions, compiled networks, OT batches, work ahead."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
 import torch
+from runs import images, untrained_run
 
 from loomfast.checkpoint import read_tensors
+from loomfast.cli import main
 from loomfast.coupling import Loom, solve_globally
 from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset, make_dataset
@@ -187,6 +190,28 @@ def test_bfloat16_keeps_float32_weights_and_follows_the_float32_run(tmp_path):
     # bfloat16 keeps 8 bits: a part in 256 for each product, less for their mean.
     np.testing.assert_allclose(losses(tmp_path / "bfloat16"), losses(tmp_path / "float32"), rtol=1e-2)
     assert {value.dtype for value in weights(tmp_path / "bfloat16").values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("compiler", [None, "no-such-compiler"])
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_compiling_without_a_compiler_is_one_line(tmp_path, monkeypatch, capsys, command, compiler):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    if compiler:
+        monkeypatch.setenv("CXX", compiler)
+    else:
+        monkeypatch.delenv("CXX", raising=False)
+    words = {"train": ["digits"], "sample": [str(untrained_run(tmp_path / "run", images()))]}[command]
+    before = sorted(tmp_path.rglob("*"))
+    out = str(tmp_path / "out.npz")
+    assert main([command, *words, "--compile", "--device", "cpu", "--out", out]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("loomfast: error: compile needs a C++ compiler on the CPU, and ")
+    assert line.endswith(
+        f"{compiler or default!r} is not on PATH: install it, name another one in the environment variable "
+        "CXX, or leave --compile out"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own compiler

@@ -25,30 +25,10 @@ def add_solver_and_seed(command):
 
 
 def add_device(command):
-    """``--device``, for commands that run a network; ``device_named`` reads it."""
+    """``--device``, for commands that run a network; `loomfast.distributed.resolve_device` reads it."""
     command.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: a GPU if there is one)"
     )
-
-
-def device_named(name, local_rank=0):
-    """The torch device of ``--device``; of several GPUs, each process of a machine takes its own."""
-    import torch
-
-    here = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if here else "cpu"
-    if name == "cpu":
-        return torch.device("cpu")
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdecimal()) or name == "cuda:":
-        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}")
-    if not here:
-        raise ValueError(f"--device {name}: torch sees no GPU here; loomfast doctor says what there is")
-    count = torch.cuda.device_count()
-    if index and int(index) >= count:
-        raise ValueError(f"--device {name}: there are {count} GPUs, numbered from 0")
-    return torch.device("cuda", int(index) if index else local_rank % count)
 
 
 def output_file(text):

@@ -67,7 +67,12 @@ def run(arguments):
     from loomfast.coupling import Loom
     from loomfast.coupling.globally import solve_globally
     from loomfast.data import coupled_items
+    from loomfast.distributed import first_of_all, started
 
+    if started() > 1:
+        if not first_of_all():
+            return 0
+        raise ValueError("loomfast couple works in one process, with threads: start it without torchrun")
     begun = time.perf_counter()
     dataset, config = _what_to_couple(arguments)
     coupling = config.coupling

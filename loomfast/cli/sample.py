@@ -2,8 +2,9 @@
 
 import argparse
 import os
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ from loomfast import console
 from loomfast.cli.arguments import (
     add_device,
     add_solver_and_seed,
-    device_named,
     natural,
     natural_list,
     positive,
     time_grid,
     writable,
 )
-from loomfast.extras import need
+from loomfast.extras import need, need_compiler
 
 NFE = 8  # evaluations where nothing says how many
 REPORTS = np.linspace(0, 1, 11)  # times of an adaptive solver's trajectory where none are given
@@ -94,23 +94,20 @@ def add_times_and_labels(sample):
 def run(arguments):
     """``loomfast sample RUN``."""
     need("torch", "train")
-    from loomfast.processes import FailedElsewhere, processes
+    from loomfast.distributed import FailedElsewhere, world
 
-    with processes() as group:
-        try:
-            with group.together():
-                plan = make_plan(arguments, group)
-            write = write_folder if plan.kind == "folder" else write_file
-            with progress_of(plan.count, group) as update:
-                nfe = write(plan, group, update)
-        except FailedElsewhere:
-            # The first process says why and fails; torchrun would kill it at another one's failure, before
-            # it has cleaned up.
-            return 0
+    # The first process says why all fail; torchrun would kill it at another one's failure, before it has
+    # cleaned up. It may have to wait for the others' samples for as long as its own took it.
+    with suppress(FailedElsewhere), world(arguments.device, patience=timedelta(days=1)) as group:
+        with group.together():
+            plan = make_plan(arguments, group)
+        write = write_folder if plan.kind == "folder" else write_file
+        with progress_of(plan.count, group) as update:
+            nfe = write(plan, group, update)
         if group.rank == 0:
             out = arguments.out or plan.out
             print(f"{arguments.num} samples, {plan.solver}, {nfe:g} function evaluations: {out}")
-        return 0
+    return 0
 
 
 def progress_of(count, group):
@@ -150,7 +147,8 @@ def make_plan(arguments, group):
     from loomfast.rundir import load_model
     from loomfast.sample import ADAPTIVE, check_solver, shares
 
-    device = device_named(arguments.device, group.local_rank)
+    if arguments.compile:
+        need_compiler(group.device)
     config, model = load_model(arguments.directory)
     shape = item_shape(config.model)
     grid = arguments.time_grid
@@ -163,10 +161,10 @@ def make_plan(arguments, group):
     solver, settings = check_solver(arguments.solver, nfe, grid)
     kind = kind_of(arguments.out)
     check_kind(kind, shape, arguments.codec)
-    codec = codec_of(arguments.codec, shape, device)
+    codec = codec_of(arguments.codec, shape, group.device)
     labels = labels_of(config, arguments)
     out = output_of(arguments, kind, f"seed{arguments.seed}-{solver}{f'-nfe{nfe}' if nfe else ''}")
-    model = model.to(device)
+    model = model.to(group.device)
     return Plan(
         model=torch.compile(model, fullgraph=True, dynamic=False) if arguments.compile else model,
         shape=shape,
@@ -177,7 +175,7 @@ def make_plan(arguments, group):
         start=arguments.start,
         shares=shares(arguments.start, arguments.num, group.world),
         rank=group.rank,
-        device=device,
+        device=group.device,
         solver=solver,
         options={
             "seed": arguments.seed,

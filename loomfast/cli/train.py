@@ -98,8 +98,7 @@ def _print_plan(config, out):
 
 
 def _train(config, out):
-    from loomfast.distributed import first_of_all
-    from loomfast.processes import FailedElsewhere
+    from loomfast.distributed import FailedElsewhere, first_of_all
     from loomfast.rundir import checkpoint_step
     from loomfast.train import picture_run, train
 

@@ -2,9 +2,11 @@
 
 ``program(name, build)`` returns the path of ``tests/cuda_on_cpu/<name>.cpp`` built as ``plain``,
 ``asan`` (AddressSanitizer and UndefinedBehaviorSanitizer) or ``tsan`` (ThreadSanitizer, one TSan
-fiber per CUDA thread); ``run`` starts it without address randomisation, which TSan needs.
+fiber per CUDA thread); ``run`` starts it without address randomisation, which TSan needs. Processes that
+want the same program wait for the one that compiles it.
 """
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -19,7 +21,7 @@ CACHE = ROOT / "build" / "cuda_on_cpu"
 BUILDS = ("plain", "asan", "tsan")
 COMMON = [
     "-std=c++20",
-    "-g",
+    "-g1",
     "-fPIC",
     "-ffp-contract=off",
     "-Wall",
@@ -63,13 +65,18 @@ def program(name, build, csrc=ROOT / "csrc", cache=CACHE):
     include = [f"-I{csrc}"]
     key = _fingerprint(headers, [COMMON, KERNEL[build], RUNTIME[build], include])
     target = cache / f"{name}-{build}-{key}"
-    if target.exists():
-        return target
     cache.mkdir(parents=True, exist_ok=True)
-    for old in cache.glob(f"{name}-{build}-*"):
-        if not old.suffix:  # a suffix: another process is at work on it
-            old.unlink()
-    part = target.with_suffix(f".{os.getpid()}")
+    with open(cache / f".{name}-{build}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            for old in cache.glob(f"{name}-{build}-*"):
+                old.unlink()
+            _build(name, build, include, target)
+    return target
+
+
+def _build(name, build, include, target):
+    part = target.with_suffix(".part")
     runtime, kernels = part.with_suffix(".runtime.o"), part.with_suffix(".kernels.o")
     _compile([*COMMON, *RUNTIME[build], "-c", str(HERE / "runtime.cpp"), "-o", str(runtime)])
     _compile([*COMMON, *KERNEL[build], *include, "-c", str(HERE / f"{name}.cpp"), "-o", str(kernels)])
@@ -78,7 +85,6 @@ def program(name, build, csrc=ROOT / "csrc", cache=CACHE):
     runtime.unlink()
     kernels.unlink()
     part.rename(target)
-    return target
 
 
 def _compile(arguments):
