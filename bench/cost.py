@@ -2,17 +2,17 @@
 
     python bench/cost.py [--json FILE] [--rounds N] [--batch N] [--skip-authors]
 
-The bare product is torch.mm of the same precision into a buffer, one thread, or np.matmul (one too with
-OMP_NUM_THREADS=1). The small sizes call a cost and its bare product by turns, nothing in between. The path is
-ids -> noise -> cost at --batch (512) items of 3072 numbers; the authors' is a generator for every item and an
-n x n x d broadcast, which needs about 7 GB at 512. A speed is printed only if the results agree with float64
-differences.
+The bare product is torch.mm of the same precision into a buffer or np.matmul, one thread each. The small
+sizes call a cost and its bare product by turns, nothing in between. The path is ids -> noise -> cost at
+--batch (512) items of 3072 numbers; the authors' is a generator for every item and an n x n x d broadcast,
+which needs about 7 GB at 512. A speed is printed only if the results agree with float64 differences.
 """
 
 import argparse
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from timing import extra_memory, interleaved, report
 
 from loomfast import noise_from_ids, paired_cost, pairwise_cost, pairwise_cost_from_ids
@@ -156,6 +156,7 @@ def main():
     parser.add_argument("--skip-authors", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of NumPy's BLAS
     torch.manual_seed(0)
     rows = check(torch.randn(256, SIZE), torch.randn(300, SIZE))
     for d in (32, 64, 128, 256, 512):

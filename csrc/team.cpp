@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
@@ -28,6 +29,11 @@ class Team {
         parts_ = unfinished_ = parts;
         wanted_.notify_all();
         while (next_ < parts_) do_next(lock);
+        lock.unlock();
+        // What the others have left is short as a rule, shorter than to fall asleep and be woken.
+        const auto patience = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+        while (unfinished_ > 0 && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+        lock.lock();
         finished_.wait(lock, [this] { return unfinished_ == 0; });
         return true;
     }
@@ -62,7 +68,8 @@ class Team {
     std::mutex one_caller_, mutex_;
     std::condition_variable wanted_, finished_;
     const Work* work_ = nullptr;
-    int64_t next_ = 0, parts_ = 0, unfinished_ = 0, workers_ = 0;
+    int64_t next_ = 0, parts_ = 0, workers_ = 0;
+    std::atomic<int64_t> unfinished_{0};
 };
 
 // Never destroyed: its threads wait in it until the process ends.

@@ -96,7 +96,12 @@ def noise_from_ids(
     if is_tensor(ids) or device is not None:
         from loomfast import ops
 
-        return ops.noise(ids, shape, seed, domain, name, device, out, backend, threads)
+        result = None
+        if name == "float32" and device is None and backend in ("auto", "cpu"):
+            result = ops.noise_at_once(ids, shape, seed, domain, out, threads)
+        if result is None:
+            result = ops.noise(ids, shape, seed, domain, name, device, out, backend, threads)
+        return result
     ids = check_ids(ids)
     _check_numpy_backend(backend)
     result = _check_out(out, (len(ids), *shape), numpy_dtype(name))

@@ -7,6 +7,7 @@ torch's dispatcher, which takes longer than a small request itself. Seeds travel
 No gradient flows through an op.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from loomfast import _engine
 from loomfast import noise as noise_room
+from loomfast._arrays import default_threads
 from loomfast.reference import noise as noise_reference
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -91,6 +93,30 @@ def _unsigned(seed):
 
 
 # ---- noise ------------------------------------------------------------------------------------------------
+
+
+def noise_at_once(ids, shape, seed, domain, out, threads):
+    """The noise where the engine takes int64 ids and float32 ``out`` as they are, else None and nothing done.
+
+    A small request would spend more time in the checks and conversions of the whole way than in the engine.
+    """
+    if not (ordinary(ids) if out is None else ordinary(ids, out)):
+        return None
+    if ids.dtype is not torch.int64 or ids.dim() != 1 or not ids.is_contiguous():
+        return None
+    num, size = ids.shape[0], math.prod(shape)
+    if out is None:
+        result = ids.new_empty((num, *shape), dtype=torch.float32)
+    else:
+        result = out
+        fits = out.shape == (num, *shape) and out.dtype is torch.float32 and out.is_contiguous()
+        if not fits or out.requires_grad:
+            return None
+    threads = threads or default_threads(num * size, noise_room.LEAST_PER_THREAD)
+    _engine.noise_fill_at(ids.data_ptr(), num, size, seed, domain, result.data_ptr(), threads)
+    if out is not None and not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+    return result
 
 
 def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):

@@ -105,6 +105,18 @@ def test_ordinary_tensors_get_what_the_op_gives():
     assert torch.equal(pairwise_cost(torch._neg_view(x), z), pairwise_cost(-x, z))
 
 
+@pytest.mark.parametrize("seed", [5, 2**64 - 1])
+def test_noise_whether_or_not_the_engine_takes_the_tensors_as_they_are(seed):
+    many = torch.arange(-4, 6)
+    for ids in (many, many[::2], many.int(), many.flip(0), many[:0]):
+        want = torch.from_numpy(noise_from_ids(ids.numpy().copy(), (3, 5), seed=seed, backend="reference"))
+        wide = torch.full((len(ids), 5, 3), torch.nan).mT
+        for out in (None, torch.full(want.shape, torch.nan), wide):
+            got = noise_from_ids(ids, (3, 5), seed=seed, out=out, threads=2)
+            assert torch.equal(got, want)
+            assert out is None or got is out
+
+
 def test_a_mode_sees_the_op():
     from torch.utils._python_dispatch import TorchDispatchMode
 

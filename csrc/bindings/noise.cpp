@@ -56,6 +56,14 @@ void noise_fill(const Items& items, uint64_t seed, uint32_t word3, py::array out
     noise::fill_normals(level, {seed, word3}, ids, count, size, element, data, threads);
 }
 
+// Addresses instead of arrays: an array takes longer to make of a tensor than a small request takes.
+void noise_fill_at(std::uintptr_t items, int64_t num_items, int64_t item_size, uint64_t seed, uint32_t word3,
+                   std::uintptr_t out, int threads) {
+    py::gil_scoped_release release;
+    noise::fill_normals(*noise::levels().back(), {seed, word3}, reinterpret_cast<const uint64_t*>(items), num_items,
+                        item_size, noise::Element::float32, reinterpret_cast<void*>(out), threads);
+}
+
 using Floats = py::array_t<float, py::array::c_style>;
 
 void noise_interpolate(const Items& items, uint64_t seed, uint32_t word3, const Floats& x, const Floats& t,
@@ -104,6 +112,9 @@ void bind_noise(py::module_& m) {
     m.def("noise_fill", &noise_fill, py::arg("items").noconvert(), py::arg("seed"), py::arg("word3"),
           py::arg("out").noconvert(), py::arg("threads"), py::arg("level") = "auto",
           "Normals of noise format 1 into out (n, item_size): float32, float64, or bfloat16 as uint16.");
+    m.def("noise_fill_at", &noise_fill_at, py::arg("items"), py::arg("num_items"), py::arg("item_size"),
+          py::arg("seed"), py::arg("word3"), py::arg("out"), py::arg("threads"),
+          "The same in float32, at the addresses of contiguous 64-bit items and normals.");
     m.def("noise_interpolate", &noise_interpolate, py::arg("items").noconvert(), py::arg("seed"),
           py::arg("word3"), py::arg("x").noconvert(), py::arg("t").noconvert(), py::arg("point").noconvert(),
           py::arg("velocity").noconvert(), py::arg("threads"), py::arg("level") = "auto",

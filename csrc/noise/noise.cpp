@@ -90,7 +90,7 @@ template <class Put>
 void make_all(const Request& request, float* whole, int threads, const Put& put) {
     const Schedule schedule(split(request.stream.seed));
     const int64_t blocks = request.blocks();
-    const int64_t grain = threads > 1 ? std::max(kLeastBlocks, blocks / (8 * threads)) : std::max<int64_t>(blocks, 1);
+    const int64_t grain = threads > 1 ? std::max(kLeastBlocks, blocks / (16 * threads)) : std::max<int64_t>(blocks, 1);
     run_chunks(blocks, (grain + kMaxLanes - 1) / kMaxLanes * kMaxLanes, threads,
                [&](int64_t begin, int64_t end) { make(request, schedule, begin, end, whole, put); });
 }
