@@ -240,3 +240,24 @@ def test_bad_arguments(kind):
         pairwise_cost_from_ids(x, ids, seed=0, out=KINDS[kind](np.zeros((4, 5), np.float32)))
     with pytest.raises(RuntimeError, match="backend='triton'"):
         interpolate_from_ids(x, ids, t, seed=0, backend="triton")
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 0), ()])
+def test_no_items_one_item_and_items_of_nothing(shape, kind, backend):
+    def ones(n):
+        return KINDS[kind](np.ones((n, *shape), np.float32))
+
+    where = {"seed": 1, "backend": backend}
+    for n in (0, 1):
+        ids, t = KINDS[kind](np.arange(n)), KINDS[kind](np.full(n, 0.5, np.float32))
+        assert noise_from_ids(ids, shape, **where).shape == (n, *shape)
+        for part in interpolate_from_ids(ones(n), ids, t, **where):
+            assert part.shape == (n, *shape)
+        for m in (0, 1, 2):
+            assert pairwise_cost_from_ids(ones(n), KINDS[kind](np.arange(m)), **where).shape == (n, m)
+            for metric in ("sqeuclidean", "euclidean"):
+                cost = pairwise_cost(ones(n), ones(m), metric=metric, backend=backend)
+                assert cost.shape == (n, m)
+                assert not cost.any()

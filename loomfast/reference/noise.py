@@ -98,14 +98,15 @@ def bits(word1, word2, word3, num_words, seed):
     word2 = np.asarray(word2, np.uint64).reshape(-1, 1)
     block = np.arange(-(-num_words // 4), dtype=np.uint64)[None, :]
     x = philox4x32((block, word1, word2, np.uint64(word3)), (seed, seed >> 32))
-    return np.stack(x, axis=-1).reshape(len(word1), -1)[:, :num_words]
+    return np.stack(x, axis=-1).reshape(len(word1), 4 * block.size)[:, :num_words]
 
 
 def normals(words):
     """float32 normals from words (n, 4*k): words 4j, 4j+1 give normals 4j, 4j+1; 4j+2, 4j+3 the next two."""
-    n, pairs = words.shape[0], words.reshape(words.shape[0], -1, 2)
+    n, count = words.shape
+    pairs = words.reshape(n, count // 2, 2)
     cos, sin = box_muller(np.ascontiguousarray(pairs[..., 0]), np.ascontiguousarray(pairs[..., 1]))
-    return np.stack((cos, sin), axis=-1).reshape(n, -1)
+    return np.stack((cos, sin), axis=-1).reshape(n, count)
 
 
 def noise_from_ids(ids, shape, *, seed, domain=0):
