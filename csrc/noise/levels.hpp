@@ -25,7 +25,7 @@ struct Schedule {
 };
 
 // One instruction set's kernels. A group is `lanes` blocks: 4 * lanes words, in an order of the level's own, that
-// become 4 * lanes normals in the order of the blocks. `words` are aligned to 64 bytes.
+// become 4 * lanes normals in the order of the blocks. `words`, `blocks` and `ids` are aligned to 64 bytes.
 struct Level {
     const char* name;
     int lanes;

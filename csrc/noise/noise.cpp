@@ -37,7 +37,7 @@ void fill_words(const Request& request, const Schedule& schedule, int64_t begin,
             block += whole * lanes;
             if (block == blocks) block = 0, ++item;
         } else {
-            uint64_t block_of[kMaxLanes], id_of[kMaxLanes];
+            alignas(64) uint64_t block_of[kMaxLanes], id_of[kMaxLanes];
             for (int64_t lane = 0; lane < lanes; ++lane) {
                 block_of[lane] = static_cast<uint64_t>(block);
                 id_of[lane] = request.items[item];
