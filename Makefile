@@ -10,7 +10,7 @@ CUDA ?= OFF
 # Two processes; one that has nothing left takes over half of what the other has.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-kernels lint format clean bench
+.PHONY: demo test test-kernels lint format clean bench gpu-kit gpu-kit-check
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
 	$(BIN)/python bench/digits.py --seeds $(SEEDS) --out runs/demo
@@ -28,6 +28,16 @@ bench-%: $(VENV)/built $(VENV)/peers
 
 test-kernels: $(VENV)/built  ## the CUDA kernels on the CPU at full size: thousands of instances
 	$(BIN)/python -m pytest $(PARALLEL) tests/test_cuda_on_cpu.py tests/test_assignment_cuda.py tests/kernels_full.py
+
+# What a machine with a GPU needs and cannot fetch: one folder, below 60 MB, for bench/gpu_check.py. The wheel in it
+# is for CPython 3.12 (KIT_PYTHON) and one architecture (90: H100, H200).
+KIT_PYTHON ?=
+KIT_ARCHITECTURE ?= 90
+gpu-kit: $(VENV)/built
+	$(BIN)/python bench/gpu/kit.py --out gpu-kit --python "$(KIT_PYTHON)" --architecture $(KIT_ARCHITECTURE)
+
+gpu-kit-check: $(VENV)/built  ## the kit's wheel under Python 3.12 with the torch and triton of a GPU machine; downloads GBs
+	$(BIN)/python bench/gpu/try_wheel.py --kit gpu-kit --python "$(KIT_PYTHON)"
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .

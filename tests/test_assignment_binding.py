@@ -1,7 +1,5 @@
 """The Python side of the CUDA solver, run as it is with the shim in the place of the GPU's engine."""
 
-import contextlib
-import ctypes
 import subprocess
 import sys
 
@@ -10,70 +8,18 @@ import pytest
 import torch
 from cases import image_costs
 from checks import check_assignment
-from cuda_on_cpu import build
+from cuda_on_cpu import build, engine
 
 import loomfast
 from loomfast import _engine, assignment_cuda, assignment_torch
 
-NAMES = (
-    *("cost", "type", "integers", "batch", "rows", "columns", "batch_stride", "row_stride", "column_stride"),
-    *("row_repeats", "maximize", "tolerance", "start_col4row", "start_u", "start_v"),
-    *("col4row", "row4col", "u", "v", "total", "gap", "status", "counters"),
-)
-KINDS = {
-    **{"type": ctypes.c_int, "tolerance": ctypes.c_double},
-    **{"integers": ctypes.c_bool, "maximize": ctypes.c_bool},
-}
-
-
-class ShimProblem(ctypes.Structure):
-    """``loomfast::cuda::Problem``."""
-
-    _fields_ = [(name, KINDS.get(name, ctypes.c_int64)) for name in NAMES]
-
-
-class ShimEngine:
-    """The three functions of the extension that need a device."""
-
-    cuda_architectures = "shim"
-
-    def __init__(self):
-        self.library = ctypes.CDLL(str(build.program("assignment_library", "plain")))
-        self.library.shim_workspace.restype = ctypes.c_size_t
-
-    def cuda_device(self):
-        return (4, 99 << 10)
-
-    def cuda_assignment_workspace(self, problem):
-        return self.library.shim_workspace(ctypes.byref(ShimProblem(*(problem[n] for n in NAMES))))
-
-    def cuda_assignment_solve(self, problem, workspace, stream):
-        assert stream == 77
-        record = ShimProblem(*(problem[n] for n in NAMES))
-        self.library.shim_solve(ctypes.byref(record), ctypes.c_void_p(workspace))
-
 
 @pytest.fixture
 def on_shim(monkeypatch):
-    """CPU tensors pass for device arrays, and the shim solves them. Memory arrives poisoned."""
+    """CPU tensors pass for device arrays, and the shim solves them on a small device, in poisoned memory."""
     if build.unavailable():
         pytest.skip(build.unavailable())
-
-    def poisoned(shape, dtype, like):
-        return (
-            torch.full((int(np.prod(shape)) * 8,), 0xA5, dtype=torch.uint8)
-            .view(getattr(torch, dtype))[: int(np.prod(shape))]
-            .reshape(shape)
-        )
-
-    kind = assignment_cuda._torch_kind()._replace(
-        empty=poisoned, scope=lambda a: contextlib.nullcontext(), stream=lambda a: 77
-    )
-    monkeypatch.setattr(assignment_cuda, "_engine", ShimEngine())
-    monkeypatch.setattr(assignment_cuda, "_torch_kind", lambda: kind)
-    monkeypatch.setattr(
-        assignment_cuda, "_library_of", lambda value: "torch" if isinstance(value, torch.Tensor) else None
-    )
+    engine.install(monkeypatch.setattr, multiprocessors=4, shared_per_block=99 << 10)
 
 
 def check(cost, result, maximize=False):

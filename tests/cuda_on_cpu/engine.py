@@ -1,0 +1,73 @@
+"""The CUDA part of the extension with the shim in the place of a GPU: CPU tensors pass for device arrays."""
+
+import contextlib
+import ctypes
+
+import numpy as np
+import torch
+from cuda_on_cpu import build
+
+from loomfast import assignment_cuda
+
+NAMES = (
+    *("cost", "type", "integers", "batch", "rows", "columns", "batch_stride", "row_stride", "column_stride"),
+    *("row_repeats", "maximize", "tolerance", "start_col4row", "start_u", "start_v"),
+    *("col4row", "row4col", "u", "v", "total", "gap", "status", "counters"),
+)
+KINDS = {
+    **{"type": ctypes.c_int, "tolerance": ctypes.c_double},
+    **{"integers": ctypes.c_bool, "maximize": ctypes.c_bool},
+}
+STREAM = 77
+
+
+class ShimProblem(ctypes.Structure):
+    """``loomfast::cuda::Problem``."""
+
+    _fields_ = [(name, KINDS.get(name, ctypes.c_int64)) for name in NAMES]
+
+
+class ShimLimits(ctypes.Structure):
+    """``loomfast::cuda::DeviceLimits``."""
+
+    _fields_ = [("multiprocessors", ctypes.c_int), ("shared_per_block", ctypes.c_int)]
+
+
+class ShimEngine:
+    """The functions of the extension that need a device, for a device of these limits."""
+
+    cuda_architectures = "shim"
+
+    def __init__(self, multiprocessors, shared_per_block):
+        self.limits = ShimLimits(multiprocessors, shared_per_block)
+        self.library = ctypes.CDLL(str(build.program("assignment_library", "plain")))
+        self.library.shim_workspace.restype = ctypes.c_size_t
+
+    def cuda_device(self):
+        return self.limits.multiprocessors, self.limits.shared_per_block
+
+    def cuda_assignment_workspace(self, problem):
+        record = ShimProblem(*(problem[n] for n in NAMES))
+        return self.library.shim_workspace(ctypes.byref(record), ctypes.byref(self.limits))
+
+    def cuda_assignment_solve(self, problem, workspace, stream):
+        assert stream == STREAM
+        record = ShimProblem(*(problem[n] for n in NAMES))
+        self.library.shim_solve(ctypes.byref(record), ctypes.byref(self.limits), ctypes.c_void_p(workspace))
+
+
+def poisoned(shape, dtype, like):
+    """A tensor of bytes that no solve could have written."""
+    count = int(np.prod(shape))
+    memory = torch.full((max(count, 1) * 8,), 0xA5, dtype=torch.uint8)
+    return memory.view(getattr(torch, dtype))[:count].reshape(shape)
+
+
+def install(assign, multiprocessors, shared_per_block):
+    """Give `loomfast.assignment_cuda` the shim; ``assign(object, name, value)`` is ``setattr`` or alike."""
+    kind = assignment_cuda._torch_kind()._replace(
+        empty=poisoned, scope=lambda a: contextlib.nullcontext(), stream=lambda a: STREAM
+    )
+    assign(assignment_cuda, "_engine", ShimEngine(multiprocessors, shared_per_block))
+    assign(assignment_cuda, "_torch_kind", lambda: kind)
+    assign(assignment_cuda, "_library_of", lambda value: "torch" if isinstance(value, torch.Tensor) else None)
