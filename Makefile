@@ -61,5 +61,5 @@ $(VENV)/peers: $(VENV)/installed
 
 $(VENV)/built: $(VENV)/installed pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 	$(BIN)/python -m pip install --no-build-isolation --no-deps --editable . \
-		--config-settings=cmake.define.LOOMFAST_CUDA=$(CUDA)
+		--config-settings=cmake.define.LOOMFAST_CUDA=$(CUDA) --config-settings=cmake.define.LOOMFAST_STRICT=ON
 	touch $@

@@ -198,8 +198,8 @@ def interrupt(*_):
 
 def main(words=None):
     arguments = parse(words)
+    sys.path.insert(0, str(HERE))  # PYTHONSAFEPATH keeps it out
     if arguments.step:
-        sys.path.insert(0, str(HERE))
         return run_step(arguments)
     from gpu.table import table
 

@@ -114,7 +114,11 @@ def place(num_blocks, blocks_per_item, WIDE: tl.constexpr, BLOCK: tl.constexpr):
     return o_item.to(tl.int64), block, m_flat
 
 
-@triton.jit(do_not_specialize=["seed", "word3"])
+# Sizes change from batch to batch and are worth no kernel of their own: a store goes to wherever it goes.
+SIZES = ["num_blocks", "blocks_per_item", "item_size"]
+
+
+@triton.jit(do_not_specialize=[*SIZES, "stride_out", "seed", "word3"])
 def noise_kernel(
     p_ids,
     p_out,
@@ -137,7 +141,7 @@ def noise_kernel(
     tl.store(p_out, round_to(values, p_out.dtype.element_ty), mask=m_out)
 
 
-@triton.jit(do_not_specialize=["seed", "word3"])
+@triton.jit(do_not_specialize=[*SIZES, "seed", "word3"])
 def interpolate_kernel(
     p_ids,
     p_x,

@@ -19,7 +19,7 @@ def is_tensor(array):
 
 def to_numpy(array):
     """A NumPy array of a NumPy array or a torch tensor: a view where it can be, a copy off a device."""
-    return array.detach().cpu().numpy() if is_tensor(array) else np.asarray(array)
+    return array.detach().cpu().resolve_neg().numpy() if is_tensor(array) else np.asarray(array)
 
 
 def integer(value, name, low, high):

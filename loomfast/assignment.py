@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import assignment_cuda as _cuda
+from ._arrays import to_numpy
 from ._engine import assignment_solve as _assignment_solve
 from ._engine import linear_sum_assignment
 
@@ -219,7 +220,7 @@ def _as_start(start, shape, batched):
     if isinstance(start, Assignment):
         start = (start.col4row, start.u, start.v)
     if not isinstance(start, tuple):
-        array = np.asarray(start)
+        array = to_numpy(start)
         start = (array, None) if array.dtype.kind in "iu" else (None, array)
     if len(start) == 2:
         start = (start[0], None, start[1])
@@ -239,7 +240,7 @@ def _as_start(start, shape, batched):
 def _start_part(name, value, dtype, kinds, shape, batched):
     if value is None:
         return None
-    array = np.asarray(value)
+    array = to_numpy(value)
     expected = shape if batched else shape[1:]
     if array.shape != expected or array.dtype.kind not in kinds:
         raise ValueError(

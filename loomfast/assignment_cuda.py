@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _engine
+from .backends import cuda_unavailable
 
 __all__ = ["auto_backend", "check_status", "on_cuda", "solve", "solve_where_best", "unavailable"]
 
@@ -34,6 +35,7 @@ class _Kind(NamedTuple):
         [Any], tuple[int, str, tuple[int, ...], tuple[int, ...]]
     ]  # address, dtype, shape, strides
     as_float64: Callable[[Any], Any]
+    plain: Callable[[Any], Any]  # with what its memory alone does not say, a pending negation, carried out
     empty: Callable[[tuple[int, ...], str, Any], Any]
     device: Callable[[Any], Any]
     scope: Callable[[Any], AbstractContextManager]
@@ -46,6 +48,7 @@ def _torch_kind():
     return _Kind(
         describe=lambda a: (a.data_ptr(), str(a.dtype).removeprefix("torch."), tuple(a.shape), a.stride()),
         as_float64=lambda a: a.to(torch.float64),
+        plain=lambda a: a.resolve_neg() if isinstance(a, torch.Tensor) else a,
         empty=lambda shape, dtype, like: torch.empty(shape, dtype=getattr(torch, dtype), device=like.device),
         device=lambda a: a.device,
         scope=lambda a: torch.cuda.device(a.device),
@@ -59,6 +62,7 @@ def _cupy_kind():
     return _Kind(
         describe=lambda a: (a.data.ptr, a.dtype.name, a.shape, tuple(s // a.itemsize for s in a.strides)),
         as_float64=lambda a: a.astype("float64"),
+        plain=lambda a: a,
         empty=lambda shape, dtype, like: cupy.empty(shape, dtype),
         device=lambda a: a.device,
         scope=lambda a: a.device,
@@ -86,16 +90,7 @@ def on_cuda(value) -> bool:
 
 def unavailable() -> str | None:
     """Why ``backend="cuda"`` cannot run here and how to get it, or None."""
-    if not _engine.cuda_architectures:
-        return (
-            "loomfast was built without its CUDA kernels: install it again with nvcc on PATH (or CUDACXX set "
-            "to the one of the wheels nvidia-cuda-nvcc, nvidia-cuda-runtime and nvidia-cuda-cccl)"
-        )
-    try:
-        _engine.cuda_device()
-    except RuntimeError as error:
-        return f"no CUDA device can be used: {error}; the kernels need an NVIDIA GPU and its driver"
-    return None
+    return cuda_unavailable(_engine)
 
 
 def auto_backend(rows: int, columns: int, batch: int = 1, *, prefetched: bool = False) -> str:
@@ -180,7 +175,8 @@ def _moved(result, like, library):
             return value.to(like.device) if hasattr(value, "to") else value
         import cupy
 
-        return cupy.asarray(value) if isinstance(value, np.ndarray) else value
+        with like.device:
+            return cupy.asarray(value) if isinstance(value, np.ndarray) else value
 
     return replace(result, **{field.name: move(getattr(result, field.name)) for field in fields(result)})
 
@@ -198,17 +194,14 @@ def _import_dlpack(cost):
 def _solve(cost, kind, maximize, start, tolerance, row_repeats):
     from .assignment import Assignment
 
-    address, dtype, shape, strides = kind.describe(cost)
+    _, dtype, shape, _ = kind.describe(cost)
     if len(shape) not in (2, 3):
         raise ValueError(
             f"cost must be a matrix (n, m) or a batch (b, n, m), got {len(shape)} dimensions "
             f"with shape {shape}"
         )
     integers = dtype in _INTEGERS
-    if integers:
-        cost = kind.as_float64(cost)
-        address, dtype, shape, strides = kind.describe(cost)
-    if dtype not in _TYPES:
+    if dtype not in _TYPES and not integers:
         raise TypeError(f"cost must be floating point or integers of up to 53 bits, got {dtype}")
     batch, n, m = (1, *shape)[-3:]
     n *= row_repeats
@@ -218,42 +211,49 @@ def _solve(cost, kind, maximize, start, tolerance, row_repeats):
             f"backend='cuda' takes 1 to {_LARGEST} rows and columns, got shape {shape}{repeated}"
         )
     lead = shape[:-2]
-    starts = _start_addresses(start, kind, cost, (*lead, n), (*lead, m))
-    shapes = {"col4row": n, "row4col": m, "u": n, "v": m}
-    outputs = {
-        name: kind.empty((*lead, length), "int64" if "4" in name else "float64", cost)
-        for name, length in shapes.items()
-    }
-    outputs |= {"total": kind.empty(lead, "float64", cost), "gap": kind.empty(lead, "float64", cost)}
-    outputs |= {"status": kind.empty(lead, "int32", cost)}
-    outputs |= {"counters": kind.empty((*lead, len(COUNTERS)), "int64", cost)}
-    problem = {
-        "cost": address,
-        "type": _TYPES[dtype],
-        "integers": integers,
-        **{"batch": batch, "rows": n, "columns": m},
-        **{
-            "batch_stride": strides[0] if lead else 0,
-            "row_stride": strides[-2],
-            "column_stride": strides[-1],
-        },
-        "row_repeats": int(row_repeats),
-        "maximize": bool(maximize),
-        "tolerance": float(tolerance),
-        **starts,
-        **{name: kind.describe(array)[0] for name, array in outputs.items()},
-    }
+    # Whatever device is current, everything is made, cast and launched on that of the cost.
     with kind.scope(cost):
+        cost = kind.as_float64(cost) if integers else kind.plain(cost)
+        start = _parse_start(start, kind)
+        outputs = {
+            name: kind.empty((*lead, *tail), dtype, cost)
+            for name, (tail, dtype) in _output_table(n, m).items()
+        }
+        address, dtype, _, strides = kind.describe(cost)
+        problem = {
+            "cost": address,
+            "type": _TYPES[dtype],
+            "integers": integers,
+            **{"batch": batch, "rows": n, "columns": m},
+            **{
+                "batch_stride": strides[0] if lead else 0,
+                "row_stride": strides[-2],
+                "column_stride": strides[-1],
+            },
+            "row_repeats": int(row_repeats),
+            "maximize": bool(maximize),
+            "tolerance": float(tolerance),
+            **_start_addresses(start, kind, cost, (*lead, n), (*lead, m)),
+            **{name: kind.describe(array)[0] for name, array in outputs.items()},
+        }
         workspace = kind.empty((max(1, _engine.cuda_assignment_workspace(problem)),), "uint8", cost)
         _engine.cuda_assignment_solve(problem, kind.describe(workspace)[0], kind.stream(cost))
     return Assignment(**{k: v for k, v in outputs.items() if k != "counters"}, stats=outputs["counters"])
 
 
-def _start_addresses(start, kind, cost, row_shape, column_shape):
-    """Addresses of the matching and the prices to start from, by their names in the engine; 0 for none."""
+def _output_table(n, m):
+    """Name -> (shape of one instance, dtype) of what the engine writes."""
+    matchings = {"col4row": ((n,), "int64"), "row4col": ((m,), "int64")}
+    prices = {"u": ((n,), "float64"), "v": ((m,), "float64")}
+    numbers = {"total": ((), "float64"), "gap": ((), "float64"), "status": ((), "int32")}
+    return matchings | prices | numbers | {"counters": ((len(COUNTERS),), "int64")}
+
+
+def _parse_start(start, kind):
+    """``start`` as (col4row, u, v), None for what is not given."""
     if start is None:
-        start = (None, None, None)
-    elif hasattr(start, "col4row"):
+        return None, None, None
+    if hasattr(start, "col4row"):
         start = (start.col4row, start.u, start.v)
     elif not isinstance(start, tuple):
         is_matching = kind.describe(start)[1] == "int64"
@@ -265,6 +265,12 @@ def _start_addresses(start, kind, cost, row_shape, column_shape):
             "start must be an Assignment, col4row, v, a pair (col4row, v) or a triple (col4row, u, v), "
             f"got {len(start)} parts"
         )
+    # Kept until the launch: a resolved view is memory of its own.
+    return tuple(None if part is None else kind.plain(part) for part in start)
+
+
+def _start_addresses(start, kind, cost, row_shape, column_shape):
+    """Addresses of the matching and the prices to start from, by their names in the engine; 0 for none."""
     addresses = {}
     names = ("start col4row", "start u", "start v")
     kinds = (("int64", row_shape), ("float64", row_shape), ("float64", column_shape))

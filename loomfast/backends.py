@@ -16,6 +16,13 @@ class Fact:
     detail: str
 
 
+# How to get the CUDA kernels: the one text for every error and for `loomfast doctor`.
+HOW_TO_BUILD = (
+    "install it again (pip install --force-reinstall --no-binary loomfast loomfast, or pip install . in its "
+    "sources) with nvcc on PATH, or with CUDACXX set to the nvcc of the packages nvidia-cuda-nvcc, "
+    "nvidia-cuda-runtime and nvidia-cuda-cccl"
+)
+
 # package, the extra that brings it, what it is for
 OPTIONAL = (
     ("torch", "train", "training, sampling, torch tensors"),
@@ -54,12 +61,30 @@ def cuda_kernels():
 
     if _engine.cuda_architectures:
         return Fact("CUDA kernels", True, f"built for compute capability {_engine.cuda_architectures}")
-    return Fact(
-        "CUDA kernels",
-        False,
-        "to get them, install again with nvcc on PATH, or with CUDACXX set to the nvcc of the packages "
-        "nvidia-cuda-nvcc, nvidia-cuda-runtime and nvidia-cuda-cccl",
-    )
+    return Fact("CUDA kernels", False, f"to get them, {HOW_TO_BUILD}")
+
+
+def cuda_unavailable(engine=None):
+    """Why the CUDA kernels cannot run here and how to get them to, or None.
+
+    ``engine`` is the extension, or what stands in for it in tests.
+    """
+    if engine is None:
+        from loomfast import _engine as engine
+    if not engine.cuda_architectures:
+        return f"loomfast was built without its CUDA kernels: {HOW_TO_BUILD}"
+    try:
+        engine.cuda_device()
+    except RuntimeError as error:
+        driver, runtime = (f"{v // 1000}.{v % 1000 // 10}" for v in engine.cuda_versions())
+        if driver == "0.0":
+            return f"no CUDA device can be used: there is no NVIDIA driver here ({error})"
+        return (
+            f"no CUDA device can be used: {error}; the driver is for CUDA {driver} and older, this build of "
+            f"loomfast has the runtime of CUDA {runtime}. Where the driver is older, renew it, or install "
+            f"loomfast again with an nvcc of CUDA {driver.split('.')[0]}"
+        )
+    return None
 
 
 def optional_packages():

@@ -73,6 +73,8 @@ def cost(x, z, metric, labels, label_weight, assignment_only, precision, out, ba
     if out is None:
         return (make_cost if plain else torch.ops.loomfast.pairwise_cost)(x, z, *options)
     check_out(out, (n, m), torch.float32, device)
+    if out.is_neg():  # its memory holds the opposite of what it says
+        return out.copy_(torch.ops.loomfast.pairwise_cost(x, z, *options))
     if plain and not out.requires_grad:
         fill_ordinary(fill_cost, out, x, z, *options)
     else:
@@ -96,6 +98,8 @@ def cost_from_ids(
         make = make_cost_from_ids if plain else torch.ops.loomfast.pairwise_cost_from_ids
         return make(x, ids, *options, *tail)
     check_out(out, (x.shape[0], ids.shape[0]), torch.float32, x.device)
+    if out.is_neg():
+        return out.copy_(torch.ops.loomfast.pairwise_cost_from_ids(x, ids, *options, *tail))
     if plain and not out.requires_grad:
         fill_ordinary(fill_cost_from_ids, out, x, ids, *options, *tail)
     else:

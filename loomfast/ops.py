@@ -16,6 +16,7 @@ import torch
 from loomfast import _engine
 from loomfast import noise as noise_room
 from loomfast._arrays import default_threads
+from loomfast.backends import cuda_unavailable
 from loomfast.reference import noise as noise_reference
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -44,9 +45,7 @@ def _check_cuda(operation, device):
     if operation != "noise_from_ids":
         raise RuntimeError(f"{operation} has no CUDA kernel of its own: use backend='triton' on a GPU")
     if not hasattr(_engine, "noise_fill_cuda"):
-        raise RuntimeError(
-            "backend='cuda' is not in this build: install nvcc and build with LOOMFAST_CUDA=ON"
-        )
+        raise RuntimeError(f"backend='cuda' cannot run here: {cuda_unavailable()}")
     if device.type != "cuda":
         raise RuntimeError(f"backend='cuda' needs tensors on an NVIDIA GPU, got {device}")
 
@@ -128,6 +127,8 @@ def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):
         make = make_noise if ordinary(ids) else torch.ops.loomfast.noise_from_ids
         return make(ids, shape, DTYPES[dtype], *tail)
     check_out(out, (ids.shape[0], *shape), DTYPES[dtype], ids.device)
+    if out.is_neg():
+        return out.copy_(torch.ops.loomfast.noise_from_ids(ids, shape, DTYPES[dtype], *tail))
     if ordinary(ids, out) and not out.requires_grad:
         fill_ordinary(fill_noise, out, ids, *tail)
     else:

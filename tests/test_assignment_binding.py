@@ -1,5 +1,6 @@
 """The Python side of the CUDA solver, run as it is with the shim in the place of the GPU's engine."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from checks import check_assignment
 from cuda_on_cpu import build, engine
 
 import loomfast
-from loomfast import _engine, assignment_cuda, assignment_torch
+from loomfast import _engine, assignment_cuda, assignment_torch, backends
 
 
 @pytest.fixture
@@ -111,6 +112,78 @@ def test_the_extension_imports_without_a_driver_and_says_what_is_missing():
     assert missing in result.stdout
     with pytest.raises(RuntimeError, match=missing):
         assignment_cuda.solve(np.ones((2, 2)))
+
+
+def test_views_that_wait_to_be_negated(on_shim):
+    cost = torch.rand((9, 9), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    solved = assignment_cuda.solve(cost)
+    waiting = [torch.imag(torch.complex(torch.zeros_like(a), -a).conj()) for a in (cost, solved.v)]
+    assert all(view.is_neg() for view in waiting)
+    # What is in the memory is the opposite of what the view says.
+    result = assignment_cuda.solve(waiting[0], start=(solved.col4row, None, waiting[1]))
+    check(cost, result)
+    assert torch.equal(result.col4row, solved.col4row)
+    assert int(result.stats[assignment_cuda.COUNTERS.index("rounds")]) == 0  # the prices fit
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32])
+def test_everything_is_made_on_the_device_of_the_cost(on_shim, monkeypatch, dtype):
+    """With another device current: a library that allocates on the current one must be told."""
+    kind, current, made = assignment_cuda._torch_kind(), ["another"], []
+
+    @contextlib.contextmanager
+    def scope(array):
+        before, current[0] = current[0], "the cost's"
+        yield
+        current[0] = before
+
+    def watched(function):
+        def run(*arguments):
+            made.append(current[0])
+            return function(*arguments)
+
+        return run
+
+    kind = kind._replace(scope=scope, empty=watched(kind.empty), as_float64=watched(kind.as_float64))
+    monkeypatch.setattr(assignment_cuda, "_torch_kind", lambda: kind)
+    cost = torch.randint(0, 50, (5, 6), generator=torch.Generator().manual_seed(6)).to(dtype)
+    check(cost, assignment_cuda.solve(cost))
+    assert len(made) >= 9
+    assert set(made) == {"the cost's"}
+    assert current == ["another"]
+
+
+class OldDriver:
+    cuda_architectures = "90"
+
+    def __init__(self, driver):
+        self.driver = driver
+
+    def cuda_device(self):
+        raise RuntimeError("CUDA: CUDA driver version is insufficient for CUDA runtime version")
+
+    def cuda_versions(self):
+        return self.driver, 13000
+
+
+def test_the_versions_of_an_old_driver_are_named():
+    text = backends.cuda_unavailable(OldDriver(12040))
+    assert "the driver is for CUDA 12.4 and older" in text
+    assert "the runtime of CUDA 13.0" in text
+    assert "there is no NVIDIA driver here" in backends.cuda_unavailable(OldDriver(0))
+
+
+def test_how_to_get_the_kernels_is_said_in_one_place(monkeypatch):
+    """`loomfast doctor`, the solver and the noise tell the same."""
+    monkeypatch.setattr(_engine, "cuda_architectures", "")
+    monkeypatch.delattr(_engine, "noise_fill_cuda", raising=False)
+    assert backends.HOW_TO_BUILD in backends.cuda_kernels().detail
+    with pytest.raises(RuntimeError, match="nvidia-cuda-nvcc") as solver:
+        assignment_cuda.solve(np.ones((2, 2)))
+    with pytest.raises(RuntimeError, match="nvidia-cuda-nvcc") as noise:
+        loomfast.noise_from_ids(torch.arange(2), 3, seed=0, backend="cuda")
+    assert backends.HOW_TO_BUILD in str(solver.value)
+    assert backends.HOW_TO_BUILD in str(noise.value)
 
 
 def test_auto_keeps_small_and_prefetched_problems_on_the_cpu():

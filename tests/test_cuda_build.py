@@ -3,6 +3,8 @@
 ``make test`` compiles for one architecture; ``tests/kernels_full.py`` for all.
 """
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -27,8 +29,8 @@ REGISTERS = {
 # The list of rows and the reductions of a block that scans rows as a crew.
 STATIC_SHARED = (0, 0, 9744)
 
-nvcc = shutil.which("nvcc")
-pytestmark = pytest.mark.skipif(nvcc is None, reason="nvcc is not on PATH")
+nvcc, cmake = shutil.which("nvcc"), shutil.which("cmake")
+pytestmark = pytest.mark.skipif(nvcc is None or cmake is None, reason="needs nvcc and cmake on PATH")
 
 
 def resources(architecture, folder):
@@ -64,3 +66,79 @@ def check_architecture(architecture, folder):
 
 def test_the_kernels_compile_without_local_memory(tmp_path):
     check_architecture(90, tmp_path)
+
+
+# ---- what CMake chooses -----------------------------------------------------------------------------------
+
+CHOICE = """
+include("{root}/csrc/find_cuda.cmake")
+cuda_architectures({version} found)
+message("${{found}}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "architectures"),
+    [
+        ("11.4", "75-real 80-real 86"),
+        ("11.8", "75-real 80-real 86-real 89-real 90"),
+        ("12.6", "75-real 80-real 86-real 89-real 90"),
+        ("12.8", "75-real 80-real 86-real 89-real 90-real 100-real 120"),
+        ("13.0", "75-real 80-real 86-real 89-real 90-real 100-real 120"),
+    ],
+)
+def test_the_architectures_are_those_the_compiler_knows(tmp_path, version, architectures):
+    script = tmp_path / "choice.cmake"
+    script.write_text(CHOICE.format(root=ROOT, version=version))
+    done = subprocess.run([cmake, "-P", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip().replace(";", " ") == architectures
+
+
+def configure(folder, compiler=None, **settings):
+    """CMake on this project, without Python; the finished process."""
+    options = [f"-D{name}={value}" for name, value in settings.items()]
+    environment = dict(os.environ) | ({"CUDACXX": str(compiler)} if compiler else {})
+    command = [cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def stand_in(path, body):
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_compiler_that_does_not_work_leaves_a_build_for_the_cpu(tmp_path):
+    broken = stand_in(tmp_path / "nvcc", "echo 'unsupported GNU version' >&2; exit 1")
+    done = configure(tmp_path / "auto", broken, LOOMFAST_CUDA="AUTO")
+    assert done.returncode == 0, done.stderr
+    assert "built for the CPU alone" in " ".join(done.stderr.split())
+    assert "CUDA kernels OFF" in done.stdout
+    done = configure(tmp_path / "on", broken, LOOMFAST_CUDA="ON")
+    assert done.returncode != 0
+    assert "does not compile a program" in " ".join(done.stderr.split())
+    assert configure(tmp_path / "maybe", LOOMFAST_CUDA="MAYBE").returncode != 0
+
+
+def test_an_older_compiler_is_asked_for_what_it_knows(tmp_path):
+    report = "echo 'Cuda compilation tools, release 12.4, V12.4.131'"
+    older = stand_in(tmp_path / "nvcc", f'[ "$1" = --version ] && {report} && exit; exec {nvcc} "$@"')
+    done = configure(tmp_path / "build", older, LOOMFAST_CUDA="AUTO")
+    assert done.returncode == 0, done.stderr
+    (command,) = cuda_commands(tmp_path / "build")
+    assert set(re.findall(r"sm_(\d+)", command)) == {"75", "80", "86", "89", "90"}
+
+
+def test_warnings_are_errors_for_developers_alone(tmp_path):
+    for strict in ("OFF", "ON"):
+        done = configure(tmp_path / strict, LOOMFAST_CUDA="AUTO", LOOMFAST_STRICT=strict)
+        assert done.returncode == 0, done.stderr
+        (command,) = cuda_commands(tmp_path / strict)
+        assert ("-Werror" in command) == (strict == "ON")
+        assert ("warn-spills" in command) == (strict == "ON")
+
+
+def cuda_commands(folder):
+    """How the assignment kernels are compiled."""
+    commands = json.loads((folder / "compile_commands.json").read_text())
+    return [entry["command"] for entry in commands if entry["file"].endswith("assignment.cu")]

@@ -261,3 +261,33 @@ def test_no_items_one_item_and_items_of_nothing(shape, kind, backend):
                 cost = pairwise_cost(ones(n), ones(m), metric=metric, backend=backend)
                 assert cost.shape == (n, m)
                 assert not cost.any()
+
+
+def waiting(tensor):
+    """A view of the same values whose memory holds the opposite: torch negates it when it is read."""
+    view = torch.imag(torch.complex(torch.zeros_like(tensor), -tensor).conj())
+    assert view.is_neg()
+    return view
+
+
+def test_views_that_wait_to_be_negated():
+    generator = torch.Generator().manual_seed(0)
+    x, z, t = (torch.rand(shape, generator=generator) for shape in ((6, 20), (5, 20), (6,)))
+    ids = torch.arange(6)
+    assert torch.equal(pairwise_cost(waiting(x), waiting(z)), pairwise_cost(x, z))
+    for options in ({}, {"assignment_only": True}):
+        out = waiting(torch.zeros(6, 5))
+        assert pairwise_cost(x, z, out=out, **options) is out
+        assert torch.equal(out, pairwise_cost(x, z, **options))
+    out = waiting(torch.zeros(6, 6))
+    pairwise_cost_from_ids(waiting(x), ids, seed=1, out=out)
+    assert torch.equal(out, pairwise_cost_from_ids(x, ids, seed=1))
+    out = waiting(torch.zeros(6, 20))
+    noise_from_ids(ids, 20, seed=1, out=out)
+    assert torch.equal(out, noise_from_ids(ids, 20, seed=1))
+    got = interpolate_from_ids(waiting(x), ids, waiting(t), seed=1)
+    assert torch.equal(got[0], interpolate_from_ids(x, ids, t, seed=1)[0])
+    cost = x[:5, :5].double()
+    solved = loomfast.solve(cost)
+    again = loomfast.solve(waiting(cost), start=(solved.col4row, waiting(solved.u), waiting(solved.v)))
+    assert torch.equal(again.col4row, solved.col4row)

@@ -93,6 +93,24 @@ def test_the_check_for_exact_operations_finds_a_fused_one():
         check_exact(fused.asm["ptx"])
 
 
+def test_a_new_batch_size_compiles_nothing_anew():
+    """Sizes that change from batch to batch are not looked at; what makes loads whole vectors is."""
+    kernels = (triton_ahead.noise.noise_kernel, triton_ahead.noise.interpolate_kernel)
+    kernels += (triton_ahead.cost.cost_kernel, triton_ahead.cost.direct_kernel)
+    changing = {"n", "m", "num_blocks", "blocks_per_item", "item_size", "seed", "word3", "label_weight"}
+    for kernel in kernels:
+        looked_at = {p.name for p in kernel.params if not p.is_constexpr and not p.do_not_specialize}
+        assert not looked_at & changing
+        assert all(
+            name.startswith("p_") or name in triton_ahead.ALIGNED or name == "stride_out"
+            for name in looked_at
+        )
+    aligned = [
+        p.do_not_specialize for p in triton_ahead.cost.cost_kernel.params if p.name in triton_ahead.ALIGNED
+    ]
+    assert not any(aligned)
+
+
 def test_tiles():
     cost = triton_ahead.cost
     assert cost.tile_for(86, "bf16") == cost.TILES[80, "bf16"]

@@ -17,13 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gpu.kit import ROOT, find_python
 
+# NumPy: the interpreter of Triton 3.6, which a GPU does without, calls int() on arrays of one dimension.
 PACKAGES = (
     *(
         "torch==2.11.0",
         "triton==3.6.0",
         "torchdiffeq==0.2.5",
         "safetensors",
-        "numpy",
+        "numpy<2.5",
         "scipy",
         "scikit-learn",
     ),

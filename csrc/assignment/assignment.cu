@@ -3,21 +3,48 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+
 namespace loomfast::cuda {
 
 namespace {
 
-Error as_error(cudaError_t code) { return {static_cast<int>(code), cudaGetErrorString(code)}; }
+// The runtime also keeps the code of a call that failed until somebody asks for it. It is reported here, and
+// must not be found again after some later call, of ours or of another library, that went well.
+Error as_error(cudaError_t code) {
+    if (code != cudaSuccess) {
+        cudaGetLastError();
+    }
+    return {static_cast<int>(code), cudaGetErrorString(code)};
+}
 
-Error launch_blocks(const Plan& plan, const Launch& launch, cudaStream_t stream) {
-    const auto kernel = solve_block<uint16_t>;
-    const cudaError_t code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                  static_cast<int>(plan.shared_bytes));
+// Lets a kernel have all the shared memory of a block, once a device: how much one launch needs would be set, by
+// threads that launch at the same time, in any order.
+cudaError_t allow_shared(const void* kernel, int bytes) {
+    constexpr int kDevices = 64;
+    static std::atomic<bool> allowed[kDevices];
+    int device = 0;
+    cudaError_t code = cudaGetDevice(&device);
+    if (code != cudaSuccess || (device < kDevices && allowed[device].load(std::memory_order_acquire))) {
+        return code;
+    }
+    code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (code == cudaSuccess && device < kDevices) {
+        allowed[device].store(true, std::memory_order_release);
+    }
+    return code;
+}
+
+Error launch_blocks(const Plan& plan, const Launch& launch, const DeviceLimits& limits, cudaStream_t stream) {
+    const void* kernel = reinterpret_cast<const void*>(solve_block<uint16_t>);
+    const cudaError_t code = allow_shared(kernel, limits.shared_per_block);
     if (code != cudaSuccess) {
         return as_error(code);
     }
-    kernel<<<plan.grid, plan.threads, plan.shared_bytes, stream>>>(launch);
-    return as_error(cudaGetLastError());
+    Launch argument = launch;
+    void* arguments[] = {&argument};
+    return as_error(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(plan.grid)),
+                                     dim3(static_cast<unsigned>(plan.threads)), arguments, plan.shared_bytes, stream));
 }
 
 // One cooperative launch an instance; they share the workspace, and the stream keeps them in order.
@@ -54,7 +81,7 @@ Error solve(const Problem& problem, const DeviceLimits& limits, void* workspace,
     const Plan plan = make_plan(problem, limits);
     const Launch launch = make_launch(problem, plan, workspace);
     const auto cuda_stream = static_cast<cudaStream_t>(stream);
-    return plan.blocks ? launch_blocks(plan, launch, cuda_stream) : launch_grids(plan, launch, cuda_stream);
+    return plan.blocks ? launch_blocks(plan, launch, limits, cuda_stream) : launch_grids(plan, launch, cuda_stream);
 }
 
 Error device_limits(DeviceLimits* limits) {
@@ -67,6 +94,13 @@ Error device_limits(DeviceLimits* limits) {
         code = cudaDeviceGetAttribute(&limits->shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     }
     return as_error(code);
+}
+
+Versions versions() {
+    Versions found{};
+    as_error(cudaDriverGetVersion(&found.driver));
+    as_error(cudaRuntimeGetVersion(&found.runtime));
+    return found;
 }
 
 const char* architectures() { return LOOMFAST_CUDA_ARCHITECTURES; }

@@ -73,6 +73,14 @@ Error solve(const Problem& problem, const DeviceLimits& limits, void* workspace,
 
 Error device_limits(DeviceLimits* limits);
 
+// CUDA versions as 1000 * major + 10 * minor: the newest that the driver here can run (0: there is no driver), and
+// that of the runtime in this library.
+struct Versions {
+    int driver, runtime;
+};
+
+Versions versions();
+
 // "75 80 86 89 90 100 120": the architectures whose code this library holds.
 const char* architectures();
 

@@ -53,6 +53,10 @@ void bind_assignment_cuda(py::module_& m) {
         const auto limits = cuda_limits();
         return py::make_tuple(limits.multiprocessors, limits.shared_per_block);
     });
+    m.def("cuda_versions", [] {
+        const auto found = loomfast::cuda::versions();
+        return py::make_tuple(found.driver, found.runtime);
+    }, "CUDA versions of the driver (0: none) and of the runtime in here, as 1000 * major + 10 * minor.");
     m.def("cuda_assignment_workspace", [](const py::dict& problem) {
         return loomfast::cuda::workspace_bytes(cuda_problem(problem), cuda_limits());
     });

@@ -18,10 +18,14 @@ const char* launch(Stream stream, const int64_t* ids, int64_t num_items, int64_t
     const int64_t needed = (threads + kThreads - 1) / kThreads;
     const unsigned grid = static_cast<unsigned>(needed < kMaxGrid ? needed : kMaxGrid);
     const Key key{static_cast<uint32_t>(stream.seed), static_cast<uint32_t>(stream.seed >> 32)};
-    noise_kernel<T><<<grid, kThreads, 0, static_cast<cudaStream_t>(cuda_stream)>>>(
-        ids, static_cast<T*>(out), num_items, item_size, stride, key, stream.word3);
-    const cudaError_t error = cudaGetLastError();
-    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+    T* const to = static_cast<T*>(out);
+    const void* arguments[] = {&ids, &to, &num_items, &item_size, &stride, &key, &stream.word3};
+    const cudaError_t error =
+        cudaLaunchKernel(reinterpret_cast<const void*>(noise_kernel<T>), dim3(grid), dim3(kThreads),
+                         const_cast<void**>(arguments), 0, static_cast<cudaStream_t>(cuda_stream));
+    if (error == cudaSuccess) return nullptr;
+    cudaGetLastError();  // reported here: a later launch that goes well must not find it
+    return cudaGetErrorString(error);
 }
 
 }  // namespace

@@ -43,6 +43,9 @@ class ShimEngine:
         self.library = ctypes.CDLL(str(build.program("assignment_library", "plain")))
         self.library.shim_workspace.restype = ctypes.c_size_t
 
+    def cuda_versions(self):
+        return 12040, 13000
+
     def cuda_device(self):
         return self.limits.multiprocessors, self.limits.shared_per_block
 
