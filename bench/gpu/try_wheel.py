@@ -24,7 +24,7 @@ PACKAGES = (
         "triton==3.6.0",
         "torchdiffeq==0.2.5",
         "safetensors",
-        "numpy<2.5",
+        "numpy<2.4",
         "scipy",
         "scikit-learn",
     ),
