@@ -162,6 +162,8 @@ def _raise_for(status, row, col, array, where):
         )
     if status == "infeasible":
         raise ValueError(f"cost{where} matrix is infeasible: no complete matching avoids the forbidden pairs")
+    if status == "uncertified":
+        raise ValueError(f"cost{where} changed while it was being solved: its solution could not be certified")
     if status == "inexact_integers":
         raise ValueError(
             f"cost{where} holds {array.dtype} values too large to be summed exactly: min(n, m) * max|cost| "

@@ -9,8 +9,7 @@
 #include <mutex>
 #include <thread>
 
-#include "assignment/certificate.hpp"
-#include "assignment/solver.hpp"
+#include "assignment/sentinels.hpp"
 
 namespace loomfast::assignment {
 
@@ -18,33 +17,32 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-void write(const Source& source, const std::vector<std::int32_t>& x, const std::vector<std::int32_t>& y,
-           const std::vector<double>& u, const std::vector<double>& p, Output& out) {
+void refuse(const Filter& filter, Output& out) {
+    out.status = Status::invalid_entry;
+    out.bad_row = filter.bad_row;
+    out.bad_col = filter.bad_col;
+}
+
+// Dual prices beyond the range of float64 are cut to it. They stay feasible but prove less than those that were cut.
+void cut_duals(const Source& source, const Kernels& k, Answer& answer) {
+    const double most = std::numeric_limits<double>::max() * source.factor();
+    if (answer.certificate.duals <= most) return;
+    for (double& price : answer.p) price = std::min(price, most);
+    certify_plainly(source, k, answer.x, answer.p, answer.u);
+    for (double& u : answer.u) u = std::min(u, most);
+}
+
+void write(const Source& source, const Answer& answer, Output& out) {
     std::int64_t* row_side = source.transposed() ? out.row4col : out.col4row;
     std::int64_t* col_side = source.transposed() ? out.col4row : out.row4col;
     double* row_prices = source.transposed() ? out.v : out.u;
     double* col_prices = source.transposed() ? out.u : out.v;
-    if (row_side) std::copy(x.begin(), x.end(), row_side);
-    if (col_side) std::copy_n(y.begin(), source.cols(), col_side);
+    if (row_side) std::copy(answer.x.begin(), answer.x.end(), row_side);
+    if (col_side) std::copy_n(answer.y.begin(), source.cols(), col_side);
     const auto columns = static_cast<std::size_t>(source.cols());
-    for (std::size_t i = 0; row_prices && i < u.size(); i++) row_prices[i] = source.sign() * u[i] + 0.0;
-    for (std::size_t j = 0; col_prices && j < columns; j++) col_prices[j] = source.sign() * -p[j] + 0.0;
-}
-
-// sum_i (mean_j c_ij - min_j c_ij) over the pairs allowed: the scale that `tolerance` is relative to.
-double total_spread(const Source& source) {
-    double total = 0.0;
-    for_each_row(source, [&](std::int64_t, const double* c) {
-        double least = kInf, sum = 0.0, count = 0.0;
-        for (std::int64_t j = 0; j < source.cols(); j++) {
-            least = c[j] < least ? c[j] : least;
-            bool allowed = c[j] < kInf;
-            sum += allowed ? c[j] : 0.0;
-            count += allowed;
-        }
-        if (count > 0.0) total += static_cast<double>(source.row_repeats()) * (sum / count - least);
-    });
-    return total;
+    const double unit = source.sign() / source.factor();
+    for (std::size_t i = 0; row_prices && i < answer.u.size(); i++) row_prices[i] = unit * answer.u[i] + 0.0;
+    for (std::size_t j = 0; col_prices && j < columns; j++) col_prices[j] = unit * -answer.p[j] + 0.0;
 }
 
 }  // namespace
@@ -53,48 +51,27 @@ void solve(const Cost& cost, const Options& options, Output& out) {
     Source source(cost);
     const Kernels& k = kernels();
     Filter filter = make_filter(source, k);
-    if (!filter.valid) {
-        out.status = Status::invalid_entry;
-        out.bad_row = filter.bad_row;
-        out.bad_col = filter.bad_col;
-        return;
-    }
-    const bool integers = is_integer(cost.dtype);
-    const auto size = static_cast<double>(source.rows());
-    if (integers && !options.round_integers && filter.largest_cost * size >= 0x1p53) {
+    if (!filter.valid) return refuse(filter, out);
+    const bool small = filter.largest * static_cast<double>(source.rows()) < 0x1p53;
+    if (is_integer(cost.dtype) && !options.round_integers && !small) {
         out.status = Status::inexact_integers;
         return;
     }
-    Work work(source, filter, k, options.cancel);
-    std::vector<double> u(static_cast<std::size_t>(source.rows()));
-    Certificate certificate;
-    auto certified = [&](double bound) {
-        for (double& price : work.p) price /= filter.scale;
-        certificate = certify(source, filter, k, work.x, work.p, u);
-        return certificate.gap <= bound;
-    };
-    const double exact = 8.0 * size * 0x1p-53 * filter.largest_cost;
-    double bound = exact;
-    // With columns to spare a gap can hide in the prices of unmatched columns: those are solved exactly.
-    if (options.tolerance > 0.0 && source.rows() == source.cols()) {
-        bound = std::max(exact, options.tolerance * total_spread(source) * (1.0 - 1e-9));
-        work.target_gap = filter.scale * bound;
+    const bool integers = is_integer(cost.dtype) && small;
+    Answer answer = solve_by_magnitude(source, filter, k, options, integers);
+    out.status = answer.status;
+    out.stats = answer.stats;
+    if (answer.status == Status::uncertified) {
+        filter = make_filter(source, k);
+        if (!filter.valid) refuse(filter, out);
     }
-    out.status = solve(work, options);
-    bool solved = out.status == Status::optimal || out.status == Status::within_tolerance;
-    if (solved && !certified(out.status == Status::optimal ? exact : bound)) {
-        out.status = solve_plainly(work);
-        solved = out.status == Status::optimal;
-        if (solved) certified(exact);
-    }
-    out.stats = work.stats;
-    out.stats.bids = work.s.bids;
-    out.stats.scans = work.s.scans;
-    if (!solved) return;
-    if (certificate.gap <= exact) out.status = Status::optimal;
-    out.total = source.sign() * certificate.total + 0.0;
-    out.gap = integers ? std::floor(certificate.gap) : certificate.gap;
-    write(source, work.x, work.y, u, work.p, out);
+    if (!answer.solved()) return;
+    const Certificate& proof = answer.certificate;
+    out.total = source.sign() * proof.total / source.factor() + 0.0;
+    out.gap = integers ? std::floor(proof.gap) : proof.gap / source.factor();
+    if (out.gap * source.factor() < proof.gap && !integers) out.gap = std::nextafter(out.gap, kInf);
+    cut_duals(source, k, answer);
+    write(source, answer, out);
 }
 
 Solution solve(const Cost& cost, const Options& options) {

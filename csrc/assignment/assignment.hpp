@@ -3,7 +3,7 @@
 // Minimise (or maximise) sum_i c[i][x(i)] over one-to-one matchings x that match min(n, m) pairs of an
 // n x m cost matrix. Every solve carries a certificate, dual prices u (rows) and v (columns):
 //
-//   n <= m:  u_i + v_j <= c_ij for every pair,  v_j <= 0,  v_j = 0 where column j is unmatched;
+//   n <= m:  u_i + v_j <= c_ij for every pair,  v_j <= 0,  v_j = 0 where column j is unmatched, and somewhere;
 //   n >  m:  the mirror image,  u_i <= 0,  u_i = 0 where row i is unmatched;
 //   maximize reverses every inequality.
 //
@@ -36,12 +36,14 @@ struct Cost {
 };
 
 enum class Status : std::uint8_t {
-    optimal,           // gap <= 8 n 2^-53 max|c|; exactly optimal for integers
+    optimal,           // gap <= 8 n 2^-53 s, s the largest magnitude of the costs matched and their dual prices;
+                       // exactly optimal for integers
     within_tolerance,  // stopped early, as `tolerance` allowed
     infeasible,        // no matching avoids the forbidden pairs (+inf, or -inf when maximising)
     invalid_entry,     // NaN, or an infinity of the wrong sign, at (bad_row, bad_col)
     inexact_integers,  // integers with n max|c| >= 2^53 cannot be summed exactly in float64
     cancelled,
+    uncertified,       // no proof was found: the costs were changed during the solve
 };
 
 enum class Isa : std::uint8_t { automatic, baseline, avx2, avx512 };

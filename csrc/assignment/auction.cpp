@@ -82,7 +82,7 @@ Spread measure_spread(const Work& w) {
         quarters.push_back(1.6 * nth(count / 4));
         tenths.push_back(nth(9));
     }
-    if (quarters.empty()) return {0.0, 0.0, 1.0};
+    if (quarters.empty()) return {0.0, 0.0, 0.0};
     Spread spread{mean_total / static_cast<double>(quarters.size()), median(tenths), w.s.price_bound};
     double quarter = median(quarters);
     if (quarter > 0) spread.whole = std::min(spread.whole, quarter);
@@ -93,24 +93,25 @@ Spread measure_spread(const Work& w) {
 void reduce_columns(Work& w) {
     for (std::int32_t j = 0; j < w.m; j++) {
         auto k = static_cast<std::size_t>(j);
-        w.set_price(j, w.filter.exact ? -w.filter.column_min[k] : -w.filter.exact_column_min[k]);
+        w.set_price(j, -w.filter.column_min[k]);
     }
 }
 
 void run_auction(Work& w, const Spread& spread, double start) {
     double whole = spread.whole;
-    if (!(whole > spread.scale * 1e-13)) whole = std::max({spread.scale, w.filter.largest, 1e-294}) * 1e-6;
+    if (!(whole > spread.scale * 1e-13)) whole = std::max(spread.scale, w.filter.largest) * 1e-6;
+    if (!(whole > 0.0)) return;  // every cost is the same
     double last = 0.1 * whole / w.n;
     if (spread.near > 0) last = std::min(last, 0.02 * spread.near);
     last = std::max({last, spread.scale * 1e-14, 0.5 * w.target_gap / w.n});
     double eps = std::max(last, start * (w.cached ? 0.05 : 0.1) * whole), ratio = w.cached ? 6.0 : 8.0;
     // On a grid of 2^-50 of the scale, sums of costs and prices are exact unless costs are tiny.
-    double grid = std::ldexp(1.0, std::ilogb(std::max(spread.scale, 1e-290)) - 50);
+    double grid = spread.scale > 0 ? std::ldexp(1.0, std::ilogb(spread.scale) - 50) : 0.0;
     w.forget_exact_caches();
     std::vector<std::int32_t> stack(static_cast<std::size_t>(w.n) + 1);
     while (true) {
         w.stats.phases++;
-        if (!run_phase(w, std::max(grid, std::round(eps / grid) * grid), stack)) return;
+        if (!run_phase(w, grid > 0 ? std::max(grid, std::round(eps / grid) * grid) : eps, stack)) return;
         if (eps <= last * 1.0001) return;
         eps = std::max(last, eps / ratio);
     }

@@ -3,18 +3,32 @@
 
 #include <vector>
 
-#include "assignment/filter.hpp"
+#include "assignment/work.hpp"
 
 namespace loomfast::assignment {
 
 struct Certificate {
-    double total = 0.0;  // sum of matched costs, correctly rounded but for the last bits
-    double gap = 0.0;    // at least total - optimum, in real arithmetic
+    double total = 0.0;    // sum of matched costs, correctly rounded but for the last bits
+    double gap = 0.0;      // at least total - optimum, in real arithmetic
+    double matched = 0.0;  // greatest magnitude of a matched cost,
+    double duals = 0.0;    // and of a dual price
+
+    // What exactness allows the gap: 8 n 2^-53 s. Integers differ by integers.
+    double bound(std::int64_t n, double s, bool integers) const {
+        return integers ? std::nextafter(1.0, 0.0) : 8.0 * static_cast<double>(n) * 0x1p-53 * s;
+    }
 };
 
-// Given a matching x of every row and prices p_j >= 0 (0 where unmatched; kPadding more of them than
-// columns), fills u with the largest doubles that satisfy u_i - p_j <= c_ij and bounds the gap from above.
-Certificate certify(const Source& source, const Filter& filter, const Kernels& kernels,
-                    const std::vector<std::int32_t>& x, const std::vector<double>& p, std::vector<double>& u);
+// Shifts the prices of a square problem so that the least is zero, and rounds prices to multiples of the least number
+// of the caller's float64.
+void normalise_prices(Work& work);
+
+// Given a matching of every row and prices p_j >= 0 (0 where unmatched), fills u with the largest doubles that
+// satisfy u_i - p_j <= c_ij and bounds the gap from above.
+Certificate certify(Work& work, std::vector<double>& u);
+
+// The same for any source, reading all of it in float64.
+Certificate certify_plainly(const Source& source, const Kernels& kernels, const std::vector<std::int32_t>& x,
+                            const std::vector<double>& p, std::vector<double>& u);
 
 }  // namespace loomfast::assignment

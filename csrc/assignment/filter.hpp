@@ -1,6 +1,7 @@
 // The float32 matrix that the fast solver scans.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -9,38 +10,46 @@
 
 namespace loomfast::assignment {
 
-// cost[r, j] = scale * c[r, j] - shift[r], rounded to float32; `exact` if scale is 1, shift 0 and nothing
-// was rounded. Scale is a power of two.
+// cost[r, j] is c[r, j] - shift(r), rounded to float32 unless `exact`. A float32 matrix is read in place and has
+// no shift; a copy is shifted by its rows' minima.
 struct Filter {
     const float* cost = nullptr;
     std::int64_t stride = 0;
     bool exact = true;
-    double scale = 1.0;
-    std::vector<double> shift;
     std::unique_ptr<float[]> copy;
-    std::vector<float> column_min;
-    std::vector<double> exact_column_min;  // where not exact: of scale * c - shift in float64
-    double largest = 0.0;       // max |cost|, infinities aside
-    double largest_cost = 0.0;  // max |c| of the caller's matrix
-    bool valid = true;          // no NaN or -inf; else where
+    std::vector<double> row_min;  // of storage rows; 0 where every entry is forbidden
+    // Column minima of c - row_min, padded with +inf; rounded too.
+    std::vector<double> column_min;
+    std::vector<float> column_min_f;
+    double largest = 0.0;  // finite magnitude of the source
+    std::uint64_t fine = 0, coarse = 0;  // which magnitudes occur without the factor: see RowFacts
+    bool valid = true;  // no NaN or -inf; else where
     std::int64_t bad_row = -1, bad_col = -1;
+
+    double shift(std::int32_t r) const { return copy ? row_min[static_cast<std::size_t>(r)] : 0.0; }
 };
 
-Filter make_filter(const Source& source, const Kernels& kernels);
+// Sets the source's factor where its costs are so large or small that sums of them could overflow or underflow.
+Filter make_filter(Source& source, const Kernels& kernels);
 
-// Calls f(storage row, its costs as doubles) for every storage row, reading the matrix along its memory.
+// Calls f(storage row, its costs as doubles) for every storage row until it returns false, reading the matrix along
+// its memory in blocks that fit a core's cache.
 template <class F>
 void for_each_row(const Source& source, F&& f) {
-    constexpr std::int64_t kBlock = 32;
-    bool blocked = source.column_major() && source.storage_rows() > 1;
-    std::vector<double> buffer(static_cast<std::size_t>(source.cols() * (blocked ? kBlock : 1)));
-    for (std::int64_t r = 0; r < source.storage_rows(); r++) {
-        if (!blocked) {
-            f(r, source.row(r * source.row_repeats(), buffer.data()));
-            continue;
+    constexpr std::int64_t kBlockEntries = 1 << 15;
+    const std::int64_t rows = source.storage_rows(), m = source.cols();
+    std::int64_t block = std::clamp(kBlockEntries / std::max(m, std::int64_t{1}), std::int64_t{16}, std::int64_t{64});
+    if (!source.column_major() || rows == 1) block = 1;
+    std::vector<double> buffer(static_cast<std::size_t>(m * std::min(block, rows)));
+    for (std::int64_t r = 0; r < rows; r++) {
+        const double* row;
+        if (block == 1) {
+            row = source.row(r * source.row_repeats(), buffer.data());
+        } else {
+            if (r % block == 0) source.block(r, std::min(block, rows - r), buffer.data());
+            row = buffer.data() + r % block * m;
         }
-        if (r % kBlock == 0) source.block(r, std::min(kBlock, source.storage_rows() - r), buffer.data());
-        f(r, static_cast<const double*>(buffer.data() + r % kBlock * source.cols()));
+        if (!f(r, row)) return;
     }
 }
 

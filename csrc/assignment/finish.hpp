@@ -19,9 +19,10 @@ std::vector<std::int32_t> reduce_rows(Work& work, std::vector<std::int32_t> free
 // Matches the free rows along shortest augmenting paths.
 Status augment_rows(Work& work, const std::vector<std::int32_t>& free_rows);
 
-// n < m: brings the prices of unmatched columns to zero. Think of m - n more rows with zero cost everywhere:
-// they hold the unmatched columns, which must then be the cheapest. A shortest path from these rows to an
-// unmatched column that still has a price makes one column after the other so, with every pair kept tight.
-Status release_columns(Work& work);
+// For a complete matching with tight pairs: the least prices p_j >= 0 that keep them tight. Where columns are left
+// over (n < m), changes the matching so that these have none: think of m - n more rows with zero cost everywhere,
+// which hold the unmatched columns; those must then be the cheapest. With `anew`, prices are not lowered but added up
+// anew from differences of costs, so that they are as accurate as costs are, however large they were.
+Status settle_prices(Work& work, bool anew);
 
 }  // namespace loomfast::assignment

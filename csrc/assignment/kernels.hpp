@@ -16,6 +16,12 @@ struct BestTwo {
     std::int32_t j1, j2;  // their columns, -1 where there is none
 };
 
+struct RowFacts {
+    double least;                // +inf where every entry is
+    double largest;              // finite magnitude
+    std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in simd.hpp
+};
+
 // The auction at work. n rows bid for m columns; value of column j to row i: c_ij + p_j.
 struct State {
     std::int32_t n, m;
@@ -46,10 +52,17 @@ struct State {
 };
 
 struct Kernels {
-    // Folds |row| into largest, row into column_min; false if the row holds NaN or -inf.
-    bool (*inspect)(const float* row, std::int32_t m, float* column_min, float* largest);
-    // Columns with row[j] == column_min[j], in order; returns how many.
-    std::int32_t (*equal_columns)(const float* row, const float* column_min, std::int32_t m, std::int32_t* out);
+    // What a row holds; false if that includes NaN or -inf.
+    bool (*survey_d)(const double* row, std::int32_t m, RowFacts* facts);
+    bool (*survey_f)(const float* row, std::int32_t m, RowFacts* facts);
+    // row - shift as floats in `out`; folds row - shift into the columns' minima. False if `out` was rounded.
+    bool (*convert)(const double* row, double shift, std::int32_t m, float* out, float* column_min_f,
+                    double* column_min);
+    // Folds row - shift into the columns' minima, as they are and rounded.
+    void (*fold_columns)(const float* row, double shift, std::int32_t m, float* column_min_f, double* column_min);
+    // Columns with row[j] - shift == column_min[j], in order; returns how many.
+    std::int32_t (*equal_columns)(const float* row, float shift, const float* column_min, std::int32_t m,
+                                  std::int32_t* out);
     // Columns with fl(c_j + pf_j) <= threshold, in order; `mask` as in State. Returns how many.
     std::int32_t (*columns_below)(const float* row, const float* pf, std::int32_t m, float threshold,
                                   std::uint64_t* mask, std::int32_t* out);

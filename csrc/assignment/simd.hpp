@@ -30,6 +30,7 @@ static inline VecF add(VecF a, VecF b) { return _mm512_add_ps(a, b); }
 static inline VecF min(VecF a, VecF b) { return _mm512_min_ps(a, b); }
 static inline VecF max(VecF a, VecF b) { return _mm512_max_ps(a, b); }
 static inline VecF abs(VecF a) { return _mm512_abs_ps(a); }
+static inline VecF sub(VecF a, VecF b) { return _mm512_sub_ps(a, b); }
 static inline unsigned le_bits(VecF a, VecF b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 static inline unsigned eq_bits(VecF a, VecF b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static inline VecF select_lt(VecF a, VecF b, VecF yes, VecF no) {
@@ -49,6 +50,12 @@ static inline void store_d(double* a, int k, VecD x) { _mm512_mask_storeu_pd(a, 
 static inline VecD add(VecD a, VecD b) { return _mm512_add_pd(a, b); }
 static inline VecD min(VecD a, VecD b) { return _mm512_min_pd(a, b); }
 static inline VecD max(VecD a, VecD b) { return _mm512_max_pd(a, b); }
+static inline VecD abs(VecD a) { return _mm512_abs_pd(a); }
+static inline VecD sub(VecD a, VecD b) { return _mm512_sub_pd(a, b); }
+static inline VecD rounded(VecD a) { return _mm512_cvtps_pd(_mm512_cvtpd_ps(a)); }
+static inline void store_f(float* a, VecD x) { _mm256_storeu_ps(a, _mm512_cvtpd_ps(x)); }
+static inline void store_f(float* a, int k, VecD x) { _mm256_mask_storeu_ps(a, first_d(k), _mm512_cvtpd_ps(x)); }
+static inline unsigned le_bits(VecD a, VecD b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
 static inline unsigned eq_bits(VecD a, VecD b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
 static inline unsigned lt_bits(VecD a, VecD b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 static inline VecD select_lt(VecD a, VecD b, VecD yes, VecD no) {
@@ -85,6 +92,7 @@ static inline VecF add(VecF a, VecF b) { return _mm256_add_ps(a, b); }
 static inline VecF min(VecF a, VecF b) { return _mm256_min_ps(a, b); }
 static inline VecF max(VecF a, VecF b) { return _mm256_max_ps(a, b); }
 static inline VecF abs(VecF a) { return _mm256_andnot_ps(set_f(-0.0f), a); }
+static inline VecF sub(VecF a, VecF b) { return _mm256_sub_ps(a, b); }
 static inline unsigned bits(VecF mask) { return static_cast<unsigned>(_mm256_movemask_ps(mask)); }
 static inline unsigned le_bits(VecF a, VecF b) { return bits(_mm256_cmp_ps(a, b, _CMP_LE_OQ)); }
 static inline unsigned eq_bits(VecF a, VecF b) { return bits(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
@@ -113,7 +121,15 @@ static inline void store_d(double* a, int k, VecD x) { _mm256_maskstore_pd(a, fi
 static inline VecD add(VecD a, VecD b) { return _mm256_add_pd(a, b); }
 static inline VecD min(VecD a, VecD b) { return _mm256_min_pd(a, b); }
 static inline VecD max(VecD a, VecD b) { return _mm256_max_pd(a, b); }
+static inline VecD abs(VecD a) { return _mm256_andnot_pd(set_d(-0.0), a); }
+static inline VecD sub(VecD a, VecD b) { return _mm256_sub_pd(a, b); }
+static inline VecD rounded(VecD a) { return _mm256_cvtps_pd(_mm256_cvtpd_ps(a)); }
+static inline void store_f(float* a, VecD x) { _mm_storeu_ps(a, _mm256_cvtpd_ps(x)); }
+static inline void store_f(float* a, int k, VecD x) {
+    _mm_maskstore_ps(a, _mm_cmpgt_epi32(_mm_set1_epi32(k), _mm_setr_epi32(0, 1, 2, 3)), _mm256_cvtpd_ps(x));
+}
 static inline unsigned bits(VecD mask) { return static_cast<unsigned>(_mm256_movemask_pd(mask)); }
+static inline unsigned le_bits(VecD a, VecD b) { return bits(_mm256_cmp_pd(a, b, _CMP_LE_OQ)); }
 static inline unsigned eq_bits(VecD a, VecD b) { return bits(_mm256_cmp_pd(a, b, _CMP_EQ_OQ)); }
 static inline unsigned lt_bits(VecD a, VecD b) { return bits(_mm256_cmp_pd(a, b, _CMP_LT_OQ)); }
 static inline VecD select_lt(VecD a, VecD b, VecD yes, VecD no) {
@@ -136,6 +152,7 @@ typedef float VecF __attribute__((vector_size(16)));
 typedef double VecD __attribute__((vector_size(16)));
 typedef std::int32_t VecI __attribute__((vector_size(16)));
 typedef std::int64_t VecL __attribute__((vector_size(16)));
+typedef float HalfF __attribute__((vector_size(8)));
 constexpr int kLanesF = 4, kLanesD = 2;
 
 static inline VecF set_f(float a) { return VecF{a, a, a, a}; }
@@ -148,6 +165,7 @@ static inline VecF add(VecF a, VecF b) { return a + b; }
 static inline VecF min(VecF a, VecF b) { return a < b ? a : b; }
 static inline VecF max(VecF a, VecF b) { return a > b ? a : b; }
 static inline VecF abs(VecF a) { return a < 0.0f ? -a : a; }
+static inline VecF sub(VecF a, VecF b) { return a - b; }
 static inline unsigned bits(VecI m) {
     return (m[0] & 1u) | (m[1] & 2u) | (m[2] & 4u) | (m[3] & 8u);
 }
@@ -171,7 +189,19 @@ static inline void store_d(double* a, int k, VecD x) {
 static inline VecD add(VecD a, VecD b) { return a + b; }
 static inline VecD min(VecD a, VecD b) { return a < b ? a : b; }
 static inline VecD max(VecD a, VecD b) { return a > b ? a : b; }
+static inline VecD abs(VecD a) { return a < 0.0 ? -a : a; }
+static inline VecD sub(VecD a, VecD b) { return a - b; }
+// Not VecD{float(a[0]), float(a[1])}: GCC 12 makes a vector of that and forgets to round.
+static inline VecD rounded(VecD a) { return __builtin_convertvector(__builtin_convertvector(a, HalfF), VecD); }
+static inline void store_f(float* a, VecD x) {
+    HalfF narrow = __builtin_convertvector(x, HalfF);
+    __builtin_memcpy(a, &narrow, 8);
+}
+static inline void store_f(float* a, int k, VecD x) {
+    if (k > 0) a[0] = static_cast<float>(x[0]);
+}
 static inline unsigned bits(VecL m) { return (m[0] & 1u) | (m[1] & 2u); }
+static inline unsigned le_bits(VecD a, VecD b) { return bits(a <= b); }
 static inline unsigned eq_bits(VecD a, VecD b) { return bits(a == b); }
 static inline unsigned lt_bits(VecD a, VecD b) { return bits(a < b); }
 static inline VecD select_lt(VecD a, VecD b, VecD yes, VecD no) { return a < b ? yes : no; }
@@ -180,5 +210,34 @@ static inline VecD numbers(const std::int32_t* a) { return VecD{double(a[0]), do
 static inline double least(VecD a) { return a[0] < a[1] ? a[0] : a[1]; }
 
 #endif
+
+// Which magnitudes occur among `count` numbers, zeros and infinities aside: a bit of `fine` for every eight binades
+// (of float64 modulo 512), of `coarse` for every 32. Plain loops, which the compiler makes vectors of.
+static inline void note_magnitudes(const float* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
+    std::uint32_t seen = 0;
+    for (int k = 0; k < count; k++) {
+        std::uint32_t word;
+        __builtin_memcpy(&word, a + k, 4);
+        word &= 0x7fffffffu;
+        std::uint32_t bit = 1u << (word >> 26);
+        seen |= word != 0 && word < 0x7f800000u ? bit : 0u;
+    }
+    *fine = seen;
+    *coarse = 0;
+}
+
+static inline void note_magnitudes(const double* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
+    std::uint64_t near = 0, far = 0;
+    for (int k = 0; k < count; k++) {
+        std::uint64_t word;
+        __builtin_memcpy(&word, a + k, 8);
+        word &= 0x7fffffffffffffffu;
+        std::uint64_t one = word != 0 && word < 0x7ff0000000000000u ? 1u : 0u;
+        near |= one << (word >> 55 & 63);
+        far |= one << (word >> 57);
+    }
+    *fine = near;
+    *coarse = far;
+}
 
 }  // namespace

@@ -28,6 +28,12 @@ constexpr double kWorthKeeping = 0.9;    // and above which a start tells nothin
 constexpr double kWarmStart = 0.3;       // the auction's first eps after a start, relative to a cold solve's
 constexpr double kWorthReleasing = 0.05;  // columns to release, per row, above which a cold solve is faster
 
+// What column minima are to be compared with: costs less their row's minimum.
+float minima_shift(const Work& w, std::int32_t i) {
+    auto r = static_cast<std::size_t>(w.storage(i));
+    return w.filter.copy ? 0.0f : static_cast<float>(w.filter.row_min[r]);
+}
+
 // Gives rows, in order, the first free column whose least cost they hold, while enough of them find one;
 // a constant matrix gets the identity. Returns whether reductions should go on from here.
 bool match_column_minima(Work& w, double small_share = kEasy) {
@@ -37,7 +43,7 @@ bool match_column_minima(Work& w, double small_share = kEasy) {
     for (std::int32_t i = 0; i < w.n; i++) {
         if (i >= kProbe && matched < share * i) break;
         std::int32_t count =
-            w.kernels.equal_columns(w.filter_row(i), w.filter.column_min.data(), w.m, columns.data());
+            w.kernels.equal_columns(w.filter_row(i), minima_shift(w, i), w.filter.column_min_f.data(), w.m, columns.data());
         for (std::int32_t k = 0; k < count; k++)
             if (w.y[static_cast<std::size_t>(columns[static_cast<std::size_t>(k)])] < 0) {
                 w.match(i, columns[static_cast<std::size_t>(k)]);
@@ -83,7 +89,7 @@ Status compete(Work& w, double start) {
 // Whether every column has an allowed pair, as reduction needs.
 bool columns_feasible(const Work& w) {
     return std::all_of(w.filter.column_min.begin(), w.filter.column_min.begin() + w.m,
-                       [](float least) { return least < HUGE_VALF; });
+                       [](double least) { return least < HUGE_VAL; });
 }
 
 Status solve_square(Work& w) {
@@ -106,12 +112,12 @@ Status solve_wide(Work& w) {
     w.stats.path = "row reductions";
     if (!contended) return augment_rows(w, rest);
     Status status = compete(w, std::min(1.0, 0.03 * w.n / (w.m - w.n)));
-    return status == Status::optimal ? release_columns(w) : status;
+    return status == Status::optimal ? settle_prices(w, false) : status;
 }
 
 // Column prices of the start; false if there are none, or none that can belong to these costs.
 bool load_prices(Work& w, const double* v) {
-    const double factor = -w.source.sign() * w.filter.scale, most = 0x1p20 * w.filter.largest;
+    const double factor = -w.source.sign() * w.source.factor(), most = 0x1p20 * w.filter.largest;
     for (std::int32_t j = 0; v && j < w.m; j++)
         if (!(std::fabs(factor * v[j]) <= most)) return false;
     for (std::int32_t j = 0; v && j < w.m; j++) {
@@ -171,7 +177,7 @@ Status solve_plainly(Work& w) {
     w.stats.path = "shortest paths";
     w.stats.augmentations = w.n;
     Status status = shortest_paths(w.source, w.cancel, w.x, w.y, w.p);
-    for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, w.filter.scale * w.p[static_cast<std::size_t>(j)]);
+    for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, w.p[static_cast<std::size_t>(j)]);
     return status;
 }
 
@@ -181,7 +187,7 @@ Status solve_from_prices(Work& w) {
     std::vector<std::int32_t> rest = reduce_rows(w, free_loose_rows(w), 4 * std::int64_t{w.n}, &contended);
     w.stats.path = "warm start";
     Status status = contended ? compete(w, 0.1) : augment_rows(w, rest);
-    return w.n < w.m && status == Status::optimal ? release_columns(w) : status;
+    return w.n < w.m && status == Status::optimal ? settle_prices(w, false) : status;
 }
 
 Status solve(Work& w, const Options& options) {
@@ -211,7 +217,7 @@ Status solve(Work& w, const Options& options) {
     std::int64_t limit = 4 * static_cast<std::int64_t>(loose.size());
     Status status = augment_rows(w, reduce_rows(w, loose, limit));
     if (w.n == w.m || status != Status::optimal) return status;
-    if (columns_to_release(w) <= kWorthReleasing * w.n) return release_columns(w);
+    if (columns_to_release(w) <= kWorthReleasing * w.n) return settle_prices(w, false);
     return start_over(w);
 }
 

@@ -1,11 +1,16 @@
 // The costs as the solver sees them: doubles to be minimised, at most as many rows as columns, whatever
-// the caller's dtype, layout, sign or orientation. Reading is exact except for integers beyond 2^53.
+// the caller's dtype, layout, sign, orientation or scale. Reading is exact except for integers beyond 2^53
+// and where a step lessens a cost.
 #pragma once
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <utility>
+#include <vector>
 
 #include "assignment/assignment.hpp"
 
@@ -48,6 +53,18 @@ decltype(auto) with_type(DType dtype, F&& f) {
 
 inline bool is_integer(DType dtype) { return dtype < DType::float16; }
 
+// Costs of a magnitude of at least `from` are lessened so that `from` becomes `to`, or made `from` (see sentinels.hpp).
+struct Step {
+    double from, to;
+    bool flat = false;
+
+    double apply(double cost) const {
+        double magnitude = std::fabs(cost);
+        if (magnitude < from || magnitude == std::numeric_limits<double>::infinity()) return cost;
+        return std::copysign(flat ? from : (magnitude - from) + to, cost);
+    }
+};
+
 class Source {
 public:
     explicit Source(const Cost& cost)
@@ -71,12 +88,20 @@ public:
 
     std::int64_t storage_rows() const { return n_ / row_repeats_; }
 
+    // Every cost times a power of two, which keeps sums of them away from overflow and underflow.
+    double factor() const { return factor_; }
+    void set_factor(double factor) { factor_ = factor; }
+
+    // Steps are taken one after the other, before the factor.
+    void add_step(Step step) { steps_.push_back(step); }
+    std::size_t steps() const { return steps_.size(); }
+
     // The caller's matrix itself, where it can serve as float32 rows without a copy.
     const float* float_rows(std::int64_t& stride) const {
-        bool plain = dtype_ == DType::float32 && sign_ > 0 && col_repeats_ == 1 && col_stride_ == 4 &&
-                     row_stride_ % 4 == 0 && reinterpret_cast<std::uintptr_t>(data_) % 4 == 0;
+        bool in_place = dtype_ == DType::float32 && unchanged() && col_repeats_ == 1 && col_stride_ == 4 &&
+                        row_stride_ % 4 == 0 && reinterpret_cast<std::uintptr_t>(data_) % 4 == 0;
         stride = row_stride_ / 4;
-        return plain ? reinterpret_cast<const float*>(data_) : nullptr;
+        return in_place ? reinterpret_cast<const float*>(data_) : nullptr;
     }
 
     // Where entry (i, j) of the oriented problem is in the caller's matrix.
@@ -87,22 +112,24 @@ public:
 
     double at(std::int64_t i, std::int64_t j) const {
         const char* p = data_ + i / row_repeats_ * row_stride_ + j / col_repeats_ * col_stride_;
-        return with_type(dtype_, [&]<class T>(T) { return sign_ * widen(read<T>(p)); });
+        return with_type(dtype_, [&]<class T>(T) { return adjusted(widen(read<T>(p))); });
     }
 
     // Row i as doubles. Returns its data in place where it already is that, else fills `out` (cols() long).
     const double* row(std::int64_t i, double* out) const {
         const char* p = data_ + i / row_repeats_ * row_stride_;
-        if (dtype_ == DType::float64 && col_stride_ == 8 && sign_ > 0 && col_repeats_ == 1 &&
+        if (dtype_ == DType::float64 && col_stride_ == 8 && unchanged() && col_repeats_ == 1 &&
             reinterpret_cast<std::uintptr_t>(p) % 8 == 0)
             return reinterpret_cast<const double*>(p);
+        const double scale = steps_.empty() ? sign_ * factor_ : sign_;
         with_type(dtype_, [&]<class T>(T) {
             if (col_repeats_ == 1 && col_stride_ == sizeof(T))
-                for (std::int64_t j = 0; j < m_; j++) out[j] = sign_ * widen(read<T>(p + j * sizeof(T)));
+                for (std::int64_t j = 0; j < m_; j++) out[j] = scale * widen(read<T>(p + j * sizeof(T)));
             else
                 for (std::int64_t j = 0; j < m_; j++)
-                    out[j] = sign_ * widen(read<T>(p + j / col_repeats_ * col_stride_));
+                    out[j] = scale * widen(read<T>(p + j / col_repeats_ * col_stride_));
         });
+        apply_steps(out, m_);
         return out;
     }
 
@@ -110,30 +137,36 @@ public:
     // the matrix lies in memory.
     void block(std::int64_t r, std::int64_t count, double* out) const {
         const char* p = data_ + r * row_stride_;
+        const double scale = steps_.empty() ? sign_ * factor_ : sign_;
         with_type(dtype_, [&]<class T>(T) {
             for (std::int64_t j = 0; j < m_; j++) {
                 const char* column = p + j / col_repeats_ * col_stride_;
                 for (std::int64_t i = 0; i < count; i++)
-                    out[i * m_ + j] = sign_ * widen(read<T>(column + i * row_stride_));
+                    out[i * m_ + j] = scale * widen(read<T>(column + i * row_stride_));
             }
         });
+        apply_steps(out, count * m_);
     }
 
     bool column_major() const { return std::abs(row_stride_) < std::abs(col_stride_); }
 
-    // The same entries with rows and columns exchanged where that reads memory in order.
-    Source along_memory() const {
-        Source other = *this;
-        if (column_major()) {
-            std::swap(other.n_, other.m_);
-            std::swap(other.row_stride_, other.col_stride_);
-            std::swap(other.row_repeats_, other.col_repeats_);
-            other.transposed_ = !transposed_;
-        }
-        return other;
+private:
+    bool unchanged() const { return sign_ > 0 && factor_ == 1.0 && steps_.empty(); }
+
+    double adjusted(double cost) const {
+        cost *= sign_;
+        for (const Step& step : steps_) cost = step.apply(cost);
+        return cost * factor_;
     }
 
-private:
+    void apply_steps(double* costs, std::int64_t count) const {
+        if (steps_.empty()) return;
+        for (std::int64_t k = 0; k < count; k++) {
+            for (const Step& step : steps_) costs[k] = step.apply(costs[k]);
+            costs[k] *= factor_;
+        }
+    }
+
     template <class T>
     static T read(const char* p) {
         T x;
@@ -147,6 +180,8 @@ private:
     bool transposed_;
     std::int64_t n_, m_, row_stride_, col_stride_;
     std::int64_t row_repeats_, col_repeats_ = 1;
+    double factor_ = 1.0;
+    std::vector<Step> steps_;
 };
 
 }  // namespace loomfast::assignment

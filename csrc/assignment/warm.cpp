@@ -78,9 +78,7 @@ bool push_prices(Work& w, const std::vector<std::int32_t>& loose) {
             continue;
         }
         double v = w.value(i, j);
-        auto threshold = static_cast<float>(v + 1.3e-7 * (std::fabs(v) + w.s.price_bound));
-        std::int32_t below =
-            w.kernels.columns_below(w.filter_row(i), w.s.pf, w.m, threshold, w.s.mask, w.s.hit);
+        std::int32_t below = w.columns_within(w.storage(i), v);
         for (std::int32_t h = 0; h < below; h++) {
             std::int32_t k = w.s.hit[h];
             double price = v - w.cost(i, k);

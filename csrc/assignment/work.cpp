@@ -2,7 +2,7 @@
 // below a bound b. Rounding p_j and the sum, and c_ij where the filter is a copy, moves a sum by at most
 // 2^-24 (2 |b| + 2 max |p|), so every other column's exact value is at least safe_bound(b). If a row's
 // exact best candidates lie below that, they are its best columns; if not, the row is scanned again, and if
-// it is still undecided (many ties), read entirely in float64.
+// it is still undecided (many ties), every column is looked at that rounding leaves in doubt.
 #include "assignment/work.hpp"
 
 #include <algorithm>
@@ -14,7 +14,8 @@ namespace loomfast::assignment {
 
 namespace {
 
-constexpr float kInfF = std::numeric_limits<float>::infinity();
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr std::int32_t kFew = 8;  // reading one entry in so many costs as much as reading the row
 
 float partition_hits(State& s, std::int32_t count, std::int32_t keep) {
     std::vector<std::pair<float, std::int32_t>> order(static_cast<std::size_t>(count));
@@ -71,6 +72,12 @@ void Work::use_caches() {
     s.width = width_.data();
 }
 
+void Work::forget_caches() {
+    cached = false;
+    s.price_bound = 0.0;
+    for (std::size_t j = 0; j < static_cast<std::size_t>(m); j++) s.price_bound = std::max(s.price_bound, std::fabs(p[j]));
+}
+
 void Work::set_price(std::int32_t j, double price) {
     p[static_cast<std::size_t>(j)] = price;
     pf_[static_cast<std::size_t>(j)] = static_cast<float>(price);
@@ -83,25 +90,34 @@ void Work::lower_bounds(double fall) {
 
 double Work::cost(std::int32_t i, std::int32_t j) const {
     if (filter.exact) return filter_row(i)[j];
-    return filter.scale * source.at(i, j) - filter.shift[static_cast<std::size_t>(storage(i))];
+    return source.at(i, j) - filter.shift(storage(i));
+}
+
+double Work::rounding(std::int32_t i, std::int32_t j) const {
+    return 0x1p-52 * (std::fabs(cost(i, j)) + std::fabs(p[static_cast<std::size_t>(j)]));
 }
 
 const double* Work::exact_row(std::int32_t i) {
-    row_buffer_.resize(static_cast<std::size_t>(m));
     exact_row_.resize(static_cast<std::size_t>(m));
-    const double* c = source.row(i, row_buffer_.data());
-    double scale = filter.scale, shift = filter.shift[static_cast<std::size_t>(storage(i))];
-    for (std::size_t j = 0; j < exact_row_.size(); j++) exact_row_[j] = scale * c[j] - shift;
+    const double* c = true_row(i);
+    double shift = filter.shift(storage(i));
+    for (std::size_t j = 0; j < exact_row_.size(); j++) exact_row_[j] = c[j] - shift;
     return exact_row_.data();
+}
+
+std::int32_t Work::columns_within(std::int32_t r, double value) {
+    // The sum of two rounded numbers, rounded, and the threshold itself: 2^-24 each, and float32's denormals.
+    double threshold = value + 1.9e-7 * (std::fabs(value) + s.price_bound) + 0x1p-120;
+    return kernels.columns_below(s.cost + s.stride * r, s.pf, m, static_cast<float>(threshold), s.mask, s.hit);
 }
 
 double Work::safe_bound(std::int32_t r) const {
     double b = s.bound[r];
-    return b - (s.price_bound + std::fabs(b)) * 1.3e-7;
+    return b - (s.price_bound + std::fabs(b)) * 1.3e-7 - 0x1p-120;
 }
 
 void Work::rescan(std::int32_t r) {
-    kernels.scan(s, r, -kInfF);
+    kernels.scan(s, r, -std::numeric_limits<float>::infinity());
     exact_valid_[static_cast<std::size_t>(r)] = 0;
 }
 
@@ -125,31 +141,44 @@ BestTwo Work::evaluate(std::int32_t r) {
 }
 
 double Work::least(std::int32_t i) {
+    double known = kInf;
+    const std::int32_t r = storage(i);
     if (cached) {
-        std::int32_t r = storage(i);
         for (int attempt = 0; attempt < 2; attempt++) {
             if (attempt == 1) rescan(r);
             if (s.cache_size[r] == 0) continue;
-            double w1 = evaluate(r).w1;
-            if (w1 <= safe_bound(r)) return w1;
+            known = evaluate(r).w1;
+            if (known <= safe_bound(r)) return known;
         }
     }
     if (filter.exact) return kernels.row_min_f(filter_row(i), p.data(), m, nullptr);
-    return kernels.row_min_d(exact_row(i), p.data(), m, nullptr);
+    const std::int32_t count = known < kInf ? columns_within(r, known) : m;
+    if (count > m / kFew) return kernels.row_min_d(exact_row(i), p.data(), m, nullptr);
+    for (std::int32_t k = 0; k < count; k++) known = std::min(known, value(i, s.hit[k]));
+    return known;
 }
 
 BestTwo Work::best_two(std::int32_t i) {
+    BestTwo b{kInf, kInf, -1, -1};
+    const std::int32_t r = storage(i);
     if (cached) {
-        std::int32_t r = storage(i);
         for (int attempt = 0; attempt < 2; attempt++) {
             if (attempt == 1) rescan(r);
             if (s.cache_size[r] < 2) continue;
-            BestTwo b = evaluate(r);
+            b = evaluate(r);
             if (b.w2 <= safe_bound(r)) return b;
         }
     }
     if (filter.exact) return kernels.best_two_f(filter_row(i), p.data(), m);
-    return kernels.best_two_d(exact_row(i), p.data(), m);
+    const std::int32_t count = b.w2 < kInf ? columns_within(r, b.w2) : m;
+    if (count > m / kFew) return kernels.best_two_d(exact_row(i), p.data(), m);
+    b = {kInf, kInf, -1, -1};
+    for (std::int32_t k = 0; k < count; k++) {
+        double v = value(i, s.hit[k]);
+        if (v < b.w1) b = {v, b.w1, s.hit[k], b.j1};
+        else if (v < b.w2) b.w2 = v, b.j2 = s.hit[k];
+    }
+    return b;
 }
 
 void Work::free_row(std::int32_t i) {

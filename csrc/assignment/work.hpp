@@ -22,12 +22,14 @@ struct Work {
     std::vector<double> p;
     std::vector<std::int32_t> x, y;
     Stats stats;
-    double target_gap = 0.0;  // a gap that is small enough, in the filter's units; 0: solve exactly
+    double target_gap = 0.0;  // a gap that is small enough; 0: solve exactly
 
     // Caches exist from the first use of use_caches() on.
     bool cached = false;
     void use_caches();
     void forget_exact_caches() { std::fill(exact_valid_.begin(), exact_valid_.end(), 0); }
+    // After prices fell: caches hold only as long as they do not.
+    void forget_caches();
 
     bool cancelled() const { return cancel && cancel->look(); }
     std::int32_t storage(std::int32_t i) const { return s.repeats == 1 ? i : i / s.repeats; }
@@ -36,15 +38,28 @@ struct Work {
     // Lowers the caches' bounds after prices fell by at most `fall`.
     void lower_bounds(double fall);
 
-    // Exact costs in the filter's units, less its row shift.
+    // Exact costs, less the filter's shift of their row.
     double cost(std::int32_t i, std::int32_t j) const;
     double value(std::int32_t i, std::int32_t j) const { return cost(i, j) + p[static_cast<std::size_t>(j)]; }
     const float* filter_row(std::int32_t i) const { return filter.cost + filter.stride * storage(i); }
     const double* exact_row(std::int32_t i);  // where the filter is not exact
+    // The source's own costs.
+    double true_cost(std::int32_t i, std::int32_t j) const {
+        return filter.exact ? filter.shift(storage(i)) + filter_row(i)[j] : source.at(i, j);
+    }
+    const double* true_row(std::int32_t i) {
+        row_buffer_.resize(static_cast<std::size_t>(m));
+        return source.row(i, row_buffer_.data());
+    }
+    // Counts into s.hit the columns of a storage row that may have a value of at most `value`: every other one's is
+    // greater.
+    std::int32_t columns_within(std::int32_t r, double value);
 
     // Least, and least two, values of row i, exactly.
     double least(std::int32_t i);
     BestTwo best_two(std::int32_t i);
+    // How far rounding can take apart the values of a row's tight pairs.
+    double rounding(std::int32_t i, std::int32_t j) const;
     // The cache as exact costs.
     BestTwo evaluate(std::int32_t r);
     void rescan(std::int32_t r);

@@ -123,6 +123,7 @@ PyObject* matched_pairs(const lap::Cost& cost) {
     if (out.status == lap::Status::invalid_entry)
         throw py::value_error("matrix contains invalid numeric entries");
     if (out.status == lap::Status::infeasible) throw py::value_error("cost matrix is infeasible");
+    if (out.status == lap::Status::uncertified) throw py::value_error("cost changed while it was being solved");
     if (by_row.empty()) {
         for (std::int64_t i = 0; i < size; i++) row[i] = i;
     } else {
@@ -208,6 +209,7 @@ const char* status_name(lap::Status status) {
         case lap::Status::infeasible: return "infeasible";
         case lap::Status::invalid_entry: return "invalid_entry";
         case lap::Status::inexact_integers: return "inexact_integers";
+        case lap::Status::uncertified: return "uncertified";
         default: return "cancelled";
     }
 }
