@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "assignment/sentinels.hpp"
+#include "assignment/skinny.hpp"
 
 namespace loomfast::assignment {
 
@@ -50,7 +51,11 @@ void write(const Source& source, const Answer& answer, Output& out) {
 void solve(const Cost& cost, const Options& options, Output& out) {
     Source source(cost);
     const Kernels& k = kernels();
-    Filter filter = make_filter(source, k);
+    const bool skinny = is_skinny(source);
+    Filter filter;
+    std::vector<std::int64_t> columns;
+    if (skinny) columns = nearest_columns(source, filter, k, options.cancel);
+    else filter = make_filter(source, k);
     if (!filter.valid) return refuse(filter, out);
     const bool small = filter.largest * static_cast<double>(source.rows()) < 0x1p53;
     if (is_integer(cost.dtype) && !options.round_integers && !small) {
@@ -58,7 +63,8 @@ void solve(const Cost& cost, const Options& options, Output& out) {
         return;
     }
     const bool integers = is_integer(cost.dtype) && small;
-    Answer answer = solve_by_magnitude(source, filter, k, options, integers);
+    Answer answer = skinny ? solve_skinny(source, columns, k, options, integers)
+                           : solve_by_magnitude(source, filter, k, options, integers);
     out.status = answer.status;
     out.stats = answer.stats;
     if (answer.status == Status::uncertified) {

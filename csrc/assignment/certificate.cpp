@@ -16,7 +16,6 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr std::int32_t kFew = 8;  // as in work.cpp
 
 struct TwoSum {
     double sum, error;  // sum + error is a + b exactly (Knuth)
@@ -56,52 +55,68 @@ struct Tally {
     }
 };
 
-// The largest double u with u - p_j <= c_ij, given a value that the row's least does not exceed.
-double dual_of_row(Work& w, std::int32_t r, double known) {
-    const std::int32_t i = r * w.s.repeats, count = w.columns_within(r, known);
+// The largest double u with u - price_j <= c_ij, given a value, in the filter's units, that the row's least does not
+// exceed. Counts the rows that had to be read whole.
+double dual_of_row(Work& w, std::int32_t r, double known, const std::vector<double>& price, std::int32_t* whole_rows) {
+    const std::int32_t i = r * w.s.repeats, count = w.columns_within(r, known, w.few());
     bool below;
-    if (count <= w.m / kFew) {
+    if (count <= w.few()) {
         TwoSum least(kInf, 0.0);
         least.error = 0.0;
         for (std::int32_t k = 0; k < count; k++) {
-            TwoSum value(w.true_cost(i, w.s.hit[k]), w.p[static_cast<std::size_t>(w.s.hit[k])]);
+            TwoSum value(w.true_cost(i, w.s.hit[k]), price[static_cast<std::size_t>(w.s.hit[k])]);
             if (value < least) least = value;
         }
         return least.down();
     }
+    ++*whole_rows;
     if (w.filter.exact) {
-        double bound = w.kernels.row_min_f(w.filter_row(i), w.p.data(), w.m, &below);
+        double bound = w.kernels.row_min_f(w.filter_row(i), price.data(), w.m, &below);
         return TwoSum(w.filter.shift(r), below ? std::nextafter(bound, -kInf) : bound).down();
     }
-    double bound = w.kernels.row_min_d(w.true_row(i), w.p.data(), w.m, &below);
+    double bound = w.kernels.row_min_d(w.true_row(i), price.data(), w.m, &below);
     return below ? std::nextafter(bound, -kInf) : bound;
+}
+
+// The prices of the costs without the filter's shift, the least of them zero in a square problem, rounded to multiples
+// of the least number of the caller's float64. Adds to `rounding` what that can change in a price.
+std::vector<double> true_prices(const Work& w, double* rounding) {
+    std::vector<double> price(w.p.size(), 0.0);
+    double least = w.n < w.m ? 0.0 : kInf, largest = 0.0;
+    for (std::int32_t j = 0; j < w.m; j++) {
+        auto k = static_cast<std::size_t>(j);
+        price[k] = w.p[k] - w.filter.shift_of_column(j);
+        largest = std::max({largest, std::fabs(w.p[k]), std::fabs(price[k])});
+        if (w.n == w.m) least = std::min(least, price[k]);
+    }
+    const double unit = 0x1p-1074 * w.source.factor();
+    for (std::int32_t j = 0; j < w.m; j++) {
+        double& p = price[static_cast<std::size_t>(j)];
+        p = std::max(p - least, 0.0);
+        if (p < 0x1p52 * unit) p = std::rint(p / unit) * unit;
+    }
+    *rounding = 0x1p-50 * largest + unit;
+    return price;
 }
 
 }  // namespace
 
-void normalise_prices(Work& w) {
-    double least = w.n < w.m ? 0.0 : kInf;
-    for (std::int32_t j = 0; w.n == w.m && j < w.m; j++) least = std::min(least, w.p[static_cast<std::size_t>(j)]);
-    const double unit = 0x1p-1074 * w.source.factor();
-    w.s.price_bound = 0.0;
-    for (std::int32_t j = 0; j < w.m; j++) {
-        double price = std::max(w.p[static_cast<std::size_t>(j)] - least, 0.0);
-        if (price < 0x1p52 * unit) price = std::rint(price / unit) * unit;
-        w.set_price(j, price);
-    }
-}
-
-Certificate certify(Work& w, std::vector<double>& u) {
+Certificate certify(Work& w, std::vector<double>& price, std::vector<double>& u) {
+    double rounding;
+    price = true_prices(w, &rounding);
     Tally tally{u, {}};
+    const bool scattered = w.source.column_major() && !w.filter.exact;  // rows are slow to read one by one
+    std::int32_t whole_rows = 0;
     for (std::int32_t r = 0; r < w.source.storage_rows(); r++) {
+        if (scattered && whole_rows > 8 + r / 8) return certify_plainly(w.source, w.kernels, w.x, price, u);
         double known = kInf;
         const std::int32_t first = r * w.s.repeats, end = first + w.s.repeats;
         for (std::int32_t i = first; i < end; i++)
             known = std::min(known, w.value(i, w.x[static_cast<std::size_t>(i)]));
-        double bound = dual_of_row(w, r, known);
+        double bound = dual_of_row(w, r, known + rounding, price, &whole_rows);
         for (std::int32_t i = first; i < end; i++) {
             std::int32_t j = w.x[static_cast<std::size_t>(i)];
-            tally.add(i, w.true_cost(i, j), w.p[static_cast<std::size_t>(j)], bound);
+            tally.add(i, w.true_cost(i, j), price[static_cast<std::size_t>(j)], bound);
         }
     }
     return tally.finish();

@@ -19,15 +19,11 @@ struct Certificate {
     }
 };
 
-// Shifts the prices of a square problem so that the least is zero, and rounds prices to multiples of the least number
-// of the caller's float64.
-void normalise_prices(Work& work);
+// Given a complete matching of the rows, fills `price` with prices p_j >= 0 of the source's own costs (0 where
+// unmatched), u with the largest doubles that satisfy u_i - p_j <= c_ij, and bounds the gap from above.
+Certificate certify(Work& work, std::vector<double>& price, std::vector<double>& u);
 
-// Given a matching of every row and prices p_j >= 0 (0 where unmatched), fills u with the largest doubles that
-// satisfy u_i - p_j <= c_ij and bounds the gap from above.
-Certificate certify(Work& work, std::vector<double>& u);
-
-// The same for any source, reading all of it in float64.
+// The same for any source and the prices given, reading all of it in float64.
 Certificate certify_plainly(const Source& source, const Kernels& kernels, const std::vector<std::int32_t>& x,
                             const std::vector<double>& p, std::vector<double>& u);
 

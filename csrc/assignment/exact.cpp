@@ -33,6 +33,10 @@ double total_spread(const Source& source) {
 }
 
 Status improve(Work& w) {
+    if (w.n == w.m) {
+        const double least = *std::min_element(w.p.begin(), w.p.begin() + w.m);
+        for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, w.p[static_cast<std::size_t>(j)] - least);
+    }
     Status status = settle_prices(w, true);
     if (status != Status::optimal) return status;
     std::vector<std::int32_t> loose = free_loose_rows(w);
@@ -42,8 +46,7 @@ Status improve(Work& w) {
 
 // Status optimal, within_tolerance or, if this proves neither, uncertified.
 Status certify_answer(Work& w, Answer& answer, bool integers, bool improved) {
-    normalise_prices(w);
-    answer.certificate = certify(w, answer.u);
+    answer.certificate = certify(w, answer.p, answer.u);
     const Certificate& proof = answer.certificate;
     double s = improved ? std::max(proof.matched, proof.duals) : proof.matched;
     if (proof.gap <= proof.bound(w.n, s, integers)) return Status::optimal;
@@ -71,7 +74,6 @@ Answer solve_exactly(const Source& source, const Filter& filter, const Kernels& 
     answer.stats.scans = work.s.scans;
     answer.x = std::move(work.x);
     answer.y = std::move(work.y);
-    answer.p = std::move(work.p);
     return answer;
 }
 

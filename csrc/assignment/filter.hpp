@@ -10,23 +10,28 @@
 
 namespace loomfast::assignment {
 
-// cost[r, j] is c[r, j] - shift(r), rounded to float32 unless `exact`. A float32 matrix is read in place and has
-// no shift; a copy is shifted by its rows' minima.
+// cost[r, j] is c[r, j] - shift(r) - column_shift(j), rounded to float32 unless `exact`. A float32 matrix is read in place
+// and has no shifts; a copy is shifted by its rows' minima and, where these leave the columns far apart, by the columns'.
 struct Filter {
     const float* cost = nullptr;
     std::int64_t stride = 0;
     bool exact = true;
     std::unique_ptr<float[]> copy;
     std::vector<double> row_min;  // of storage rows; 0 where every entry is forbidden
-    // Column minima of c - row_min, padded with +inf; rounded too.
+    std::vector<double> column_shift;  // or empty
+    // Column minima of c - row_min - column_shift, padded with +inf; rounded too.
     std::vector<double> column_min;
     std::vector<float> column_min_f;
     double largest = 0.0;  // finite magnitude of the source
     std::uint64_t fine = 0, coarse = 0;  // which magnitudes occur without the factor: see RowFacts
+    int fine_bits = 64;
     bool valid = true;  // no NaN or -inf; else where
     std::int64_t bad_row = -1, bad_col = -1;
 
     double shift(std::int32_t r) const { return copy ? row_min[static_cast<std::size_t>(r)] : 0.0; }
+    double shift_of_column(std::int32_t j) const {
+        return column_shift.empty() ? 0.0 : column_shift[static_cast<std::size_t>(j)];
+    }
 };
 
 // Sets the source's factor where its costs are so large or small that sums of them could overflow or underflow.
@@ -36,7 +41,7 @@ Filter make_filter(Source& source, const Kernels& kernels);
 // its memory in blocks that fit a core's cache.
 template <class F>
 void for_each_row(const Source& source, F&& f) {
-    constexpr std::int64_t kBlockEntries = 1 << 15;
+    constexpr std::int64_t kBlockEntries = 1 << 16;
     const std::int64_t rows = source.storage_rows(), m = source.cols();
     std::int64_t block = std::clamp(kBlockEntries / std::max(m, std::int64_t{1}), std::int64_t{16}, std::int64_t{64});
     if (!source.column_major() || rows == 1) block = 1;
@@ -46,7 +51,7 @@ void for_each_row(const Source& source, F&& f) {
         if (block == 1) {
             row = source.row(r * source.row_repeats(), buffer.data());
         } else {
-            if (r % block == 0) source.block(r, std::min(block, rows - r), buffer.data());
+            if (r % block == 0) source.tile(r, std::min(block, rows - r), 0, m, buffer.data());
             row = buffer.data() + r % block * m;
         }
         if (!f(r, row)) return;

@@ -18,7 +18,7 @@ void repair_prices(Work& w, int passes) {
             std::int32_t j = w.x[static_cast<std::size_t>(i)];
             if (j < 0) continue;
             double least = w.least(i), c = w.cost(i, j), price = w.p[static_cast<std::size_t>(j)];
-            double lower = w.n < w.m ? std::max(0.0, least - c) : least - c;
+            double lower = w.n < w.m ? std::max(w.floor(j), least - c) : least - c;
             if (c + price > least && lower < price) {
                 fall = std::max(fall, price - lower);
                 w.set_price(j, lower);
@@ -33,7 +33,10 @@ std::vector<std::int32_t> free_loose_rows(Work& w) {
     std::vector<std::int32_t> free_rows;
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[static_cast<std::size_t>(i)];
-        if (j >= 0 && w.value(i, j) - w.least(i) <= w.rounding(i, j)) continue;
+        if (j >= 0) {
+            const double value = w.value(i, j);
+            if (value - w.least(i, value) <= w.rounding(i, j)) continue;
+        }
         w.free_row(i);
         free_rows.push_back(i);
     }

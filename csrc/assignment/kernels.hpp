@@ -55,17 +55,20 @@ struct Kernels {
     // What a row holds; false if that includes NaN or -inf.
     bool (*survey_d)(const double* row, std::int32_t m, RowFacts* facts);
     bool (*survey_f)(const float* row, std::int32_t m, RowFacts* facts);
-    // row - shift as floats in `out`; folds row - shift into the columns' minima. False if `out` was rounded.
-    bool (*convert)(const double* row, double shift, std::int32_t m, float* out, float* column_min_f,
-                    double* column_min);
+    // row - shift - column_shift as floats in `out`; folds these into the columns' minima, as they are and rounded.
+    // False if `out` was rounded, or where there is a column_shift (else null). Arrays of columns are padded.
+    bool (*convert)(const double* row, double shift, const double* column_shift, std::int32_t m, float* out,
+                    float* column_min_f, double* column_min);
+    // least_so_far_j = min(least_so_far_j, values_j); padded.
+    void (*fold_min)(const double* values, std::int32_t count, double* least_so_far);
     // Folds row - shift into the columns' minima, as they are and rounded.
     void (*fold_columns)(const float* row, double shift, std::int32_t m, float* column_min_f, double* column_min);
-    // Columns with row[j] - shift == column_min[j], in order; returns how many.
-    std::int32_t (*equal_columns)(const float* row, float shift, const float* column_min, std::int32_t m,
-                                  std::int32_t* out);
-    // Columns with fl(c_j + pf_j) <= threshold, in order; `mask` as in State. Returns how many.
+    // The first column with row[j] - shift == wanted[j], or -1. `wanted` is padded with anything but +inf.
+    std::int32_t (*first_equal)(const float* row, float shift, const float* wanted, std::int32_t m);
+    // How many columns have fl(c_j + pf_j) <= threshold; `out` gets them, in order, if there are at most `most`. `mask`
+    // as in State.
     std::int32_t (*columns_below)(const float* row, const float* pf, std::int32_t m, float threshold,
-                                  std::uint64_t* mask, std::int32_t* out);
+                                  std::uint64_t* mask, std::int32_t most, std::int32_t* out);
     // Rebuilds the cache of a storage row; `guess` > -inf is tried as its threshold first.
     void (*scan)(State&, std::int32_t storage_row, float guess);
     // One phase of the auction at `eps`: rows on the stack bid until it is empty, `budget` bids are made

@@ -197,10 +197,10 @@ struct Paths {
         std::int32_t targets = 0;
         for (std::int32_t j = 0; j < w.m; j++) {
             auto k = static_cast<std::size_t>(j);
-            d[k] = w.p[k];
+            d[k] = w.p[k] - w.floor(j);
             predecessor[k] = -1.0;
             touched.push_back(j);
-            targets += w.y[k] < 0 && d[k] > 0.0;
+            targets += w.y[k] < 0 && w.charged(j);
             heap.push_back({d[k], j});
         }
         std::make_heap(heap.begin(), heap.end());
@@ -216,7 +216,7 @@ struct Paths {
             done[j] = 1;
             scanned.push_back(e.node);
             if (w.y[j] >= 0) add_row(w.y[j], e.distance, w.value(w.y[j], e.node));
-            else if (w.p[j] > 0.0 && --targets == 0 && !whole) return e.distance;
+            else if (w.charged(e.node) && --targets == 0 && !whole) return e.distance;
         }
         return kInf;
     }
@@ -228,7 +228,8 @@ struct Paths {
             auto k = static_cast<std::size_t>(j);
             double lower = std::min(d[k], reached);
             fall = std::max(fall, lower);
-            w.set_price(j, predecessor[k] < 0 && lower == w.p[k] ? 0.0 : std::max(0.0, w.p[k] - lower));
+            bool root = predecessor[k] < 0 && d[k] <= reached;
+            w.set_price(j, root ? w.floor(j) : std::max(w.floor(j), w.p[k] - lower));
         }
         w.lower_bounds(fall);
     }
@@ -238,7 +239,8 @@ struct Paths {
         for (std::int32_t j : scanned) {
             auto k = static_cast<std::size_t>(j);
             auto i = static_cast<std::int32_t>(predecessor[k]);
-            w.set_price(j, i < 0 ? 0.0 : std::max(0.0, w.value(i, w.x[static_cast<std::size_t>(i)]) - w.cost(i, j)));
+            const double price = i < 0 ? 0.0 : w.value(i, w.x[static_cast<std::size_t>(i)]) - w.cost(i, j);
+            w.set_price(j, i < 0 ? w.floor(j) : std::max(w.floor(j), price));
         }
     }
 
@@ -248,7 +250,7 @@ struct Paths {
         std::vector<char> moved(w.x.size(), 0);
         std::int32_t left = 0;
         for (std::int32_t target : scanned) {
-            if (w.y[static_cast<std::size_t>(target)] >= 0 || !(w.p[static_cast<std::size_t>(target)] > 0.0)) continue;
+            if (w.y[static_cast<std::size_t>(target)] >= 0 || !w.charged(target)) continue;
             std::vector<std::int32_t> branch;
             std::int32_t j = target;
             for (double i; (i = predecessor[static_cast<std::size_t>(j)]) >= 0; j = w.x[static_cast<std::size_t>(i)]) {
@@ -268,7 +270,7 @@ struct Paths {
                 j = next;
             }
             w.y[static_cast<std::size_t>(j)] = -1;
-            w.set_price(j, 0.0);
+            w.set_price(j, w.floor(j));
         }
         return left;
     }
@@ -277,6 +279,10 @@ struct Paths {
 }  // namespace
 
 Status settle_prices(Work& w, bool anew) {
+    auto needless = [&](std::int32_t j) { return w.y[static_cast<std::size_t>(j)] >= 0 || !w.charged(j); };
+    std::int32_t first = 0;
+    while (first < w.m && needless(first)) first++;
+    if (first == w.m && !anew) return Status::optimal;
     if (anew) w.forget_caches();
     w.use_caches();
     Paths paths(w);

@@ -31,17 +31,18 @@ struct Gap {
     double below = 0.0, above = 0.0;  // the magnitudes on its two sides; none if above is 0
 };
 
-// Whether the magnitudes that occur leave a gap of 16 binades at least, as far as the filter's two masks tell.
+// Whether the magnitudes that occur leave a gap of 20 binades at least, as far as the filter's two masks tell.
 bool has_gap(const Filter& filter) {
-    if (filter.coarse) {
-        std::uint64_t shifted = filter.coarse >> __builtin_ctzll(filter.coarse);
-        if (shifted & (shifted + 1)) return true;
-    }
-    // Runs of at least two empty bits, around the end: one of them is the outside.
+    if (!filter.fine) return false;
+    std::uint64_t far = filter.coarse >> __builtin_ctzll(filter.coarse);
+    if (far & (far + 1)) return true;
+    // Runs of at least five empty bits, around the end: one of them is the outside.
+    const int bits = filter.fine_bits;
     int runs = 0;
-    for (int k = 0; k < 64; k++) {
-        auto bit = [&](int at) { return filter.fine >> (at & 63) & 1; };
-        runs += bit(k) && !bit(k + 1) && !bit(k + 2);
+    for (int k = 0; k < bits; k++) {
+        int empty = 0;
+        while (empty < bits && !(filter.fine >> (k + 1 + empty) % bits & 1)) empty++;
+        runs += (filter.fine >> k & 1) && empty >= 5;
     }
     return runs > 1;
 }
@@ -117,8 +118,7 @@ Answer solve_counts(const Source& source, const std::vector<std::uint16_t>& matr
 }
 
 bool spans_too_much(const Filter& filter) {
-    if (!filter.coarse) return false;
-    return 63 - __builtin_clzll(filter.coarse) - __builtin_ctzll(filter.coarse) >= kSpan;
+    return filter.coarse && 63 - __builtin_clzll(filter.coarse) - __builtin_ctzll(filter.coarse) >= kSpan;
 }
 
 // Certifies on the source's own costs, with the factor that rounds none of them unless sums would overflow, an answer

@@ -211,19 +211,20 @@ static inline double least(VecD a) { return a[0] < a[1] ? a[0] : a[1]; }
 
 #endif
 
-// Which magnitudes occur among `count` numbers, zeros and infinities aside: a bit of `fine` for every eight binades
-// (of float64 modulo 512), of `coarse` for every 32. Plain loops, which the compiler makes vectors of.
+// Which magnitudes occur among `count` numbers, zeros and infinities aside: a bit of `coarse` for every 32 binades and
+// of `fine` for every four, modulo 128 for float32 and 256 for float64. Plain loops, which the compiler makes vectors of.
 static inline void note_magnitudes(const float* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
-    std::uint32_t seen = 0;
+    std::uint32_t near = 0, far = 0;
     for (int k = 0; k < count; k++) {
         std::uint32_t word;
         __builtin_memcpy(&word, a + k, 4);
         word &= 0x7fffffffu;
-        std::uint32_t bit = 1u << (word >> 26);
-        seen |= word != 0 && word < 0x7f800000u ? bit : 0u;
+        std::uint32_t one = word != 0 && word < 0x7f800000u ? 1u : 0u;
+        near |= one << (word >> 25 & 31);
+        far |= one << (word >> 28);
     }
-    *fine = seen;
-    *coarse = 0;
+    *fine = near;
+    *coarse = far;
 }
 
 static inline void note_magnitudes(const double* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
@@ -233,7 +234,7 @@ static inline void note_magnitudes(const double* a, int count, std::uint64_t* fi
         __builtin_memcpy(&word, a + k, 8);
         word &= 0x7fffffffffffffffu;
         std::uint64_t one = word != 0 && word < 0x7ff0000000000000u ? 1u : 0u;
-        near |= one << (word >> 55 & 63);
+        near |= one << (word >> 54 & 63);
         far |= one << (word >> 57);
     }
     *fine = near;

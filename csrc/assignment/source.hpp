@@ -133,22 +133,40 @@ public:
         return out;
     }
 
-    // Storage rows r ... r + count - 1, one after the other in `out`: column by column where that is how
-    // the matrix lies in memory.
-    void block(std::int64_t r, std::int64_t count, double* out) const {
+    // Columns first ... first + width - 1 of the storage rows r ... r + count - 1, one row after the other in `out`,
+    // for a matrix that lies in memory column by column.
+    void tile(std::int64_t r, std::int64_t count, std::int64_t first, std::int64_t width, double* out) const {
+        constexpr std::int64_t side = 8;  // so many columns are written side by side: a line of the cache
         const char* p = data_ + r * row_stride_;
         const double scale = steps_.empty() ? sign_ * factor_ : sign_;
         with_type(dtype_, [&]<class T>(T) {
-            for (std::int64_t j = 0; j < m_; j++) {
-                const char* column = p + j / col_repeats_ * col_stride_;
+            std::int64_t j = 0;
+            for (; j + side <= width; j += side) {
+                const char* at[side];
+                for (std::int64_t k = 0; k < side; k++) at[k] = p + (first + j + k) / col_repeats_ * col_stride_;
                 for (std::int64_t i = 0; i < count; i++)
-                    out[i * m_ + j] = scale * widen(read<T>(column + i * row_stride_));
+                    for (std::int64_t k = 0; k < side; k++)
+                        out[i * width + j + k] = scale * widen(read<T>(at[k] + i * row_stride_));
             }
+            for (; j < width; j++)
+                for (std::int64_t i = 0; i < count; i++)
+                    out[i * width + j] =
+                        scale * widen(read<T>(p + (first + j) / col_repeats_ * col_stride_ + i * row_stride_));
         });
-        apply_steps(out, count * m_);
+        apply_steps(out, count * width);
     }
 
     bool column_major() const { return std::abs(row_stride_) < std::abs(col_stride_); }
+
+    // Rows as columns.
+    Source turned() const {
+        Source other = *this;
+        std::swap(other.n_, other.m_);
+        std::swap(other.row_stride_, other.col_stride_);
+        std::swap(other.row_repeats_, other.col_repeats_);
+        other.transposed_ = !transposed_;
+        return other;
+    }
 
 private:
     bool unchanged() const { return sign_ > 0 && factor_ == 1.0 && steps_.empty(); }

@@ -56,7 +56,8 @@ std::vector<std::int32_t> loose_rows(Work& w) {
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[static_cast<std::size_t>(i)];
         if (j < 0) continue;
-        if (w.value(i, j) > w.least(i)) loose.push_back(i);
+        const double value = w.value(i, j);
+        if (value > w.least(i, value)) loose.push_back(i);
     }
     return loose;
 }
@@ -78,7 +79,7 @@ bool push_prices(Work& w, const std::vector<std::int32_t>& loose) {
             continue;
         }
         double v = w.value(i, j);
-        std::int32_t below = w.columns_within(w.storage(i), v);
+        std::int32_t below = w.columns_within(w.storage(i), v, w.m);
         for (std::int32_t h = 0; h < below; h++) {
             std::int32_t k = w.s.hit[h];
             double price = v - w.cost(i, k);

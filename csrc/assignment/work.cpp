@@ -15,7 +15,6 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr std::int32_t kFew = 8;  // reading one entry in so many costs as much as reading the row
 
 float partition_hits(State& s, std::int32_t count, std::int32_t keep) {
     std::vector<std::pair<float, std::int32_t>> order(static_cast<std::size_t>(count));
@@ -90,7 +89,7 @@ void Work::lower_bounds(double fall) {
 
 double Work::cost(std::int32_t i, std::int32_t j) const {
     if (filter.exact) return filter_row(i)[j];
-    return source.at(i, j) - filter.shift(storage(i));
+    return source.at(i, j) - filter.shift(storage(i)) - filter.shift_of_column(j);
 }
 
 double Work::rounding(std::int32_t i, std::int32_t j) const {
@@ -98,17 +97,36 @@ double Work::rounding(std::int32_t i, std::int32_t j) const {
 }
 
 const double* Work::exact_row(std::int32_t i) {
+    if (source.column_major() && source.storage_rows() > 1) {
+        if (rows_read_++ == source.storage_rows() / 16) copy_rows();
+        if (rows_) return rows_.get() + std::int64_t{storage(i)} * m;
+    }
     exact_row_.resize(static_cast<std::size_t>(m));
-    const double* c = true_row(i);
-    double shift = filter.shift(storage(i));
-    for (std::size_t j = 0; j < exact_row_.size(); j++) exact_row_[j] = c[j] - shift;
+    shift_row(storage(i), true_row(i), exact_row_.data());
     return exact_row_.data();
 }
 
-std::int32_t Work::columns_within(std::int32_t r, double value) {
+void Work::shift_row(std::int64_t r, const double* row, double* out) const {
+    const double shift = filter.shift(static_cast<std::int32_t>(r));
+    const auto columns = static_cast<std::size_t>(m);
+    for (std::size_t j = 0; j < columns; j++) out[j] = row[j] - shift;
+    for (std::size_t j = 0; j < columns && !filter.column_shift.empty(); j++) out[j] -= filter.column_shift[j];
+}
+
+void Work::copy_rows() {
+    constexpr std::int64_t most = std::int64_t{1} << 26;  // entries: 512 MB
+    if (source.storage_rows() * m > most) return;
+    rows_ = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(source.storage_rows() * m));
+    for_each_row(source, [&](std::int64_t r, const double* row) {
+        shift_row(r, row, rows_.get() + r * m);
+        return true;
+    });
+}
+
+std::int32_t Work::columns_within(std::int32_t r, double value, std::int32_t most) {
     // The sum of two rounded numbers, rounded, and the threshold itself: 2^-24 each, and float32's denormals.
     double threshold = value + 1.9e-7 * (std::fabs(value) + s.price_bound) + 0x1p-120;
-    return kernels.columns_below(s.cost + s.stride * r, s.pf, m, static_cast<float>(threshold), s.mask, s.hit);
+    return kernels.columns_below(s.cost + s.stride * r, s.pf, m, static_cast<float>(threshold), s.mask, most, s.hit);
 }
 
 double Work::safe_bound(std::int32_t r) const {
@@ -140,20 +158,21 @@ BestTwo Work::evaluate(std::int32_t r) {
     return kernels.best_two_cached_d(col, exact_cache(r), s.cache_size[r], p.data());
 }
 
-double Work::least(std::int32_t i) {
-    double known = kInf;
+double Work::least(std::int32_t i, double known) {
     const std::int32_t r = storage(i);
     if (cached) {
         for (int attempt = 0; attempt < 2; attempt++) {
             if (attempt == 1) rescan(r);
             if (s.cache_size[r] == 0) continue;
-            known = evaluate(r).w1;
-            if (known <= safe_bound(r)) return known;
+            double best = evaluate(r).w1;
+            if (best <= safe_bound(r)) return best;
+            known = std::min(known, best);
         }
     }
-    if (filter.exact) return kernels.row_min_f(filter_row(i), p.data(), m, nullptr);
-    const std::int32_t count = known < kInf ? columns_within(r, known) : m;
-    if (count > m / kFew) return kernels.row_min_d(exact_row(i), p.data(), m, nullptr);
+    const std::int32_t count = known < kInf ? columns_within(r, known, few()) : m;
+    if (count > few())
+        return filter.exact ? kernels.row_min_f(filter_row(i), p.data(), m, nullptr)
+                            : kernels.row_min_d(exact_row(i), p.data(), m, nullptr);
     for (std::int32_t k = 0; k < count; k++) known = std::min(known, value(i, s.hit[k]));
     return known;
 }
@@ -170,8 +189,8 @@ BestTwo Work::best_two(std::int32_t i) {
         }
     }
     if (filter.exact) return kernels.best_two_f(filter_row(i), p.data(), m);
-    const std::int32_t count = b.w2 < kInf ? columns_within(r, b.w2) : m;
-    if (count > m / kFew) return kernels.best_two_d(exact_row(i), p.data(), m);
+    const std::int32_t count = b.w2 < kInf ? columns_within(r, b.w2, few()) : m;
+    if (count > few()) return kernels.best_two_d(exact_row(i), p.data(), m);
     b = {kInf, kInf, -1, -1};
     for (std::int32_t k = 0; k < count; k++) {
         double v = value(i, s.hit[k]);

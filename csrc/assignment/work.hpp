@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -35,10 +36,13 @@ struct Work {
     std::int32_t storage(std::int32_t i) const { return s.repeats == 1 ? i : i / s.repeats; }
 
     void set_price(std::int32_t j, double price);
+    // The price of a column free of charge: no price is lower where columns are left over.
+    double floor(std::int32_t j) const { return n < m ? filter.shift_of_column(j) : 0.0; }
+    bool charged(std::int32_t j) const { return p[static_cast<std::size_t>(j)] > floor(j); }
     // Lowers the caches' bounds after prices fell by at most `fall`.
     void lower_bounds(double fall);
 
-    // Exact costs, less the filter's shift of their row.
+    // Exact costs, less the filter's shifts; prices are those of the costs so shifted.
     double cost(std::int32_t i, std::int32_t j) const;
     double value(std::int32_t i, std::int32_t j) const { return cost(i, j) + p[static_cast<std::size_t>(j)]; }
     const float* filter_row(std::int32_t i) const { return filter.cost + filter.stride * storage(i); }
@@ -51,12 +55,13 @@ struct Work {
         row_buffer_.resize(static_cast<std::size_t>(m));
         return source.row(i, row_buffer_.data());
     }
-    // Counts into s.hit the columns of a storage row that may have a value of at most `value`: every other one's is
-    // greater.
-    std::int32_t columns_within(std::int32_t r, double value);
+    // How many columns of a storage row may have a value of at most `value`: every other one's is greater. They are in
+    // s.hit unless there are more than `most`.
+    std::int32_t columns_within(std::int32_t r, double value, std::int32_t most);
+    std::int32_t few() const { return m / 8; }  // entries, one by one, that take as long to read as a row
 
-    // Least, and least two, values of row i, exactly.
-    double least(std::int32_t i);
+    // Least, and least two, values of row i, exactly; `known` is a value that the least does not exceed.
+    double least(std::int32_t i, double known = HUGE_VAL);
     BestTwo best_two(std::int32_t i);
     // How far rounding can take apart the values of a row's tight pairs.
     double rounding(std::int32_t i, std::int32_t j) const;
@@ -70,6 +75,9 @@ struct Work {
     void match(std::int32_t i, std::int32_t j);
 
 private:
+    void shift_row(std::int64_t r, const double* row, double* out) const;
+    void copy_rows();
+
     std::vector<float> pf_, width_, hit_value_;
     std::vector<std::int32_t> cache_size_, hit_;
     std::vector<double> bound_, row_buffer_, exact_row_;
@@ -78,6 +86,8 @@ private:
     std::unique_ptr<std::int32_t[]> cache_col_;
     std::unique_ptr<float[]> cache_cost_;
     std::unique_ptr<double[]> exact_cost_;
+    std::unique_ptr<double[]> rows_;  // the exact rows of a matrix that lies in memory by columns
+    std::int64_t rows_read_ = 0;
 };
 
 }  // namespace loomfast::assignment
