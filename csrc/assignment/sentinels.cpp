@@ -31,20 +31,17 @@ struct Gap {
     double below = 0.0, above = 0.0;  // the magnitudes on its two sides; none if above is 0
 };
 
-// Whether the magnitudes that occur leave a gap of 20 binades at least, as far as the filter's two masks tell.
+// Whether the magnitudes that occur leave a gap of 16 binades at least, and surely if one of kGap is there, as far as the filter's two masks tell.
 bool has_gap(const Filter& filter) {
     if (!filter.fine) return false;
     std::uint64_t far = filter.coarse >> __builtin_ctzll(filter.coarse);
     if (far & (far + 1)) return true;
-    // Runs of at least five empty bits, around the end: one of them is the outside.
+    // Runs of at least four empty bits, around the end: one of them is the outside. A set bit reaches the three after it.
     const int bits = filter.fine_bits;
-    int runs = 0;
-    for (int k = 0; k < bits; k++) {
-        int empty = 0;
-        while (empty < bits && !(filter.fine >> (k + 1 + empty) % bits & 1)) empty++;
-        runs += (filter.fine >> k & 1) && empty >= 5;
-    }
-    return runs > 1;
+    auto after = [&](std::uint64_t a, int by) { return (a << by | a >> (bits - by)) & (~std::uint64_t{0} >> (64 - bits)); };
+    std::uint64_t near = filter.fine;
+    for (int by = 1; by <= 3; by++) near |= after(filter.fine, by);
+    return __builtin_popcountll(~near & after(near, 1) & (~std::uint64_t{0} >> (64 - bits))) > 1;
 }
 
 // The uppermost gap of at least kGap between finite, nonzero magnitudes.
@@ -122,11 +119,15 @@ bool spans_too_much(const Filter& filter) {
 }
 
 // Certifies on the source's own costs, with the factor that rounds none of them unless sums would overflow, an answer
-// to the same costs lessened, whose prices have another factor.
-void recertify(Source& source, const Filter& filter, const Kernels& kernels, double factor, Answer& answer) {
+// to the same costs lessened: its prices have another factor, and `fewest`, if any, has those of what was taken off.
+void recertify(Source& source, const Filter& filter, const Kernels& kernels, double factor, Answer& answer,
+               double taken_off = 0.0, const std::vector<double>* fewest = nullptr) {
     const double largest = filter.largest / source.factor();
     if (largest > 0x1p-900) source.set_factor(largest > 0x1p1000 ? 0x1p-20 : 1.0);
-    for (double& price : answer.p) price *= source.factor() / factor;
+    for (std::size_t j = 0; j < answer.p.size(); j++) {
+        answer.p[j] *= source.factor() / factor;
+        if (fewest) answer.p[j] += taken_off * source.factor() * (*fewest)[j];
+    }
     answer.certificate = certify_plainly(source, kernels, answer.x, answer.p, answer.u);
 }
 
@@ -178,14 +179,11 @@ Answer solve_by_magnitude(Source& source, const Filter& filter, const Kernels& k
         if (!answer.solved()) return answer;
         double count = count_sentinels(raw, gap.above, answer.x);
         if (matrix.empty()) matrix = sentinel_matrix(raw, gap.above, &negative);
-        if (negative || count > 0.0) {
-            if (fewest.x.empty()) fewest = solve_counts(raw, matrix, kernels, options.cancel);
-            if (!fewest.solved()) return fewest;
-            if (count > fewest.certificate.total) continue;
-            const double height = (gap.above - to) * closer.factor();
-            for (std::size_t j = 0; j < answer.p.size(); j++) answer.p[j] += height * fewest.p[j];
-        }
-        recertify(source, filter, kernels, closer.factor(), answer);
+        const bool counted = negative || count > 0.0;
+        if (counted && fewest.x.empty()) fewest = solve_counts(raw, matrix, kernels, options.cancel);
+        if (counted && !fewest.solved()) return fewest;
+        if (counted && count > fewest.certificate.total) continue;
+        recertify(source, filter, kernels, closer.factor(), answer, gap.above - to, counted ? &fewest.p : nullptr);
         return answer;
     }
     if (!integers && spans_too_much(filter)) return solve_capped(source, filter, kernels, options);

@@ -176,16 +176,20 @@ class _Problem:
         )
 
     def pair_costs(self, items, ids):
-        """(P,) float64: what item p costs with noise p, directly and in little memory."""
+        """(P,) float64: what item p costs with noise p, without the label term, directly and in little memory."""
         coupler, costs = self.coupler, np.empty(len(ids))
         step = max(1, PAIRS_A_CHUNK // max(1, count(coupler.shape)))
         for first in range(0, len(ids), step):
             part = slice(first, first + step)
             z = noise_from_ids(ids[part], coupler.shape, seed=coupler.seed, domain=NoiseDomain.CACHE)
             costs[part] = paired_cost(self.take(items[part]), z, metric=coupler.metric)
-        if self.labels is not None:
-            costs += coupler.label_weight * (self.labels[items] != self._noise_labels(ids))
         return costs
+
+    def labels_differ(self, items, ids):
+        """(P,) float64: 1 where the label of item p is not that of noise p, which is ``label_weight`` dearer."""
+        if self.labels is None:
+            return np.zeros(len(ids))
+        return (self.labels[items] != self._noise_labels(ids)).astype(np.float64)
 
     def _noise_labels(self, ids):
         return self.labels[ids // self.coupler.num_caches]
@@ -224,7 +228,8 @@ class _Work:
             raise ValueError("data contain NaN or infinity; couplings need finite data")
         before = independent
         if not np.array_equal(held, first):
-            before = float(self.problem.pair_costs(items, held).mean())
+            differs = self.problem.labels_differ(items, held)
+            before = float((self.problem.pair_costs(items, held) + coupler.label_weight * differs).mean())
         self.result = GlobalCoupling(independent, before, before, math.nan, self.num_blocks)
 
     def sweep(self):
@@ -272,9 +277,11 @@ class _Work:
             before = self.problem.pair_costs(owners, ids)
             after = self.problem.pair_costs(owners, ids[order])
             rounding = (count(coupler.shape) + len(ids)) * np.finfo(np.float64).eps
-            order = improving_cycles(order, before, after, rounding)
+            weight, differs = coupler.label_weight, self.problem.labels_differ
+            change = differs(owners, ids[order]) - differs(owners, ids)
+            order = improving_cycles(order, before, after, rounding, weight=weight, change=change)
             moved = order != np.arange(len(ids))
-            gain = float((before - np.where(moved, after, before)).sum()) / coupler.ids.size
+            gain = ((before - after)[moved].sum() - weight * change[moved].sum()) / coupler.ids.size
             self._write_back(items, ids, ids[order].reshape(-1, caches), found)
         result.cost_after -= gain
         self.sweep_gain += gain

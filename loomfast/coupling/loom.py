@@ -235,22 +235,21 @@ class Loom(CouplingBase):
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
         old and new pairs, computed directly in float64.
         """
-        before = self._pair_costs(x, noise, labels)
+        before = to_numpy(paired_cost(x, noise, metric=self.metric))
         after = before.copy()
         moved = np.flatnonzero(order != np.arange(len(order)))
         if moved.size:
-            to = order[moved]
-            pair_labels = labels and (labels[0][moved], labels[1][to])
-            after[moved] = self._pair_costs(x[moved], noise[to], pair_labels)
+            after[moved] = to_numpy(paired_cost(x[moved], noise[order[moved]], metric=self.metric))
+        differs = np.zeros((2, len(order)))  # labels, before and after
+        if labels is not None:
+            differs[:] = labels[0] != labels[1], labels[0] != labels[1][order]
         rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
-        order = improving_cycles(order, before, after, rounding)
+        order = improving_cycles(
+            order, before, after, rounding, weight=self.label_weight, change=differs[1] - differs[0]
+        )
+        before, after = before + self.label_weight * differs[0], after + self.label_weight * differs[1]
         kept = np.where(order == np.arange(len(order)), before, after)
         return order, mean_cost(before), mean_cost(kept)
-
-    def _pair_costs(self, x, noise, labels):
-        """(B,) float64: what each pair costs, label term included."""
-        costs = to_numpy(paired_cost(x, noise, metric=self.metric))
-        return costs if labels is None else costs + self.label_weight * (labels[0] != labels[1])
 
     def remember_prices(self, ids, v):
         """Keep a batch's dual prices ``v``, moved to the mean these noises had: prices are relative."""

@@ -175,6 +175,18 @@ inline void stored(double* to, unsigned k, __m512d a) {
         if (k >> i & 1) to[i] = x.x[i];
 }
 
+inline void stored(float* to, unsigned k, __m256 a) {
+    for (int i = 0; i < 8; ++i)
+        if (k >> i & 1) to[i] = a[i];
+}
+
+inline __m256 narrowed(__m512d a) {
+    const auto x = lanes<double>(a);
+    __m256 result{};
+    for (int i = 0; i < 8; ++i) result[i] = static_cast<float>(x.x[i]);
+    return result;
+}
+
 inline __m256 loaded_or_zero(unsigned k, const float* from) {
     __m256 result{};
     for (int i = 0; i < 8; ++i)
@@ -213,12 +225,15 @@ inline __m256 loaded_or_zero(unsigned k, const float* from) {
 #define _mm512_castpd_ps(a) ((__m512)(a))
 
 #define _mm512_add_ps(a, b) OF_TWO(float, a, b, x + y)
+#define _mm512_sub_ps(a, b) OF_TWO(float, a, b, x - y)
 #define _mm512_mul_ps(a, b) OF_TWO(float, a, b, x * y)
 #define _mm512_min_ps(a, b) OF_TWO(float, a, b, x < y ? x : y)
 #define _mm512_max_ps(a, b) OF_TWO(float, a, b, x > y ? x : y)
 #define _mm512_sqrt_ps(a) OF_ONE(float, a, std::sqrt(x))
 #define _mm512_abs_ps(a) OF_ONE(float, a, std::fabs(x))
 #define _mm512_add_pd(a, b) OF_TWO(double, a, b, x + y)
+#define _mm512_sub_pd(a, b) OF_TWO(double, a, b, x - y)
+#define _mm512_abs_pd(a) OF_ONE(double, a, std::fabs(x))
 #define _mm512_min_pd(a, b) OF_TWO(double, a, b, x < y ? x : y)
 #define _mm512_max_pd(a, b) OF_TWO(double, a, b, x > y ? x : y)
 #define _mm512_add_epi32(a, b) OF_TWO(uint32_t, a, b, x + y)
@@ -236,6 +251,7 @@ inline __m256 loaded_or_zero(unsigned k, const float* from) {
 
 #define _mm512_cvtepi32_ps(a) EMULATED::as_floats(a)
 #define _mm512_cvtps_pd(a) EMULATED::widened(a)
+#define _mm512_cvtpd_ps(a) EMULATED::narrowed(a)
 #define _mm512_cvtepi32_pd(a) EMULATED::widened(a)
 #define _mm512_mask_cvtps_pd(rest, k, a) EMULATED::blended<double>(k, rest, EMULATED::widened(a))
 
@@ -257,6 +273,7 @@ inline __m256 loaded_or_zero(unsigned k, const float* from) {
 #define _mm512_storeu_pd(to, a) EMULATED::stored(to, a)
 #define _mm512_store_si512(to, a) EMULATED::stored(to, a)
 #define _mm512_mask_storeu_pd(to, k, a) EMULATED::stored(to, k, a)
+#define _mm256_mask_storeu_ps(to, k, a) EMULATED::stored(to, k, a)
 
 #define _mm512_cmp_ps_mask(a, b, how) static_cast<__mmask16>(EMULATED::mask<float>(a, b, how))
 #define _mm512_cmp_pd_mask(a, b, how) static_cast<__mmask8>(EMULATED::mask<double>(a, b, how))
