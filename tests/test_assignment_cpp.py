@@ -1,5 +1,6 @@
 """The standalone C++ interface, under sanitizers: the example compiles and runs, fuzzing finds nothing."""
 
+import os
 import subprocess
 
 import native
@@ -23,4 +24,23 @@ def test_example(built):
 @pytest.mark.timeout(240)
 def test_fuzz_under_sanitizers(built):
     done = subprocess.run([built("assignment_fuzz.cpp"), "3000", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_costs_that_change_under_address_sanitizer(built):
+    done = subprocess.run(
+        [built("assignment_changing.cpp"), "4"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_costs_that_change_under_thread_sanitizer(tmp_path):
+    """The writer's race is meant, and left out by name; there is no other."""
+    program = native.build(
+        tmp_path, "assignment_changing.cpp", "assignment", "-O0", "-g1", "-fsanitize=thread"
+    )
+    suppressed = tmp_path / "meant"
+    suppressed.write_text("race:scribble\n")
+    environment = os.environ | {"TSAN_OPTIONS": f"suppressions={suppressed} halt_on_error=1"}
+    done = subprocess.run([program, "2"], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
