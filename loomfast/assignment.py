@@ -27,11 +27,11 @@ class Assignment:
         row4col: (m,) int64, the row of each column, -1 where the column is unmatched.
         u, v: (n,), (m,) float64 dual prices. Minimising with n <= m: ``u[i] + v[j] <= cost[i, j]`` for all
             pairs, ``v <= 0`` and ``v = 0`` on unmatched columns. For n > m it is ``u <= 0`` and ``u = 0`` on
-            unmatched rows. Maximising reverses the inequalities. Prices that float64 cannot hold are cut to its
-            range, where they stay feasible.
+            unmatched rows. Maximising reverses the inequalities. Prices beyond the range of float64 are cut
+            to it, where they stay feasible.
         total: the cost of the matching.
         gap: a rigorous upper bound on its distance from the optimum, rounded upward.
-        status: ``"optimal"`` (gap <= 8 n 2^-53 s, s the largest magnitude among the costs of the matching and the
+        status: ``"optimal"`` (gap <= 8 n 2^-53 s, s the largest magnitude among the costs matched and the
             prices; 0 for integers) or ``"within_tolerance"``.
         stats: counts of the work done, and under ``"path"`` the algorithm that decided.
 
@@ -65,9 +65,9 @@ def solve(
         cost: (n, m) or (b, n, m) of float16, bfloat16, float32, float64, any integer type or bool; any
             strides; an ndarray, a torch CPU tensor, or anything with ``__array__`` or ``__dlpack__``; on a
             GPU a torch tensor or CuPy array.
-            ``+inf`` forbids a pair (``-inf`` when maximising). Finite costs that stand for "forbidden", 1e15 or
-            1e300 beside ordinary ones, are matched as seldom as possible, and what remains is optimal on its own
-            scale.
+            ``+inf`` forbids a pair (``-inf`` when maximising). Finite costs that stand for "forbidden", 1e15
+            or 1e300 beside ordinary ones, are matched as seldom as possible, and what remains is optimal on
+            its own scale.
         maximize: maximise the total instead.
         start: where to start from: a previous `Assignment`, a matching (col4row, integers), column prices
             (v, floats), ``(col4row, v)`` or ``(col4row, u, v)`` with None for what is not known. Of the
@@ -167,7 +167,7 @@ def _raise_for(status, row, col, array, where):
     if status == "infeasible":
         raise ValueError(f"cost{where} matrix is infeasible: no complete matching avoids the forbidden pairs")
     if status == "uncertified":
-        raise ValueError(f"cost{where} changed while it was being solved: its solution could not be certified")
+        raise ValueError(f"cost{where} changed while it was being solved: no solution could be certified")
     if status == "inexact_integers":
         raise ValueError(
             f"cost{where} holds {array.dtype} values too large to be summed exactly: min(n, m) * max|cost| "

@@ -277,6 +277,9 @@ def test_only_improving_cycles_are_taken():
     before = np.array([2.0, 2.0, 1.0, 1.0, 1.0, 1.0])
     after = np.array([1.0, 2.5, 1.0, 1.0, 0.5, 2.0])  # better, equal, worse
     np.testing.assert_array_equal(improving_cycles(order, before, after, 1e-12), [1, 0, 2, 3, 4, 5])
+    change = np.array([1, -1, 0, -1, 1, 0])  # none in all, one fewer, one more
+    found = improving_cycles(order, before, after, 1e-12, weight=1e18, change=change)
+    np.testing.assert_array_equal(found, [1, 0, 3, 2, 4, 5])
 
 
 def test_is_permutation():

@@ -69,6 +69,25 @@ def test_one_block_is_the_optimum(data, num_caches, metric, weight):
     assert again.cost_before == again.cost_after == pytest.approx(result.cost_after, rel=1e-12)
 
 
+@pytest.mark.parametrize("weight", [1e9, 1e18])
+def test_a_label_weight_that_forbids_leaves_each_label_to_its_optimum(data, weight):
+    """Labels change places only among themselves, and there the coupling is what it would be alone."""
+    labels = np.arange(N) % 4
+    by_batches, at_once = (Loom(N, SHAPE, num_caches=1, seed=7, label_weight=weight) for _ in range(2))
+    costs = full_costs(Loom(N, SHAPE, num_caches=1, seed=7), data)
+    for _ in range(2):
+        by_batches.couple(data, np.arange(N), labels=labels)
+    solve_globally(at_once, data, labels=labels)
+    for coupler in (by_batches, at_once):
+        held = coupler.ids.reshape(-1)
+        np.testing.assert_array_equal(labels[held], labels)
+        for label in range(4):
+            own = np.flatnonzero(labels == label)
+            best = costs[np.ix_(own, own)]
+            best = best[scipy_assignment(best)].mean()
+            assert costs[own, held[own]].mean() == pytest.approx(best, rel=1e-6)
+
+
 def test_the_prices_prove_the_coupling(data):
     """Item and noise prices are feasible for the costs without norms, and tight on the coupled pairs."""
     coupler = Loom(N, SHAPE, num_caches=2)

@@ -36,8 +36,8 @@ def improving_cycles(order, before, after, relative_rounding, *, weight=0.0, cha
         order: (B,) int; item i would receive the noise of item ``order[i]``.
         before, after: (B,) float64; cost of item i with its own noise, and with that of ``order[i]``.
         relative_rounding: bound on the relative rounding error of one entry of ``before``/``after``.
-        weight, change: item i's cost changes by ``weight * change[i]`` on top, with ``change`` (B,) of −1, 0 and
-            1. These are counted before they are weighed, so that a weight of 1e18 hides nothing of the rest.
+        weight, change: item i's cost changes by ``weight * change[i]`` on top, with ``change`` (B,) of −1, 0
+            and 1. These are counted before they are weighed: a weight of 1e18 hides nothing of the rest.
 
     Returns:
         (B,) int64: like ``order``, with ``i`` itself wherever i's cycle is left alone.
@@ -46,8 +46,10 @@ def improving_cycles(order, before, after, relative_rounding, *, weight=0.0, cha
     old = np.bincount(cycle, weights=before, minlength=len(order))
     new = np.bincount(cycle, weights=after, minlength=len(order))
     magnitude = np.bincount(cycle, weights=np.abs(before) + np.abs(after), minlength=len(order))
-    label_change = 0.0 if change is None else weight * np.bincount(cycle, weights=change, minlength=len(order))
-    better = (new - old) + label_change < -relative_rounding * magnitude
+    extra = 0.0
+    if change is not None:
+        extra = weight * np.bincount(cycle, weights=change, minlength=len(order))
+    better = (new - old) + extra < -relative_rounding * magnitude
     return np.where(better[cycle], order, np.arange(len(order)))
 
 

@@ -176,7 +176,7 @@ class _Problem:
         )
 
     def pair_costs(self, items, ids):
-        """(P,) float64: what item p costs with noise p, without the label term, directly and in little memory."""
+        """(P,) float64: item p's cost with noise p, without the label term, directly and in little memory."""
         coupler, costs = self.coupler, np.empty(len(ids))
         step = max(1, PAIRS_A_CHUNK // max(1, count(coupler.shape)))
         for first in range(0, len(ids), step):
@@ -186,7 +186,7 @@ class _Problem:
         return costs
 
     def labels_differ(self, items, ids):
-        """(P,) float64: 1 where the label of item p is not that of noise p, which is ``label_weight`` dearer."""
+        """(P,) float64: 1 where item p's label is not noise p's, which is ``label_weight`` dearer."""
         if self.labels is None:
             return np.zeros(len(ids))
         return (self.labels[items] != self._noise_labels(ids)).astype(np.float64)
@@ -281,7 +281,8 @@ class _Work:
             change = differs(owners, ids[order]) - differs(owners, ids)
             order = improving_cycles(order, before, after, rounding, weight=weight, change=change)
             moved = order != np.arange(len(ids))
-            gain = ((before - after)[moved].sum() - weight * change[moved].sum()) / coupler.ids.size
+            gain = (before - after)[moved].sum() - weight * change[moved].sum()
+            gain = float(gain) / coupler.ids.size
             self._write_back(items, ids, ids[order].reshape(-1, caches), found)
         result.cost_after -= gain
         self.sweep_gain += gain
