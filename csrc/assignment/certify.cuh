@@ -85,8 +85,20 @@ __device__ void certify(Rounds<Team>& rounds, const Instance& instance, const St
     double* slack = reinterpret_cast<double*>(s.label);
     double* paid = reinterpret_cast<double*>(s.best);
     const double sign = instance.costs.negate ? -1.0 : 1.0;
-    // What a dummy holds is a cheapest column.
-    const Int floor = instance.has_dummies() ? s.price(0)[s.x[instance.costs.rows]] : 0;
+    // The cheapest column is free of charge: what a dummy holds is such a one, and prices of square problems may be
+    // shifted together. With columns to spare and no dummies, prices are what they are.
+    if (instance.costs.rows == instance.columns) {
+        Int cheapest = kForbidden;
+        rounds.for_each(instance.columns, [&](int j) { cheapest = s.price(0)[j] < cheapest ? s.price(0)[j] : cheapest; });
+        cheapest = warp_min(cheapest);
+        if (lane_id() == 0) {
+            atomicMin(&rounds.board->cheapest, cheapest);
+        }
+    }
+    rounds.meet();
+    const Int floor = instance.has_dummies()                       ? s.price(0)[s.x[instance.costs.rows]]
+                      : instance.costs.rows == instance.columns ? rounds.board->cheapest
+                                                                   : 0;
     rounds.for_each(instance.columns, [&](int j) {
         price[j] = ldexp(static_cast<double>(s.price(0)[j] - floor), unit);
         instance.column_dual[j] = price[j] == 0.0 ? 0.0 : -sign * price[j];

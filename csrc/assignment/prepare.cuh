@@ -34,6 +34,7 @@ __device__ void clear_board(const Team& team, Board* board) {
         board->flags = 0;
         board->top = -(1 << 20);
         board->low = 1 << 20;
+        board->cheapest = kForbidden;
         for (int k = 0; k < 3; ++k) {
             board->tally[k] = 0;
         }

@@ -23,6 +23,7 @@ struct Board {
     Word tally[3];                 // summed over the team between two barriers, see Rounds
     Word cut[3];                   // labels at or above it are dropped, see forest.cuh
     Word distance;
+    Int cheapest;                  // price of a column, see certify.cuh
     Word spreads;                  // of the rows, summed, see tolerance.cuh
     double allowed;                // a gap that ends the search
     double spread[16], nearest[16];  // of the sampled rows, see prepare.cuh
