@@ -122,8 +122,8 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
         row_repeats: row i of ``cost`` stands for so many rows of the problem.
 
     The kernels hold costs as integers in units that suit the largest: the gap is at most 8 n 2^-53 times the
-    largest finite magnitude of a cost. Beside costs of 1e15 that stand for "forbidden" that is coarse, and the
-    CPU's bound, on the scale of the costs matched, is not; use ``+inf`` here.
+    largest finite magnitude of a cost. Beside costs of 1e15 that stand for "forbidden" that is coarse, and
+    the CPU's bound, on the scale of the costs matched, is not; use ``+inf`` here.
 
     ``status`` is an int32 device array of indices into `STATUS`, ``stats`` an int64 one of `COUNTERS`;
     ``Assignment.check()`` waits for the device and raises what the CPU would have raised.

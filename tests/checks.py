@@ -6,7 +6,7 @@ import numpy as np
 def check_assignment(cost, result, *, maximize=False, row_repeats=1, tolerance=None, every_cost=False):
     """The matching is complete, the prices certify it, and the certificate meets the exactness bound.
 
-    The bound is on the scale of the costs matched and the prices, or with ``every_cost`` on that of all costs.
+    The bound is on the scale of the costs matched and the prices, or with ``every_cost`` of all costs.
 
     Sums are taken in long double, whose rounding is far below the slack that the contract allows.
     """
