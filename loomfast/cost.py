@@ -13,7 +13,17 @@ import numpy as np
 
 from loomfast import _engine
 from loomfast import noise as noise_room
-from loomfast._arrays import check_backend, count, default_threads, flat, integer, is_tensor
+from loomfast._arrays import (
+    check_backend,
+    check_numpy_out,
+    check_threads,
+    count,
+    default_threads,
+    flat,
+    integer,
+    is_tensor,
+    real_array,
+)
 
 METRICS = ("sqeuclidean", "euclidean")
 PRECISIONS = (None, "float64", "float32", "tf32", "bfloat16")
@@ -88,12 +98,12 @@ def pairwise_cost(
     result = _cost_at_once(x, z, metric, drop, out, threads) if simple else None
     if result is not None:
         return result
-    x, z = _check_array(x, "x"), _check_array(z, "z")
+    x, z = real_array(x, "x"), real_array(z, "z")
     check_shapes(x.shape, z.shape)
     labels = _check_labels(labels, len(x), len(z))
     if backend == "triton":
         raise RuntimeError("backend='triton' needs torch tensors on a GPU; NumPy arrays are on the CPU")
-    result = _check_out(out, (len(x), len(z)))
+    result = check_numpy_out(out, (len(x), len(z)), np.float32, "x")
     if backend == "reference":
         from loomfast.reference import cost as reference
 
@@ -170,9 +180,9 @@ def pairwise_cost_from_ids(
 
         options |= {"labels": labels, "precision": precision, "out": out}
         return cost_torch.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
-    x, ids = _check_array(x, "x"), noise_room.check_ids(ids)
+    x, ids = real_array(x, "x"), noise_room.check_ids(ids)
     labels = _check_labels(labels, len(x), len(ids))
-    result = _check_out(out, (len(x), len(ids)))
+    result = check_numpy_out(out, (len(x), len(ids)), np.float32, "x")
     options |= {"precision": precision, "backend": backend, "threads": threads}
     where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
     for columns in row_blocks(len(ids), count(x.shape[1:]), NOISE_BLOCK):
@@ -197,7 +207,7 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
         from loomfast import cost_torch
 
         return cost_torch.paired_cost(x, z, metric)
-    x, z = _check_array(x, "x"), _check_array(z, "z")
+    x, z = real_array(x, "x"), real_array(z, "z")
     check_shapes(x.shape, z.shape)
     if len(x) != len(z):
         raise ValueError(f"x and z must hold as many items, got {len(x)} and {len(z)}")
@@ -295,8 +305,7 @@ def _check_options(metric, precision, backend, label_weight, threads):
     check_backend(backend, BACKENDS)
     if not math.isfinite(label_weight):
         raise ValueError(f"label_weight must be finite, got {label_weight}")
-    if threads is not None:
-        integer(threads, "threads", 1, 1 << 16)
+    check_threads(threads)
 
 
 def check_shapes(x_shape, z_shape):
@@ -325,22 +334,3 @@ def split_labels(labels, n, m):
 def _check_labels(labels, n, m):
     pair = split_labels(labels, n, m)
     return pair and tuple(np.asarray(part) for part in pair)
-
-
-def _check_array(array, name):
-    array = np.asarray(array)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
-    return array
-
-
-def _check_out(out, shape):
-    if out is None:
-        return np.empty(shape, np.float32)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, like x, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != np.float32:
-        raise ValueError(f"out must be {shape} float32, got {out.shape} {out.dtype}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable")
-    return out

@@ -4,7 +4,7 @@ import torch
 
 from loomfast import _engine
 from loomfast import cost as cost_room
-from loomfast._arrays import flat
+from loomfast._arrays import REAL, check_dtype, flat
 from loomfast.ops import (
     check_ids,
     check_out,
@@ -369,8 +369,7 @@ def _as(tensor, dtype):
 def _check_real(item, name):
     if not isinstance(item, torch.Tensor):
         raise TypeError(f"{name} must be a torch tensor, like the other, got {type(item).__name__}")
-    if item.dtype.is_complex:
-        raise TypeError(f"{name} must hold real numbers, got {item.dtype}")
+    check_dtype(item.dtype, name, REAL, "real numbers")
 
 
 def _check_pair(x, z):

@@ -15,7 +15,7 @@ import torch
 
 from loomfast import _engine
 from loomfast import noise as noise_room
-from loomfast._arrays import default_threads
+from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_strides, default_threads
 from loomfast.backends import cuda_unavailable
 from loomfast.reference import noise as noise_reference
 
@@ -202,10 +202,11 @@ def _(ids, shape, dtype, seed, domain, backend, threads):
 
 def interpolate(x, ids, t, seed, domain, backend, threads):
     """``interpolate_from_ids`` for tensors, its plain arguments already checked."""
-    ids, t = check_ids(ids, x.device), torch.as_tensor(t, dtype=torch.float32, device=x.device)
+    ids, t = check_ids(ids, x.device), torch.as_tensor(t, device=x.device)
     noise_room.check_batch(x.shape, ids.shape, t.shape)
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"x must hold floating-point numbers, got {x.dtype}")
+    check_dtype(x.dtype, "x", FLOATS, "floating-point numbers")
+    check_dtype(t.dtype, "t", REAL, "real numbers")
+    t = t.to(torch.float32)
     backend = choose_backend("interpolate_from_ids", backend, x.device)
     x = x.detach().to(torch.float32).contiguous()
     make = make_interpolated if ordinary(x, ids, t) else torch.ops.loomfast.interpolate_from_ids
@@ -246,9 +247,7 @@ def check_ids(ids, device):
         ids = torch.from_numpy(noise_room.check_ids(np.asarray(ids)).copy())
     if ids.dim() != 1:
         raise ValueError(f"ids must be one-dimensional, got shape {tuple(ids.shape)}")
-    dtype = ids.dtype
-    if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
-        raise TypeError(f"ids must be integers, got {dtype}")
+    check_dtype(ids.dtype, "ids", INTEGERS, "integers")
     if device is None and ids.dtype is torch.int64:
         return ids.contiguous()
     return ids.to(device=ids.device if device is None else device, dtype=torch.int64).contiguous()
@@ -257,6 +256,9 @@ def check_ids(ids, device):
 def check_out(out, shape, dtype, device):
     if not isinstance(out, torch.Tensor):
         raise TypeError(f"out must be a torch tensor, like the input, got {type(out).__name__}")
-    if tuple(out.shape) != tuple(shape) or out.dtype != dtype or out.device != device:
+    if out.dtype != dtype:
+        raise TypeError(f"out must be {dtype}, got {out.dtype}")
+    if tuple(out.shape) != tuple(shape) or out.device != device:
         got = f"{tuple(out.shape)} {out.dtype} on {out.device}"
         raise ValueError(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
+    check_strides(tuple(shape), out.stride())

@@ -237,8 +237,7 @@ def works_ahead(prefetch, device):
     """Whether to couple the next batch while the network trains; auto: with a GPU or a core to spare."""
     if prefetch != "auto":
         return prefetch == "on"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return device.type == "cuda" or cores > torch.get_num_threads()
+    return device.type == "cuda" or cores() > torch.get_num_threads()
 
 
 def place(data, device):

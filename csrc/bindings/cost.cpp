@@ -28,7 +28,7 @@ py::tuple cost_norms(const Dense<T>& x, const Dense<T>& z, int threads) {
     py::array_t<T> norms_x(x.shape(0)), norms_z(z.shape(0));
     T *const to_x = norms_x.mutable_data(), *const to_z = norms_z.mutable_data();
     {
-        py::gil_scoped_release release;
+        const Entered entered;
         loomfast::cost::norms(x.data(), x.shape(0), x.shape(1), to_x, threads);
         loomfast::cost::norms(z.data(), z.shape(0), z.shape(1), to_z, threads);
     }
@@ -41,7 +41,7 @@ void cost_paired(const Dense<T>& x, const Dense<T>& z, Dense<double> out, bool e
         out.ndim() != 1 || out.shape(0) != x.shape(0))
         throw py::value_error("x and z must be (n, d) and out (n,)");
     double* const to = out.mutable_data();
-    py::gil_scoped_release release;
+    const Entered entered;
     loomfast::cost::paired(x.data(), z.data(), x.shape(0), x.shape(1), euclidean, to, threads);
 }
 
@@ -54,7 +54,7 @@ void cost_finish(py::array_t<T> out, const std::optional<Dense<T>>& norms_x,
         throw py::value_error("norms must be one for each row and one for each column, or neither");
     const T* const x = norms_x ? norms_x->data() : nullptr;
     const T* const z = norms_z ? norms_z->data() : nullptr;
-    py::gil_scoped_release release;
+    const Entered entered;
     loomfast::cost::finish(block, x, z, euclidean, threads);
 }
 
@@ -66,7 +66,7 @@ void cost_direct(const Dense<double>& x, const Dense<double>& z, py::array_t<dou
         throw py::value_error("x must be (rows, d) and z (columns, d)");
     const double *const a = x.data(), *const b = z.data();
     const int64_t d = x.shape(1);
-    py::gil_scoped_release release;
+    const Entered entered;
     loomfast::cost::direct(a, b, d, block, euclidean, threads);
 }
 
@@ -92,7 +92,7 @@ bool cost_tiles_at(std::uintptr_t x, std::uintptr_t z, std::uintptr_t out, int64
         n, m, d, stride, static_cast<loomfast::cost::Form>(form), euclidean};
     if (loomfast::cost::overlaps(problem)) return false;
     const loomfast::cost::Level& chosen = level_of(level);
-    py::gil_scoped_release release;
+    const Entered entered;
     loomfast::cost::tiled(chosen, problem, threads);
     return true;
 }

@@ -6,5 +6,6 @@ PYBIND11_MODULE(_engine, m) {
     bind_assignment(m);
     bind_assignment_cuda(m);
     bind_cost(m);
+    bind_dlpack(m);
     bind_noise(m);
 }
