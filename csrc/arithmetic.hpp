@@ -9,42 +9,53 @@
 
 namespace loomfast {
 
+namespace arithmetic {
+
+// A thread's control register, without the flags of what has happened, and what it is by default.
+#if defined(__SSE2__)
+using Control = std::uint32_t;
+constexpr Control kDefault = 0x1f80;
+inline Control control() { return _mm_getcsr() & ~0x3fu; }
+inline void set_control(Control value) { _mm_setcsr(value); }
+#elif defined(__aarch64__)
+using Control = std::uint64_t;
+constexpr Control kDefault = 0;
+inline Control control() {
+    Control value;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(value));
+    return value;
+}
+inline void set_control(Control value) { __asm__ __volatile__("msr fpcr, %0" : : "r"(value)); }
+#else
+using Control = int;
+constexpr Control kDefault = 0;
+inline Control control() { return kDefault; }
+inline void set_control(Control) {}
+#endif
+
+// Both leave the register alone where it is what it should be: to write it takes long.
+inline Control enter() {
+    const Control before = control();
+    if (before != kDefault) set_control(kDefault);
+    return before;
+}
+inline void leave(Control before) {
+    if (before != kDefault) set_control(before);
+}
+
+}  // namespace arithmetic
+
 // Puts the thread in it, whatever its caller works in (torch.set_flush_denormal, -ffast-math), and puts back what
 // was there. Every call from Python has one, and every thread of the engine: a new thread inherits its maker's.
 class DefaultArithmetic {
   public:
-    DefaultArithmetic() : before_(control()) {
-        if ((before_ & ~kFlags) != kDefault) set_control(kDefault);
-    }
-    ~DefaultArithmetic() {
-        if ((before_ & ~kFlags) != kDefault) set_control(before_);
-    }
+    DefaultArithmetic() : before_(arithmetic::enter()) {}
+    ~DefaultArithmetic() { arithmetic::leave(before_); }
     DefaultArithmetic(const DefaultArithmetic&) = delete;
     DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
 
   private:
-#if defined(__SSE2__)
-    using Control = std::uint32_t;
-    static constexpr Control kDefault = 0x1f80, kFlags = 0x3f;  // exceptions masked; those that have occurred
-    static Control control() { return _mm_getcsr(); }
-    static void set_control(Control value) { _mm_setcsr(value); }
-#elif defined(__aarch64__)
-    using Control = std::uint64_t;
-    static constexpr Control kDefault = 0, kFlags = 0;
-    static Control control() {
-        Control value;
-        __asm__ __volatile__("mrs %0, fpcr" : "=r"(value));
-        return value;
-    }
-    static void set_control(Control value) { __asm__ __volatile__("msr fpcr, %0" : : "r"(value)); }
-#else
-    using Control = int;
-    static constexpr Control kDefault = 0, kFlags = 0;
-    static Control control() { return kDefault; }
-    static void set_control(Control) {}
-#endif
-
-    const Control before_;
+    const arithmetic::Control before_;
 };
 
 }  // namespace loomfast

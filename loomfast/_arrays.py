@@ -38,11 +38,11 @@ def check_dtype(dtype, name, takes, what):
     """TypeError that names the argument and the dtype, unless it is one of ``takes``."""
     found = name_of_dtype(dtype)
     if found not in takes:
-        raise TypeError(f"{name} must hold {what} ({', '.join(takes)}), got {found}")
+        raise TypeError(f"{name} must {what}, got {found}; it takes {', '.join(takes)}")
     return found
 
 
-def real_array(value, name, takes=REAL, what="real numbers"):
+def real_array(value, name, takes=REAL, what="hold real numbers"):
     """A NumPy or torch array on the CPU as a NumPy array in the machine's byte order; bfloat16 widened.
 
     Raises TypeError for a dtype that is not one of ``takes``.
@@ -132,7 +132,9 @@ def overlaps_itself(shape, strides):
     Views by slices and transposition never do. Strides that no such view has count as overlapping.
     """
     reach = 0
-    for stride, size in sorted((abs(step), size) for step, size in zip(strides, shape, strict=True) if size > 1):
+    for stride, size in sorted(
+        (abs(step), size) for step, size in zip(strides, shape, strict=True) if size > 1
+    ):
         if stride <= reach:
             return True
         reach += stride * (size - 1)
@@ -145,10 +147,9 @@ def check_numpy_out(out, shape, dtype, like):
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, like {like}, got {type(out).__name__}")
-    if out.dtype != dtype:
-        raise TypeError(f"out must be {dtype}, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out must be {shape} {dtype}, got {out.shape} {out.dtype}")
+    if out.shape != shape or out.dtype != dtype:
+        wrong = TypeError if out.dtype != dtype else ValueError
+        raise wrong(f"out must be {shape} {dtype}, got {out.shape} {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable")
     if not out.flags.c_contiguous:
@@ -159,7 +160,9 @@ def check_numpy_out(out, shape, dtype, like):
 def check_strides(shape, strides):
     """ValueError if ``out`` has elements that share memory: what is written to one would change another."""
     if 0 not in shape and overlaps_itself(shape, strides):
-        raise ValueError(f"out must not overlap itself, got shape {shape} with strides {strides}; pass a copy")
+        raise ValueError(
+            f"out must not overlap itself, got shape {shape} with strides {strides}; pass a copy"
+        )
 
 
 def flat(array):

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import _engine
 from . import assignment_cuda as _cuda
+from ._arithmetic import default_arithmetic
 from ._arrays import (
     FLOATS,
     INTEGERS,
@@ -121,7 +122,8 @@ def solve(
 
         if dtype == "bfloat16":
             array = widened(array)
-        results = [reference_solve(c, maximize=maximize, row_repeats=row_repeats) for c in array]
+        with default_arithmetic():
+            results = [reference_solve(c, maximize=maximize, row_repeats=row_repeats) for c in array]
         parts = _stack(results, problem_shape)
     else:
         *arrays, reports = _engine.assignment_solve(
@@ -279,7 +281,9 @@ def _as_start(start, shape, batched):
 def _start_part(name, value, dtype, takes, shape, batched):
     if value is None:
         return None
-    array = real_array(value, name, takes, "integers" if dtype is np.int64 else "floating-point numbers")
+    array = real_array(
+        value, name, takes, "be integers" if dtype is np.int64 else "hold floating-point numbers"
+    )
     expected = shape if batched else shape[1:]
     if array.shape != expected:
         raise ValueError(f"{name} must have shape {expected}, got {array.shape}")

@@ -109,8 +109,7 @@ def report():
     here = Fact(
         "machine",
         True,
-        f"Python {sys.version.split()[0]} on {platform.system()} {platform.machine()}, "
-        f"{cores()} cores",
+        f"Python {sys.version.split()[0]} on {platform.system()} {platform.machine()}, {cores()} cores",
     )
     found = engine()
     parts = [instruction_sets(), cuda_kernels()] if found.found else []

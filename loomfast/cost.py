@@ -13,6 +13,7 @@ import numpy as np
 
 from loomfast import _engine
 from loomfast import noise as noise_room
+from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import (
     check_backend,
     check_numpy_out,
@@ -41,6 +42,7 @@ MOST_OF_ONE_TILED = 1 << 16
 LONGEST_TILED = 64
 TILED_PER_THREAD = 1 << 22  # multiply-adds; below this a thread costs more to wake than it saves
 PRODUCTS, FULL, DIFFERENCES = 0, 1, 2  # what the tiles compute: the engine's enum class Form
+LEAST_SURE = 1e-140  # of a sum of squares, or its root: smaller ones may have lost some below float64's range
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
 
 
@@ -77,7 +79,8 @@ def pairwise_cost(
             set there.
 
     Returns:
-        (n, m) float32 of the inputs' kind. No gradient flows through it.
+        (n, m) float32 of the inputs' kind. No gradient flows through it. On the CPU finite numbers of any
+        size give their cost, infinite where float32 cannot hold it, never NaN.
 
     Raises:
         ValueError: shapes that do not fit, unknown metric, precision or backend.
@@ -98,30 +101,8 @@ def pairwise_cost(
     result = _cost_at_once(x, z, metric, drop, out, threads) if simple else None
     if result is not None:
         return result
-    x, z = real_array(x, "x"), real_array(z, "z")
-    check_shapes(x.shape, z.shape)
-    labels = _check_labels(labels, len(x), len(z))
-    if backend == "triton":
-        raise RuntimeError("backend='triton' needs torch tensors on a GPU; NumPy arrays are on the CPU")
-    result = check_numpy_out(out, (len(x), len(z)), np.float32, "x")
-    if backend == "reference":
-        from loomfast.reference import cost as reference
-
-        result[...] = reference.pairwise_cost(
-            x, z, metric=metric, labels=labels, label_weight=label_weight, assignment_only=assignment_only
-        )
-        return result
-    if precision in ("bfloat16", "tf32"):
-        raise RuntimeError(f"precision={precision!r} needs torch tensors; NumPy takes float32 and float64")
-    dtype = np.dtype(precision or np.result_type(x, z, np.float32))
-    x, z = np.ascontiguousarray(flat(x), dtype), np.ascontiguousarray(flat(z), dtype)
-
-    def product(rows, block):
-        np.matmul(x[rows], z.T, out=block)
-
-    plan = tiled(*result.shape, x.shape[1], drop, threads) if dtype == np.float32 else None
-    fill_cpu(result, x, z, product, plan, metric, drop, labels, label_weight, threads)
-    return result
+    options = (metric, labels, label_weight, assignment_only, precision)
+    return _cost_of_arrays(x, z, *options, out, backend, threads)
 
 
 def _cost_at_once(x, z, metric, drop_norms, out, threads):
@@ -140,6 +121,35 @@ def _cost_at_once(x, z, metric, drop_norms, out, threads):
     elif type(out) is not np.ndarray:
         return None
     return out if _engine.cost_tiles(x, z, out, plan[0], metric == "euclidean", plan[1]) else None
+
+
+@default_arithmetic()
+def _cost_of_arrays(x, z, metric, labels, label_weight, assignment_only, precision, out, backend, threads):
+    """``pairwise_cost`` for NumPy arrays, its plain arguments already checked."""
+    drop = drops_norms(assignment_only, metric)
+    x, z = real_array(x, "x"), real_array(z, "z")
+    check_shapes(x.shape, z.shape)
+    labels = _check_labels(labels, len(x), len(z))
+    if backend == "triton":
+        raise RuntimeError("backend='triton' needs torch tensors on a GPU; NumPy arrays are on the CPU")
+    result = check_numpy_out(out, (len(x), len(z)), np.float32, "x")
+    if backend == "reference":
+        from loomfast.reference import cost as reference
+
+        options = {"metric": metric, "labels": labels, "label_weight": label_weight}
+        write_narrowed(result, reference.pairwise_cost(x, z, assignment_only=assignment_only, **options))
+        return result
+    if precision in ("bfloat16", "tf32"):
+        raise RuntimeError(f"precision={precision!r} needs torch tensors; NumPy takes float32 and float64")
+    dtype = np.dtype(precision or np.result_type(x, z, np.float32))
+    x, z = np.ascontiguousarray(flat(x), dtype), np.ascontiguousarray(flat(z), dtype)
+
+    def product(rows, block):
+        np.matmul(x[rows], z.T, out=block)
+
+    plan = tiled(*result.shape, x.shape[1], drop, threads) if dtype == np.float32 else None
+    fill_cpu(result, x, z, product, plan, metric, drop, labels, label_weight, threads)
+    return result
 
 
 def pairwise_cost_from_ids(
@@ -216,15 +226,23 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     return cost
 
 
+@default_arithmetic()
 def fill_paired(out, x, z, metric, threads=None):
     """The costs of the pairs of NumPy x and z (n, d) into float64 ``out`` (n,)."""
     threads = threads or default_threads(x.size, LEAST_PER_THREAD)
     if x.dtype == z.dtype and x.dtype in FLOATS and x.flags.c_contiguous and z.flags.c_contiguous:
         _engine.cost_paired(x, z, out, metric == "euclidean", threads)
+    else:
+        for rows in row_blocks(*x.shape, CACHED_BLOCK):
+            part = [np.ascontiguousarray(array[rows], np.float64) for array in (x, z)]
+            _engine.cost_paired(*part, out[rows], metric == "euclidean", threads)
+    if np.float64 not in (x.dtype, z.dtype):  # float64 holds the squares of all others
         return
-    for rows in row_blocks(*x.shape, CACHED_BLOCK):
-        part = [np.ascontiguousarray(array[rows], np.float64) for array in (x, z)]
-        _engine.cost_paired(*part, out[rows], metric == "euclidean", threads)
+    lost = np.flatnonzero(~((out > LEAST_SURE) & (out < np.inf)))
+    if lost.size:
+        with np.errstate(over="ignore", invalid="ignore"):
+            root = _lengths(x[lost] / 2 - z[lost] / 2)
+            out[lost] = root if metric == "euclidean" else root * root
 
 
 def row_blocks(num_rows, num_columns, entries, least=1):
@@ -236,11 +254,15 @@ def row_blocks(num_rows, num_columns, entries, least=1):
 def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight, threads=None):
     """The cost into float32 ``out`` (n, m), or -2 x.z where the norms are dropped.
 
-    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype. plan: by
-    ``tiled``; if None, product (rows, block) writes x[rows] z^T into the block, (len(rows), m) of that dtype.
+    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype, or in more where
+    that cannot hold their squares. plan: by ``tiled``; if None, product (rows, block) writes x[rows] z^T into
+    the block, (len(rows), m) of that dtype.
     """
     n, m = out.shape
     dtype, euclidean = x.dtype, metric == "euclidean"
+    if not _engine.cost_in_range(x, z, euclidean):
+        _fill_wide(out, x, z, metric, drop_norms, labels, label_weight, threads)
+        return
     if plan:
         _fill_tiles(out, x, z, *plan, euclidean)
         if labels is not None:
@@ -261,7 +283,53 @@ def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight,
         if labels is not None:
             add_labels(block, labels[0][rows], labels[1], label_weight)
         if temporary:
-            out[rows] = block
+            write_narrowed(out[rows], block)
+
+
+def write_narrowed(out, values):
+    """float64 values into float32 ``out``, those beyond its range as infinities."""
+    with np.errstate(over="ignore"):
+        out[...] = values
+
+
+def _fill_wide(out, x, z, metric, drop_norms, labels, label_weight, threads):
+    """``fill_cpu`` where the dtype cannot hold squares: float32 in float64, float64 scaled row by row."""
+    if x.dtype == np.float32:
+        x, z = x.astype(np.float64), z.astype(np.float64)
+
+        def product(rows, block):
+            np.matmul(x[rows], z.T, out=block)
+
+        fill_cpu(out, x, z, product, None, metric, drop_norms, labels, label_weight, threads)
+        return
+    for i, row in enumerate(x):
+        with np.errstate(over="ignore"):
+            if drop_norms:
+                cost = _scaled_products(row, z)
+            else:
+                root = _lengths(row / 2 - z / 2)
+                cost = root if metric == "euclidean" else root * root
+        if labels is not None:
+            add_labels(cost[None], labels[0][i : i + 1], labels[1], label_weight)
+        write_narrowed(out[i], cost)
+
+
+def _scaled_products(row, z):
+    """-2 z.row of rows z (m, d), each of them and ``row`` scaled by a power of two."""
+    (a, k), (b, m) = _scaled(row[None]), _scaled(z)
+    return np.ldexp(-2 * (b @ a[0]), k[0] + m)
+
+
+def _lengths(halves):
+    """2 |h| of the rows h (m, d) of ``halves``, at any scale."""
+    scaled, power = _scaled(halves)
+    return np.ldexp(np.sqrt(np.square(scaled).sum(axis=1)), power + 1)
+
+
+def _scaled(rows):
+    """(rows / 2^k, k) with the power k of each row that makes its largest magnitude about 1."""
+    power = np.frexp(np.abs(rows).max(axis=1, initial=0.0))[1]
+    return np.ldexp(rows, -power[:, None]), power
 
 
 def tiled(n, m, d, drop_norms, threads):
@@ -278,12 +346,12 @@ def tiled(n, m, d, drop_norms, threads):
 
 def _fill_tiles(out, x, z, form, threads, euclidean):
     """The cost of contiguous float32 x and z into ``out``, which may have any strides and overlap them."""
-    if _engine.cost_tiles(x, z, out, form, euclidean, threads):
+    if _engine.cost_tiles(x, z, out, form, euclidean, threads, checked=True):
         return
     x, z = (part.copy() if np.may_share_memory(part, out) else part for part in (x, z))
     for rows in row_blocks(*out.shape, BLOCK):
         block = np.empty((rows.stop - rows.start, len(z)), np.float32)
-        _engine.cost_tiles(x[rows], z, block, form, euclidean, threads)
+        _engine.cost_tiles(x[rows], z, block, form, euclidean, threads, checked=True)
         out[rows] = block
 
 

@@ -4,6 +4,7 @@ import torch
 
 from loomfast import _engine
 from loomfast import cost as cost_room
+from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import REAL, check_dtype, flat
 from loomfast.ops import (
     check_ids,
@@ -117,7 +118,8 @@ def paired_cost(x, z, metric):
     total = torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
     if plain:
         dtype = _cost_dtype(x, z, None)
-        cost_room.fill_paired(total.numpy(), x.to(dtype).numpy(), z.to(dtype).numpy(), metric)
+        with default_arithmetic():
+            cost_room.fill_paired(total.numpy(), x.to(dtype).numpy(), z.to(dtype).numpy(), metric)
         return total
     for rows in cost_room.row_blocks(x.shape[0], x.shape[1], cost_room.BLOCK):
         total[rows] = (x[rows].double() - z[rows].double()).square_().sum(dim=1)
@@ -133,6 +135,7 @@ def _cost_backend(operation, backend, precision, device):
     return backend
 
 
+@default_arithmetic()
 def fill_cost(
     x: torch.Tensor,
     z: torch.Tensor,
@@ -163,12 +166,12 @@ def fill_cost(
     plan = _tiled(*out.shape, x.shape[1], drop_norms, threads) if dtype is torch.float32 else None
     if rounded and plan and plan[0] != cost_room.DIFFERENCES:
         plan = None
-    if drop_norms and not plan:
+    points = (_as(x, dtype).contiguous(), _as(z, dtype).contiguous())
+    if drop_norms and not plan and _engine.cost_in_range(*(part.numpy() for part in points), False):
         _fill_product(x, z, precision, out)
         if labels is not None:
             cost_room.add_labels(out.numpy(), *labels, label_weight)
         return
-    points = (_as(x, dtype).contiguous(), _as(z, dtype).contiguous())
     product = _cpu_product(*(points if not rounded else (x.bfloat16(), z.bfloat16())))
     x, z = points[0].numpy(), points[1].numpy()
     tail = (metric, drop_norms, labels, label_weight, threads)
@@ -209,6 +212,7 @@ def _(x, z, metric, labels_x, labels_z, label_weight, assignment_only, precision
     return x.new_empty((x.shape[0], z.shape[0]), dtype=torch.float32)
 
 
+@default_arithmetic()
 def fill_cost_from_ids(
     x: torch.Tensor,
     ids: torch.Tensor,
@@ -369,7 +373,7 @@ def _as(tensor, dtype):
 def _check_real(item, name):
     if not isinstance(item, torch.Tensor):
         raise TypeError(f"{name} must be a torch tensor, like the other, got {type(item).__name__}")
-    check_dtype(item.dtype, name, REAL, "real numbers")
+    check_dtype(item.dtype, name, REAL, "hold real numbers")
 
 
 def _check_pair(x, z):

@@ -19,6 +19,7 @@ from enum import IntEnum
 import numpy as np
 
 from loomfast import _engine
+from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import (
     FLOATS,
     INTEGERS,
@@ -88,7 +89,7 @@ def noise_from_ids(
         A NumPy array for NumPy ids, a torch tensor for torch ids or a named device.
 
     Raises:
-        ValueError: seed, domain, shape, ids' shape, out or backend out of range, or an out that overlaps itself.
+        ValueError: seed, domain, shape, ids' shape, out or backend out of range, or out overlapping itself.
         TypeError: ids not integers, unknown dtype, out of the wrong kind or dtype.
         RuntimeError: the named backend cannot run here.
     """
@@ -146,8 +147,14 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
         from loomfast import ops
 
         return ops.interpolate(x, ids, t, seed, domain, backend, threads)
+    return _interpolate_arrays(x, ids, t, seed, domain, backend, threads)
+
+
+@default_arithmetic()
+def _interpolate_arrays(x, ids, t, seed, domain, backend, threads):
+    """``interpolate_from_ids`` for NumPy arrays, its plain arguments already checked."""
     _check_numpy_backend(backend)
-    x, ids, t = real_array(x, "x", FLOATS, "floating-point numbers"), check_ids(ids), real_array(t, "t")
+    x, ids, t = real_array(x, "x", FLOATS, "hold floating-point numbers"), check_ids(ids), real_array(t, "t")
     check_batch(x.shape, ids.shape, t.shape)
     x, t = np.ascontiguousarray(x, np.float32), np.asarray(t, np.float32)
     if backend == "reference":
@@ -227,7 +234,7 @@ def _whole(values, name):
         raise ValueError(f"{name} must be one-dimensional, got shape {values.shape}")
     if not values.size:
         return values.astype(np.int64)
-    check_dtype(values.dtype, name, INTEGERS, "integers")
+    check_dtype(values.dtype, name, INTEGERS, "be integers")
     if values.dtype == np.uint64 and values.max() >= 1 << 63:
         raise ValueError(f"{name} must fit int64, got a uint64 of 2^63 or more")
     return values

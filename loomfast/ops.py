@@ -15,6 +15,7 @@ import torch
 
 from loomfast import _engine
 from loomfast import noise as noise_room
+from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_strides, default_threads
 from loomfast.backends import cuda_unavailable
 from loomfast.reference import noise as noise_reference
@@ -204,23 +205,24 @@ def interpolate(x, ids, t, seed, domain, backend, threads):
     """``interpolate_from_ids`` for tensors, its plain arguments already checked."""
     ids, t = check_ids(ids, x.device), torch.as_tensor(t, device=x.device)
     noise_room.check_batch(x.shape, ids.shape, t.shape)
-    check_dtype(x.dtype, "x", FLOATS, "floating-point numbers")
-    check_dtype(t.dtype, "t", REAL, "real numbers")
-    t = t.to(torch.float32)
+    check_dtype(x.dtype, "x", FLOATS, "hold floating-point numbers")
+    check_dtype(t.dtype, "t", REAL, "hold real numbers")
     backend = choose_backend("interpolate_from_ids", backend, x.device)
-    x = x.detach().to(torch.float32).contiguous()
+    x = x.detach()
     make = make_interpolated if ordinary(x, ids, t) else torch.ops.loomfast.interpolate_from_ids
     return make(x, ids, t.detach(), signed(seed), domain, backend, threads or 0)
 
 
+@default_arithmetic()
 def make_interpolated(
     x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, seed: int, domain: int, backend: str, threads: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    x, t = (tensor.to(torch.float32).contiguous() for tensor in (x, t))
     point, velocity = torch.empty_like(x), torch.empty_like(x)
     if backend == "triton":
         from loomfast.kernels import noise as kernels
 
-        kernels.fill_interpolated(ids, x, t.contiguous(), point, velocity, seed, domain)
+        kernels.fill_interpolated(ids, x, t, point, velocity, seed, domain)
         return point, velocity
     arrays = [tensor.cpu().numpy() for tensor in (x, ids, t)]
     if backend == "reference":
@@ -238,7 +240,7 @@ _interpolate = torch.library.custom_op("loomfast::interpolate_from_ids", make_in
 
 @_interpolate.register_fake
 def _(x, ids, t, seed, domain, backend, threads):
-    return torch.empty_like(x), torch.empty_like(x)
+    return tuple(torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in range(2))
 
 
 def check_ids(ids, device):
@@ -247,7 +249,7 @@ def check_ids(ids, device):
         ids = torch.from_numpy(noise_room.check_ids(np.asarray(ids)).copy())
     if ids.dim() != 1:
         raise ValueError(f"ids must be one-dimensional, got shape {tuple(ids.shape)}")
-    check_dtype(ids.dtype, "ids", INTEGERS, "integers")
+    check_dtype(ids.dtype, "ids", INTEGERS, "be integers")
     if device is None and ids.dtype is torch.int64:
         return ids.contiguous()
     return ids.to(device=ids.device if device is None else device, dtype=torch.int64).contiguous()
@@ -256,9 +258,8 @@ def check_ids(ids, device):
 def check_out(out, shape, dtype, device):
     if not isinstance(out, torch.Tensor):
         raise TypeError(f"out must be a torch tensor, like the input, got {type(out).__name__}")
-    if out.dtype != dtype:
-        raise TypeError(f"out must be {dtype}, got {out.dtype}")
-    if tuple(out.shape) != tuple(shape) or out.device != device:
+    if tuple(out.shape) != tuple(shape) or out.dtype != dtype or out.device != device:
         got = f"{tuple(out.shape)} {out.dtype} on {out.device}"
-        raise ValueError(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
+        wrong = TypeError if out.dtype != dtype else ValueError
+        raise wrong(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
     check_strides(tuple(shape), out.stride())

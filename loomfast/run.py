@@ -1,7 +1,6 @@
 """The state of a training run: data, coupling, network, optimizer and averages, on disk and back."""
 
 import json
-import os
 from contextlib import nullcontext
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from loomfast import models
+from loomfast._arrays import cores
 from loomfast.checkpoint import read_tensors, write_tensors
 from loomfast.coupling import Ahead, build_coupler
 from loomfast.data import coupled_items

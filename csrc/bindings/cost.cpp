@@ -70,6 +70,15 @@ void cost_direct(const Dense<double>& x, const Dense<double>& z, py::array_t<dou
     loomfast::cost::direct(a, b, d, block, euclidean, threads);
 }
 
+template <class T>
+bool cost_in_range(const Dense<T>& x, const Dense<T>& z, bool euclidean) {
+    if (x.ndim() != 2 || z.ndim() != 2) throw py::value_error("x must be (n, d) and z (m, d)");
+    const T *const a = x.data(), *const b = z.data();
+    const int64_t size_x = x.size(), size_z = z.size(), d = x.shape(1);
+    const Entered entered;
+    return loomfast::cost::in_range(a, size_x, b, size_z, d, euclidean);
+}
+
 const loomfast::cost::Level& level_of(const std::string& name) {
     static const std::vector<const loomfast::cost::Level*> levels = loomfast::cost::levels();
     if (name == "auto") return *levels.back();
@@ -86,19 +95,20 @@ std::vector<std::string> cost_levels() {
 
 // Addresses instead of arrays: an array takes longer to make of a tensor than a small cost takes.
 bool cost_tiles_at(std::uintptr_t x, std::uintptr_t z, std::uintptr_t out, int64_t n, int64_t m, int64_t d,
-                   int64_t stride, int form, bool euclidean, int threads, const std::string& level) {
+                   int64_t stride, int form, bool euclidean, int threads, const std::string& level, bool checked) {
     const loomfast::cost::Problem problem{
         reinterpret_cast<const float*>(x), reinterpret_cast<const float*>(z), reinterpret_cast<float*>(out),
         n, m, d, stride, static_cast<loomfast::cost::Form>(form), euclidean};
     if (loomfast::cost::overlaps(problem)) return false;
     const loomfast::cost::Level& chosen = level_of(level);
     const Entered entered;
+    if (!checked && !loomfast::cost::in_range(problem.x, n * d, problem.z, m * d, d, euclidean)) return false;
     loomfast::cost::tiled(chosen, problem, threads);
     return true;
 }
 
 bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form, bool euclidean, int threads,
-                const std::string& level) {
+                const std::string& level, bool checked) {
     constexpr int kDense = py::array::c_style;
     const auto fits = [](const py::array& array, int flags) {
         return py::isinstance<py::array_t<float>>(array) && array.ndim() == 2 && (array.flags() & flags) == flags;
@@ -110,13 +120,15 @@ bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form
     if (out.size() && (out.strides(1) != size || out.strides(0) < size * out.shape(1))) return false;
     const auto address = [](const py::array& array) { return reinterpret_cast<std::uintptr_t>(array.data()); };
     return cost_tiles_at(address(x), address(z), address(out), x.shape(0), z.shape(0), x.shape(1),
-                         out.strides(0) / size, form, euclidean, threads, level);
+                         out.strides(0) / size, form, euclidean, threads, level, checked);
 }
 
 template <class T>
 void bind_cost_of(py::module_& m) {
     m.def("cost_norms", &cost_norms<T>, py::arg("x").noconvert(), py::arg("z").noconvert(), py::arg("threads"),
           "Squared norms of the rows of x and of z.");
+    m.def("cost_in_range", &cost_in_range<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
+          py::arg("euclidean"), "Whether the costs of x (n, d) and z (m, d) can be computed in their own dtype.");
     m.def("cost_paired", &cost_paired<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
           py::arg("out").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of the pairs of rows of x and z (n, d) into float64 out (n,).");
@@ -135,12 +147,12 @@ void bind_cost(py::module_& m) {
           py::arg("block").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of float64 x (rows, d) and z (columns, d) into block, by differences.");
     m.def("cost_tiles", &cost_tiles, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("form"),
-          py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto",
+          py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false,
           "Costs of x (n, d) and z (m, d) into out (n, m), in one pass; form: 0 is -2 x.z, 1 |x - z|^2 by "
           "the norms, 2 by differences. False, and nothing done, unless all are float32, x, z and the rows of out "
-          "contiguous and out apart from x and z.");
+          "contiguous and out apart from x and z, and, if that was not checked, the numbers in range.");
     m.def("cost_tiles_at", &cost_tiles_at, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("n"),
           py::arg("m"), py::arg("d"), py::arg("stride"), py::arg("form"), py::arg("euclidean"),
-          py::arg("threads"), py::arg("level") = "auto", "The same, at addresses; stride in elements.");
+          py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false, "The same, at addresses; stride in elements.");
     m.def("cost_levels", &cost_levels, "Instruction sets the tiles run on here, the fastest last.");
 }

@@ -30,4 +30,9 @@ void finish(Block<T> block, const T* norms_x, const T* norms_z, bool euclidean, 
 // tiles do it.
 void direct(const double* x, const double* z, int64_t d, Block<double> block, bool euclidean, int threads);
 
+// Whether every cost of x and z of d numbers an item can be computed in T: no sum of squares overflows, and no
+// root is taken of squares that are lost below it. True where a number is not finite, which no T can help.
+template <class T>
+bool in_range(const T* x, int64_t count_x, const T* z, int64_t count_z, int64_t d, bool euclidean);
+
 }  // namespace loomfast::cost
