@@ -9,8 +9,8 @@ from loomfast import _engine
 def default_arithmetic():
     """Subnormal numbers count inside, also under ``torch.set_flush_denormal(True)``.
 
-    For ``with`` or as a decorator, around what NumPy and torch compute or convert on a caller's behalf; the engine
-    does the same for itself.
+    For ``with`` or as a decorator, around what NumPy and torch compute or convert on a caller's behalf;
+    the engine does the same for itself.
     """
     before = _engine.enter_default_arithmetic()
     try:

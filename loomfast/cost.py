@@ -401,4 +401,4 @@ def split_labels(labels, n, m):
 
 def _check_labels(labels, n, m):
     pair = split_labels(labels, n, m)
-    return pair and tuple(np.asarray(part) for part in pair)
+    return pair and tuple(real_array(part, "labels") for part in pair)

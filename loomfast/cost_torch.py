@@ -149,6 +149,7 @@ def fill_cost(
     threads: int,
     out: torch.Tensor,
 ) -> None:
+    _check_pair(x, z)
     x, z = flat(x), flat(z)
     labels = None if labels_x is None else (labels_x, labels_z)
     options = {"metric": metric, "label_weight": label_weight}
@@ -228,6 +229,7 @@ def fill_cost_from_ids(
     threads: int,
     out: torch.Tensor,
 ) -> None:
+    _check_real(x, "x")
     x = flat(x)
     labels = None if labels_x is None else (labels_x, labels_z)
     options = {"metric": metric, "label_weight": label_weight}
@@ -362,8 +364,10 @@ def _cost_dtype(x, z, precision):
 def _labels(labels, n, m, device):
     if labels is None:
         return None, None
-    pair = cost_room.split_labels(labels, n, m)
-    return [torch.as_tensor(part, device=device) for part in pair]
+    pair = [torch.as_tensor(part, device=device) for part in cost_room.split_labels(labels, n, m)]
+    for part in pair:
+        check_dtype(part.dtype, "labels", REAL, "hold real numbers")
+    return [part.float() if part.dtype is torch.bfloat16 else part for part in pair]
 
 
 def _as(tensor, dtype):

@@ -205,8 +205,7 @@ def interpolate(x, ids, t, seed, domain, backend, threads):
     """``interpolate_from_ids`` for tensors, its plain arguments already checked."""
     ids, t = check_ids(ids, x.device), torch.as_tensor(t, device=x.device)
     noise_room.check_batch(x.shape, ids.shape, t.shape)
-    check_dtype(x.dtype, "x", FLOATS, "hold floating-point numbers")
-    check_dtype(t.dtype, "t", REAL, "hold real numbers")
+    _check_point(x, t)
     backend = choose_backend("interpolate_from_ids", backend, x.device)
     x = x.detach()
     make = make_interpolated if ordinary(x, ids, t) else torch.ops.loomfast.interpolate_from_ids
@@ -217,6 +216,7 @@ def interpolate(x, ids, t, seed, domain, backend, threads):
 def make_interpolated(
     x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, seed: int, domain: int, backend: str, threads: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    _check_point(x, t)
     x, t = (tensor.to(torch.float32).contiguous() for tensor in (x, t))
     point, velocity = torch.empty_like(x), torch.empty_like(x)
     if backend == "triton":
@@ -241,6 +241,11 @@ _interpolate = torch.library.custom_op("loomfast::interpolate_from_ids", make_in
 @_interpolate.register_fake
 def _(x, ids, t, seed, domain, backend, threads):
     return tuple(torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in range(2))
+
+
+def _check_point(x, t):
+    check_dtype(x.dtype, "x", FLOATS, "hold floating-point numbers")
+    check_dtype(t.dtype, "t", REAL, "hold real numbers")
 
 
 def check_ids(ids, device):
