@@ -1,5 +1,6 @@
 """Small questions the public operations ask about their arguments. Imports torch only if the caller has."""
 
+import dataclasses
 import math
 import operator
 import os
@@ -62,17 +63,35 @@ def widened(bits):
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def integer(value, name, low, high):
-    """``value`` as int in [low, high), or an error that names it. True and 2.0 are no integers."""
+def integer(value, name, low, high=None):
+    """``value`` as int in [low, high), or of at least ``low``; else an error. True and 2.0 are no integers."""
     try:
         if isinstance(value, bool):
             raise TypeError
         value = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
-    if not low <= value < high:
+    if high is None and value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+    if high is not None and not low <= value < high:
         raise ValueError(f"{name} must be in [{low}, {high}), got {value}")
     return value
+
+
+def check_integers(config, prefix=""):
+    """TypeError for the first field of a dataclass that is declared ``int`` and holds something else."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type is int or (field.type == int | None and value is not None):
+            integer(value, prefix + field.name, -math.inf)
+
+
+def finite(value, name):
+    """``value`` as a float of at least 0 that is not infinite, or an error that names it."""
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not (real and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+    return float(value)
 
 
 def item_shape(shape):

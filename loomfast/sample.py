@@ -1,5 +1,6 @@
 """From noise to samples: ODE solvers with a true count of function evaluations, and sampling by id."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from loomfast._arrays import integer
 from loomfast.extras import need
 from loomfast.noise import NoiseDomain, noise_from_ids
 
@@ -127,6 +129,7 @@ def _grid(solver, per_step, nfe, steps, time_grid):
     if time_grid is not None:
         return _check_grid(time_grid)
     if nfe is not None:
+        nfe = integer(nfe, "nfe", -math.inf)
         if nfe < 1 or nfe % per_step:
             near = max(per_step, nfe // per_step * per_step)
             raise ValueError(
@@ -134,8 +137,7 @@ def _grid(solver, per_step, nfe, steps, time_grid):
                 f"{per_step}, such as {near} or {near + per_step}; got {nfe}"
             )
         steps = nfe // per_step
-    if steps < 1:
-        raise ValueError(f"steps must be positive, got {steps}")
+    steps = integer(steps, "steps", 1)
     return np.arange(steps + 1) / steps
 
 
@@ -282,12 +284,9 @@ def generate_solution(
 
 
 def _check_request(num, start, batch_size, y):
-    if num < 1:
-        raise ValueError(f"num must be at least 1, got {num}")
-    if start < 0:
-        raise ValueError(f"start must not be negative, got {start}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    integer(num, "num", 1)
+    integer(start, "start", 0)
+    integer(batch_size, "batch_size", 1)
     if y is not None and len(y) != num:
         raise ValueError(f"y must hold one label a sample ({num}), got {len(y)}")
 

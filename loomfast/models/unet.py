@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from loomfast._arrays import check_integers
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -48,6 +50,7 @@ class UNetConfig:
     """Blocks are computed again in the backward pass instead of stored."""
 
     def __post_init__(self):
+        check_integers(self)
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         object.__setattr__(self, "attention_downsample", tuple(self.attention_downsample))
         if not self.channel_mult or min(self.channel_mult) < 1:
