@@ -64,7 +64,7 @@ def widened(bits):
 
 
 def integer(value, name, low, high=None):
-    """``value`` as int in [low, high), or of at least ``low``; else an error. True and 2.0 are no integers."""
+    """``value`` as int in [low, high), or from ``low`` on; else an error. True and 2.0 are no integers."""
     try:
         if isinstance(value, bool):
             raise TypeError

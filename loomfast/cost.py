@@ -127,7 +127,7 @@ def _cost_at_once(x, z, metric, drop_norms, out, threads):
 def _cost_of_arrays(x, z, metric, labels, label_weight, assignment_only, precision, out, backend, threads):
     """``pairwise_cost`` for NumPy arrays, its plain arguments already checked."""
     drop = drops_norms(assignment_only, metric)
-    x, z = real_array(x, "x"), real_array(z, "z")
+    x, z = _real_items(x, "x"), _real_items(z, "z")
     check_shapes(x.shape, z.shape)
     labels = _check_labels(labels, len(x), len(z))
     if backend == "triton":
@@ -190,7 +190,7 @@ def pairwise_cost_from_ids(
 
         options |= {"labels": labels, "precision": precision, "out": out}
         return cost_torch.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
-    x, ids = real_array(x, "x"), noise_room.check_ids(ids)
+    x, ids = _real_items(x, "x"), noise_room.check_ids(ids)
     labels = _check_labels(labels, len(x), len(ids))
     result = check_numpy_out(out, (len(x), len(ids)), np.float32, "x")
     options |= {"precision": precision, "backend": backend, "threads": threads}
@@ -217,7 +217,7 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
         from loomfast import cost_torch
 
         return cost_torch.paired_cost(x, z, metric)
-    x, z = real_array(x, "x"), real_array(z, "z")
+    x, z = _real_items(x, "x"), _real_items(z, "z")
     check_shapes(x.shape, z.shape)
     if len(x) != len(z):
         raise ValueError(f"x and z must hold as many items, got {len(x)} and {len(z)}")
@@ -361,6 +361,14 @@ def add_labels(block, labels_x, labels_z, weight):
         block[part] += (labels_x[part, None] != labels_z) * block.dtype.type(weight)
 
 
+def check_held(array, name):
+    """ValueError if NumPy integers are beyond 2^53: they are computed in float64, which would round them."""
+    if array.dtype.kind in "iu" and array.itemsize == 8 and array.size:
+        largest = max(int(array.max()), -int(array.min()))
+        if largest > 1 << 53:
+            raise ValueError(f"{name} must hold integers of at most 2^53, got one of magnitude {largest}")
+
+
 def drops_norms(assignment_only, metric):
     return assignment_only and metric == "sqeuclidean"
 
@@ -397,6 +405,12 @@ def split_labels(labels, n, m):
         got = " and ".join(str(len(part)) for part in labels)
         raise ValueError(f"labels must be a pair of lengths {n} and {m}, got {got}")
     return tuple(labels)
+
+
+def _real_items(array, name):
+    array = real_array(array, name)
+    check_held(array, name)
+    return array
 
 
 def _check_labels(labels, n, m):

@@ -119,7 +119,8 @@ def paired_cost(x, z, metric):
     if plain:
         dtype = _cost_dtype(x, z, None)
         with default_arithmetic():
-            cost_room.fill_paired(total.numpy(), x.to(dtype).numpy(), z.to(dtype).numpy(), metric)
+            points = (_as_cpu(x, dtype, "x").numpy(), _as_cpu(z, dtype, "z").numpy())
+            cost_room.fill_paired(total.numpy(), *points, metric)
         return total
     for rows in cost_room.row_blocks(x.shape[0], x.shape[1], cost_room.BLOCK):
         total[rows] = (x[rows].double() - z[rows].double()).square_().sum(dim=1)
@@ -167,7 +168,7 @@ def fill_cost(
     plan = _tiled(*out.shape, x.shape[1], drop_norms, threads) if dtype is torch.float32 else None
     if rounded and plan and plan[0] != cost_room.DIFFERENCES:
         plan = None
-    points = (_as(x, dtype).contiguous(), _as(z, dtype).contiguous())
+    points = (_as_cpu(x, dtype, "x").contiguous(), _as_cpu(z, dtype, "z").contiguous())
     if drop_norms and not plan and _engine.cost_in_range(*(part.numpy() for part in points), False):
         _fill_product(x, z, precision, out)
         if labels is not None:
@@ -378,6 +379,13 @@ def _check_real(item, name):
     if not isinstance(item, torch.Tensor):
         raise TypeError(f"{name} must be a torch tensor, like the other, got {type(item).__name__}")
     check_dtype(item.dtype, name, REAL, "hold real numbers")
+
+
+def _as_cpu(tensor, dtype, name):
+    """A CPU tensor of float32 or float64; ValueError for integers that this would round."""
+    if not tensor.dtype.is_floating_point:
+        cost_room.check_held(tensor.numpy(), name)
+    return _as(tensor, dtype)
 
 
 def _check_pair(x, z):

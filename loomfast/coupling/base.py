@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from loomfast._arrays import FLOATS, INTEGERS, integer, is_tensor, name_of_dtype, to_numpy
+from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
 from loomfast.assignment import solve
 from loomfast.checkpoint import read_tensors, write_tensors
 
@@ -138,8 +138,7 @@ def checked_batch(x, index, shape, num_items):
     rows = rows.astype(np.int64)
     if tuple(x.shape) != (len(rows), *shape):
         raise ValueError(f"x must have shape {(len(rows), *shape)} to go with index, got {tuple(x.shape)}")
-    if name_of_dtype(x.dtype) not in FLOATS:
-        raise TypeError(f"x must be of a floating-point type ({', '.join(FLOATS)}), got {x.dtype}")
+    check_dtype(x.dtype, "x", FLOATS, "hold floating-point numbers")
     outside = np.flatnonzero((rows < 0) | (rows >= num_items))
     if outside.size:
         i = outside[0]
