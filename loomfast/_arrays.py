@@ -176,6 +176,11 @@ def check_numpy_out(out, shape, dtype, like):
     return out
 
 
+def apart(array, out):
+    """``array``, or a copy of it where it shares memory with ``out``; both NumPy."""
+    return array.copy() if np.may_share_memory(array, out) else array
+
+
 def check_strides(shape, strides):
     """ValueError if ``out`` has elements that share memory: what is written to one would change another."""
     if 0 not in shape and overlaps_itself(shape, strides):

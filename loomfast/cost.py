@@ -15,6 +15,7 @@ from loomfast import _engine
 from loomfast import noise as noise_room
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import (
+    apart,
     check_backend,
     check_numpy_out,
     check_threads,
@@ -41,6 +42,7 @@ MOST_TILED = 1 << 27
 MOST_OF_ONE_TILED = 1 << 16
 LONGEST_TILED = 64
 TILED_PER_THREAD = 1 << 22  # multiply-adds; below this a thread costs more to wake than it saves
+FLOAT64, NEITHER = 1, 2  # what holds the squares, where float32 does not: the engine's enum class Range
 PRODUCTS, FULL, DIFFERENCES = 0, 1, 2  # what the tiles compute: the engine's enum class Form
 LEAST_SURE = 1e-140  # of a sum of squares, or its root: smaller ones may have lost some below float64's range
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
@@ -142,13 +144,9 @@ def _cost_of_arrays(x, z, metric, labels, label_weight, assignment_only, precisi
     if precision in ("bfloat16", "tf32"):
         raise RuntimeError(f"precision={precision!r} needs torch tensors; NumPy takes float32 and float64")
     dtype = np.dtype(precision or np.result_type(x, z, np.float32))
-    x, z = np.ascontiguousarray(flat(x), dtype), np.ascontiguousarray(flat(z), dtype)
-
-    def product(rows, block):
-        np.matmul(x[rows], z.T, out=block)
-
+    x, z = (apart(np.ascontiguousarray(flat(part), dtype), result) for part in (x, z))
     plan = tiled(*result.shape, x.shape[1], drop, threads) if dtype == np.float32 else None
-    fill_cpu(result, x, z, product, plan, metric, drop, labels, label_weight, threads)
+    fill_cpu(result, x, z, product_of(x, z), plan, metric, drop, labels, label_weight, threads)
     return result
 
 
@@ -241,7 +239,9 @@ def fill_paired(out, x, z, metric, threads=None):
     lost = np.flatnonzero(~((out > LEAST_SURE) & (out < np.inf)))
     if lost.size:
         with np.errstate(over="ignore", invalid="ignore"):
-            root = _lengths(x[lost] / 2 - z[lost] / 2)
+            x, z = (np.asarray(part[lost], np.float64) for part in (x, z))
+            half = np.where(np.maximum(abs(x), abs(z)).max(axis=1, initial=0) > 1e300, 0.5, 1.0)
+            root = _lengths(x * half[:, None] - z * half[:, None]) / half
             out[lost] = root if metric == "euclidean" else root * root
 
 
@@ -254,26 +254,30 @@ def row_blocks(num_rows, num_columns, entries, least=1):
 def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight, threads=None):
     """The cost into float32 ``out`` (n, m), or -2 x.z where the norms are dropped.
 
-    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype, or in more where
-    that cannot hold their squares. plan: by ``tiled``; if None, product (rows, block) writes x[rows] z^T into
-    the block, (len(rows), m) of that dtype.
+    x (n, d), z (m, d): contiguous NumPy apart from ``out``, float32 or float64; computed in their dtype,
+    or in more where that cannot hold their squares. plan: by ``tiled``; if None, product (rows, block) writes
+    x[rows] z^T into the block, (len(rows), m) of that dtype.
     """
-    n, m = out.shape
-    dtype, euclidean = x.dtype, metric == "euclidean"
-    if not _engine.cost_in_range(x, z, euclidean):
-        _fill_wide(out, x, z, metric, drop_norms, labels, label_weight, threads)
+    (n, m), euclidean = out.shape, metric == "euclidean"
+    held_by = _engine.cost_range(x, z, euclidean)
+    if held_by == NEITHER:
+        _fill_rows(out, x, z, metric, drop_norms, labels, label_weight)
         return
+    if held_by == FLOAT64 and x.dtype == np.float32:
+        x, z, plan = x.astype(np.float64), z.astype(np.float64), None
+        product = product_of(x, z)
     if plan:
         _fill_tiles(out, x, z, *plan, euclidean)
         if labels is not None:
             add_labels(out, *labels, label_weight)
         return
-    direct = not drop_norms and x.shape[1] <= DIRECT_DIMENSIONS  # float64: the tiles have the rest
+    # The tiles have the rest of float32's; and where results may be too large for it, norms cancel too much.
+    direct = not drop_norms and (x.shape[1] <= DIRECT_DIMENSIONS or held_by == FLOAT64)
     threads = threads or default_threads(n * m, LEAST_PER_THREAD)
     norms_x, norms_z = (None, None) if drop_norms or direct else _engine.cost_norms(x, z, threads)
-    temporary = dtype != np.float32 or (out.size and out.strides[1] != out.itemsize)
+    temporary = x.dtype != np.float32 or (out.size and out.strides[1] != out.itemsize)
     for rows in row_blocks(n, m, BLOCK, LEAST_ROWS):
-        block = np.empty((rows.stop - rows.start, m), dtype) if temporary else out[rows]
+        block = np.empty((rows.stop - rows.start, m), x.dtype) if temporary else out[rows]
         if direct:
             _engine.cost_direct(x[rows], z, block, euclidean, threads)
         else:
@@ -286,28 +290,29 @@ def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight,
             write_narrowed(out[rows], block)
 
 
+def product_of(x, z):
+    """The function that writes x[rows] z^T into a block."""
+
+    def product(rows, block):
+        np.matmul(x[rows], z.T, out=block)
+
+    return product
+
+
 def write_narrowed(out, values):
     """float64 values into float32 ``out``, those beyond its range as infinities."""
     with np.errstate(over="ignore"):
         out[...] = values
 
 
-def _fill_wide(out, x, z, metric, drop_norms, labels, label_weight, threads):
-    """``fill_cpu`` where the dtype cannot hold squares: float32 in float64, float64 scaled row by row."""
-    if x.dtype == np.float32:
-        x, z = x.astype(np.float64), z.astype(np.float64)
-
-        def product(rows, block):
-            np.matmul(x[rows], z.T, out=block)
-
-        fill_cpu(out, x, z, product, None, metric, drop_norms, labels, label_weight, threads)
-        return
+def _fill_rows(out, x, z, metric, drop_norms, labels, label_weight):
+    """``fill_cpu`` where float64 cannot hold squares: row by row, each of them and its differences scaled."""
     for i, row in enumerate(x):
         with np.errstate(over="ignore"):
             if drop_norms:
                 cost = _scaled_products(row, z)
             else:
-                root = _lengths(row / 2 - z / 2)
+                root = 2 * _lengths(row / 2 - z / 2)
                 cost = root if metric == "euclidean" else root * root
         if labels is not None:
             add_labels(cost[None], labels[0][i : i + 1], labels[1], label_weight)
@@ -320,10 +325,10 @@ def _scaled_products(row, z):
     return np.ldexp(-2 * (b @ a[0]), k[0] + m)
 
 
-def _lengths(halves):
-    """2 |h| of the rows h (m, d) of ``halves``, at any scale."""
-    scaled, power = _scaled(halves)
-    return np.ldexp(np.sqrt(np.square(scaled).sum(axis=1)), power + 1)
+def _lengths(rows):
+    """(m,): the length of each of the rows (m, d), at any scale."""
+    scaled, power = _scaled(rows)
+    return np.ldexp(np.sqrt(np.square(scaled).sum(axis=1)), power)
 
 
 def _scaled(rows):
@@ -345,10 +350,9 @@ def tiled(n, m, d, drop_norms, threads):
 
 
 def _fill_tiles(out, x, z, form, threads, euclidean):
-    """The cost of contiguous float32 x and z into ``out``, which may have any strides and overlap them."""
+    """The cost of contiguous float32 x and z into ``out``, which may have any strides."""
     if _engine.cost_tiles(x, z, out, form, euclidean, threads, checked=True):
         return
-    x, z = (part.copy() if np.may_share_memory(part, out) else part for part in (x, z))
     for rows in row_blocks(*out.shape, BLOCK):
         block = np.empty((rows.stop - rows.start, len(z)), np.float32)
         _engine.cost_tiles(x[rows], z, block, form, euclidean, threads, checked=True)

@@ -5,7 +5,7 @@ import torch
 from loomfast import _engine
 from loomfast import cost as cost_room
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import REAL, check_dtype, flat
+from loomfast._arrays import REAL, apart, check_dtype, flat
 from loomfast.ops import (
     check_ids,
     check_out,
@@ -168,13 +168,14 @@ def fill_cost(
     plan = _tiled(*out.shape, x.shape[1], drop_norms, threads) if dtype is torch.float32 else None
     if rounded and plan and plan[0] != cost_room.DIFFERENCES:
         plan = None
-    points = (_as_cpu(x, dtype, "x").contiguous(), _as_cpu(z, dtype, "z").contiguous())
-    if drop_norms and not plan and _engine.cost_in_range(*(part.numpy() for part in points), False):
-        _fill_product(x, z, precision, out)
+    points = [_as_cpu(part, dtype, name).contiguous() for part, name in ((x, "x"), (z, "z"))]
+    points = [torch.from_numpy(apart(part.numpy(), out.numpy())) for part in points]
+    if drop_norms and not plan and _engine.cost_range(*(part.numpy() for part in points), False) == 0:
+        _fill_product(*points, precision, out)
         if labels is not None:
             cost_room.add_labels(out.numpy(), *labels, label_weight)
         return
-    product = _cpu_product(*(points if not rounded else (x.bfloat16(), z.bfloat16())))
+    product = _cpu_product(*([part.bfloat16() for part in points] if rounded else points))
     x, z = points[0].numpy(), points[1].numpy()
     tail = (metric, drop_norms, labels, label_weight, threads)
     cost_room.fill_cpu(out.numpy(), x, z, product, plan, *tail)

@@ -23,6 +23,7 @@ from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import (
     FLOATS,
     INTEGERS,
+    apart,
     check_backend,
     check_dtype,
     check_numpy_out,
@@ -115,6 +116,7 @@ def noise_from_ids(
         values = reference.noise_from_ids(ids, shape, seed=seed, domain=domain)
         result[...] = _converted(values, name).view(result.dtype)
         return result
+    ids = apart(ids, result)
     target = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
     fill_cpu(ids, target.view(np.uint16) if name == "bfloat16" else target, seed, domain, threads)
     if target is not result:

@@ -110,13 +110,24 @@ def noise_at_once(ids, shape, seed, domain, out, threads):
     else:
         result = out
         fits = out.shape == (num, *shape) and out.dtype is torch.float32 and out.is_contiguous()
-        if not fits or out.requires_grad:
+        if not fits or out.requires_grad or _overlap(ids, out):
             return None
     threads = threads or default_threads(num * size, noise_room.LEAST_PER_THREAD)
     _engine.noise_fill_at(ids.data_ptr(), num, size, seed, domain, result.data_ptr(), threads)
     if out is not None and not out.is_inference():
         torch.autograd.graph.increment_version(out)
     return result
+
+
+def _overlap(ids, out):
+    """Whether contiguous ids share memory with ``out``, or lie between its elements."""
+    begin, size = ids.data_ptr(), ids.element_size() * ids.numel()
+    reach = sum(stride * (length - 1) for stride, length in zip(out.stride(), out.shape, strict=True)) + 1
+    return (
+        out.numel() > 0
+        and begin < out.data_ptr() + out.element_size() * reach
+        and out.data_ptr() < begin + size
+    )
 
 
 def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):
@@ -145,6 +156,7 @@ def fill_noise(
         values = noise_reference.noise_from_ids(ids.cpu().numpy(), shape, seed=_unsigned(seed), domain=domain)
         out.copy_(torch.from_numpy(values))
         return
+    ids = ids.clone() if _overlap(ids, out) else ids
     # The kernels on a GPU take items apart from each other, the engine does not.
     fits = out.is_contiguous() if backend == "cpu" else out[:1].is_contiguous()
     target = out if fits else torch.empty(out.shape, dtype=out.dtype, device=out.device)

@@ -1,4 +1,4 @@
-"""Every dtype is read exactly or refused by name, whatever the path; subnormals too, where they are flushed."""
+"""Every dtype is read exactly or refused by name on every path; subnormals too, where they are flushed."""
 
 import re
 from contextlib import contextmanager

@@ -71,12 +71,12 @@ void cost_direct(const Dense<double>& x, const Dense<double>& z, py::array_t<dou
 }
 
 template <class T>
-bool cost_in_range(const Dense<T>& x, const Dense<T>& z, bool euclidean) {
+int cost_range(const Dense<T>& x, const Dense<T>& z, bool euclidean) {
     if (x.ndim() != 2 || z.ndim() != 2) throw py::value_error("x must be (n, d) and z (m, d)");
     const T *const a = x.data(), *const b = z.data();
     const int64_t size_x = x.size(), size_z = z.size(), d = x.shape(1);
     const Entered entered;
-    return loomfast::cost::in_range(a, size_x, b, size_z, d, euclidean);
+    return static_cast<int>(loomfast::cost::range_of(a, size_x, b, size_z, d, euclidean));
 }
 
 const loomfast::cost::Level& level_of(const std::string& name) {
@@ -102,7 +102,9 @@ bool cost_tiles_at(std::uintptr_t x, std::uintptr_t z, std::uintptr_t out, int64
     if (loomfast::cost::overlaps(problem)) return false;
     const loomfast::cost::Level& chosen = level_of(level);
     const Entered entered;
-    if (!checked && !loomfast::cost::in_range(problem.x, n * d, problem.z, m * d, d, euclidean)) return false;
+    using loomfast::cost::Range;
+    if (!checked && loomfast::cost::range_of(problem.x, n * d, problem.z, m * d, d, euclidean) != Range::float32)
+        return false;
     loomfast::cost::tiled(chosen, problem, threads);
     return true;
 }
@@ -127,8 +129,8 @@ template <class T>
 void bind_cost_of(py::module_& m) {
     m.def("cost_norms", &cost_norms<T>, py::arg("x").noconvert(), py::arg("z").noconvert(), py::arg("threads"),
           "Squared norms of the rows of x and of z.");
-    m.def("cost_in_range", &cost_in_range<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
-          py::arg("euclidean"), "Whether the costs of x (n, d) and z (m, d) can be computed in their own dtype.");
+    m.def("cost_range", &cost_range<T>, py::arg("x").noconvert(), py::arg("z").noconvert(), py::arg("euclidean"),
+          "What holds the squares of x (n, d) and z (m, d): 0 float32, 1 float64, 2 neither.");
     m.def("cost_paired", &cost_paired<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
           py::arg("out").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of the pairs of rows of x and z (n, d) into float64 out (n,).");
@@ -150,7 +152,7 @@ void bind_cost(py::module_& m) {
           py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false,
           "Costs of x (n, d) and z (m, d) into out (n, m), in one pass; form: 0 is -2 x.z, 1 |x - z|^2 by "
           "the norms, 2 by differences. False, and nothing done, unless all are float32, x, z and the rows of out "
-          "contiguous and out apart from x and z, and, if that was not checked, the numbers in range.");
+          "contiguous and out apart from x and z, and, if that was not checked, float32 holds the squares.");
     m.def("cost_tiles_at", &cost_tiles_at, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("n"),
           py::arg("m"), py::arg("d"), py::arg("stride"), py::arg("form"), py::arg("euclidean"),
           py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false, "The same, at addresses; stride in elements.");

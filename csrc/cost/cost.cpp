@@ -199,19 +199,21 @@ void direct(const double* x, const double* z, int64_t d, Block<double> block, bo
 }
 
 template <class T>
-bool in_range(const T* x, int64_t count_x, const T* z, int64_t count_z, int64_t d, bool euclidean) {
+Range range_of(const T* x, int64_t count_x, const T* z, int64_t count_z, int64_t d, bool euclidean) {
     const auto bits = std::max(largest_bits(x, count_x), largest_bits(z, count_z));
-    T most;
-    std::memcpy(&most, &bits, sizeof most);
-    if (most == 0 || !std::isfinite(most)) return true;
-    const T terms = 4 * static_cast<T>(std::max<int64_t>(d, 1));  // |x - z|^2 and |x|^2 + |z|^2 are at most 4 d most^2
-    // A lost square is below 2^-149 in float32: its root is small beside the rounding of numbers of 2^-50 and more.
-    const T least = euclidean && sizeof(T) == 4 ? T(0x1p-50) : T(0);
-    return most >= least && most <= std::sqrt(std::numeric_limits<T>::max() / terms);
+    T value;
+    std::memcpy(&value, &bits, sizeof value);
+    const double most = value, terms = 4.0 * static_cast<double>(std::max<int64_t>(d, 1));
+    if (most == 0 || !std::isfinite(most)) return Range::float32;
+    // |x - z|^2 and |x|^2 + |z|^2 are at most 4 d most^2. A lost square is below 2^-149 in float32: its root is small
+    // beside the rounding of numbers of 2^-50 and more.
+    const bool lost = euclidean && sizeof(T) == 4 && most < 0x1p-50;
+    if (!lost && most <= std::sqrt(std::numeric_limits<float>::max() / terms)) return Range::float32;
+    return most <= std::sqrt(std::numeric_limits<double>::max() / terms) ? Range::float64 : Range::neither;
 }
 
-template bool in_range(const float*, int64_t, const float*, int64_t, int64_t, bool);
-template bool in_range(const double*, int64_t, const double*, int64_t, int64_t, bool);
+template Range range_of(const float*, int64_t, const float*, int64_t, int64_t, bool);
+template Range range_of(const double*, int64_t, const double*, int64_t, int64_t, bool);
 template void norms(const float*, int64_t, int64_t, float*, int);
 template void norms(const double*, int64_t, int64_t, double*, int);
 template void paired(const float*, const float*, int64_t, int64_t, bool, double*, int);
