@@ -98,7 +98,10 @@ def item_shape(shape):
     """An item's shape as a tuple of non-negative ints, from an int or a sequence of ints."""
     if type(shape) is int and shape >> 34 == 0:
         return (shape,)
-    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    try:
+        sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    except TypeError:
+        raise TypeError(f"shape must be an integer or a sequence of integers, got {shape!r}") from None
     return tuple(integer(size, "each size in shape", 0, 1 << 34) for size in sizes)
 
 

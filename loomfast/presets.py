@@ -36,8 +36,8 @@ class CouplingConfig:
 
     def __post_init__(self):
         check_integers(self, "coupling.")
-        if self.ot_batch < 1:
-            raise ValueError(f"coupling.ot_batch must be at least 1, got {self.ot_batch}")
+        for name in ("num_caches", "ot_batch"):
+            integer(getattr(self, name), f"coupling.{name}", 1)
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,7 @@ def check_solver(solver, nfe, time_grid=None):
     or the name of one of TIME_LAWS, which then spaces the steps that nfe allows.
     Raises ValueError for an unknown solver and for an nfe or a grid it cannot use.
     """
+    nfe = None if nfe is None else integer(nfe, "nfe", -math.inf)
     if isinstance(time_grid, str):
         return _check_law(solver, nfe, time_grid)
     if time_grid is not None:
@@ -259,7 +260,7 @@ def generate_solution(
     """
     solver, arguments = check_solver(solver, nfe, time_grid)
     arguments |= {"trajectory": trajectory, "rtol": rtol, "atol": atol}
-    _check_request(num, start, batch_size, y)
+    num, start, batch_size = _check_request(num, start, batch_size, y)
     device = _device_of(model) if device is None else torch.device(device)
     was_training = getattr(model, "training", False)
     if was_training:
@@ -284,11 +285,12 @@ def generate_solution(
 
 
 def _check_request(num, start, batch_size, y):
-    integer(num, "num", 1)
-    integer(start, "start", 0)
-    integer(batch_size, "batch_size", 1)
+    """The three numbers as int, once they and the labels fit."""
+    num, start = integer(num, "num", 1), integer(start, "start", 0)
+    batch_size = integer(batch_size, "batch_size", 1)
     if y is not None and len(y) != num:
         raise ValueError(f"y must hold one label a sample ({num}), got {len(y)}")
+    return num, start, batch_size
 
 
 def blocks(low, high, batch_size, device):
