@@ -4,6 +4,7 @@ import dataclasses
 import math
 import operator
 import os
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,6 +31,7 @@ def to_numpy(array):
     return array.detach().cpu().resolve_neg().numpy() if is_tensor(array) else np.asarray(array)
 
 
+@lru_cache(256)  # NumPy takes longer for a name than a small request takes
 def name_of_dtype(dtype):
     """The bare name of a NumPy or torch dtype: as in `REAL` where it is one of those."""
     return getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")

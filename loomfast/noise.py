@@ -116,7 +116,7 @@ def noise_from_ids(
         values = reference.noise_from_ids(ids, shape, seed=seed, domain=domain)
         result[...] = _converted(values, name).view(result.dtype)
         return result
-    ids = apart(ids, result)
+    ids = ids if out is None else apart(ids, result)
     target = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
     fill_cpu(ids, target.view(np.uint16) if name == "bfloat16" else target, seed, domain, threads)
     if target is not result:
