@@ -4,9 +4,12 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
+#include <vector>
+
+#include "arithmetic.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -16,6 +19,8 @@ namespace loomfast {
 namespace {
 
 using Work = std::function<void(int64_t)>;
+
+constexpr int64_t kMostThreads = 256;  // more do not make anything faster
 
 class Team {
   public:
@@ -41,13 +46,14 @@ class Team {
   private:
     void hire(int64_t workers) {
         try {
-            for (; workers_ < workers; ++workers_) std::thread(&Team::serve, this).detach();
-        } catch (const std::system_error&) {
-            // No more threads to be had: those there are, and the caller, do the work.
+            for (; workers_ < std::min(workers, kMostThreads); ++workers_) std::thread(&Team::serve, this).detach();
+        } catch (const std::exception&) {
+            // No more threads, or no memory for one: those there are, and the caller, do the work.
         }
     }
 
     void serve() {
+        const DefaultArithmetic arithmetic;
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
             wanted_.wait(lock, [this] { return next_ < parts_; });
@@ -94,6 +100,44 @@ Team& team() {
 void run_parts(int64_t parts, const Work& work) {
     if (parts > 1 && team().try_run(parts, work)) return;
     for (int64_t part = 0; part < parts; ++part) work(part);
+}
+
+void run_together(int64_t threads, const std::function<void()>& work, const std::function<void()>& meanwhile) {
+    std::mutex mutex;
+    std::condition_variable finished;
+    std::size_t done = 0;
+    std::exception_ptr error;
+    const auto run = [&] {
+        std::exception_ptr thrown;
+        try {
+            work();
+        } catch (...) {
+            thrown = std::current_exception();
+        }
+        const std::lock_guard lock(mutex);
+        if (thrown) error = thrown;
+        ++done;
+        finished.notify_one();
+    };
+    const auto help = [&] {
+        const DefaultArithmetic arithmetic;
+        run();
+    };
+    std::vector<std::thread> helpers;
+    try {
+        for (int64_t t = 1; t < std::min(threads, kMostThreads); ++t) helpers.emplace_back(help);
+    } catch (const std::exception&) {
+        // As in Team::hire.
+    }
+    run();
+    for (std::unique_lock lock(mutex); done <= helpers.size();) {
+        finished.wait_for(lock, std::chrono::milliseconds(50), [&] { return done > helpers.size(); });
+        lock.unlock();
+        meanwhile();
+        lock.lock();
+    }
+    for (std::thread& helper : helpers) helper.join();
+    if (error) std::rethrow_exception(error);
 }
 
 void run_chunks(int64_t count, int64_t grain, int threads, const std::function<void(int64_t, int64_t)>& work) {

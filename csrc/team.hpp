@@ -11,6 +11,11 @@ namespace loomfast {
 // alone. A forked child starts a team of its own. `work` must not throw.
 void run_parts(int64_t parts, const std::function<void(int64_t)>& work);
 
+// Calls work() once on the caller and on each of up to threads - 1 threads of its own, of which there may be fewer
+// where no more are to be had, so that one call of `work` must be able to do everything. While the caller waits for
+// the others, it calls `meanwhile` every 50 ms. An exception of `work` is thrown again at the end.
+void run_together(int64_t threads, const std::function<void()>& work, const std::function<void()>& meanwhile);
+
 // Calls work(begin, end) for every piece of [0, count) cut at multiples of `grain`. Up to `threads` threads take
 // a piece whenever they are free, so that one that starts late holds up nobody.
 void run_chunks(int64_t count, int64_t grain, int threads, const std::function<void(int64_t, int64_t)>& work);

@@ -1,10 +1,19 @@
 """Small questions the public operations ask about their arguments. Imports torch only if the caller has."""
 
+import dataclasses
 import math
 import operator
 import os
+from functools import lru_cache
 
 import numpy as np
+
+# The one table of dtypes: those whose numbers are read, every one of them exactly, by the names that NumPy,
+# torch and DLPack share. All others are refused by name.
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+REAL = ("bool", *INTEGERS, *FLOATS)
+MOST_THREADS = 1 << 16
 
 
 def is_tensor(array):
@@ -22,22 +31,79 @@ def to_numpy(array):
     return array.detach().cpu().resolve_neg().numpy() if is_tensor(array) else np.asarray(array)
 
 
-def integer(value, name, low, high):
-    """``value`` as int in [low, high), or an error that names it."""
+@lru_cache(256)  # NumPy takes longer for a name than a small request takes
+def name_of_dtype(dtype):
+    """The bare name of a NumPy or torch dtype: as in `REAL` where it is one of those."""
+    return getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
+
+
+def check_dtype(dtype, name, takes, what):
+    """TypeError that names the argument and the dtype, unless it is one of ``takes``."""
+    found = name_of_dtype(dtype)
+    if found not in takes:
+        raise TypeError(f"{name} must {what}, got {found}; it takes {', '.join(takes)}")
+    return found
+
+
+def real_array(value, name, takes=REAL, what="hold real numbers"):
+    """A NumPy or torch array on the CPU as a NumPy array in the machine's byte order; bfloat16 widened.
+
+    Raises TypeError for a dtype that is not one of ``takes``.
+    """
+    array = value.detach() if is_tensor(value) else np.asarray(value)
+    found = check_dtype(array.dtype, name, takes, what)
+    if is_tensor(array):
+        array = array.float() if found == "bfloat16" else array
+        return to_numpy(array)
+    if found == "bfloat16":
+        return widened(array.view(np.uint16))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def widened(bits):
+    """float32 of the bits of bfloat16, a uint16 array."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def integer(value, name, low, high=None):
+    """``value`` as int in [low, high), or from ``low`` on; else an error. True and 2.0 are no integers."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         value = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
-    if not low <= value < high:
+        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
+    if high is None and value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+    if high is not None and not low <= value < high:
         raise ValueError(f"{name} must be in [{low}, {high}), got {value}")
     return value
+
+
+def check_integers(config, prefix=""):
+    """TypeError for the first field of a dataclass that is declared ``int`` and holds something else."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type is int or (field.type == int | None and value is not None):
+            integer(value, prefix + field.name, -math.inf)
+
+
+def finite(value, name):
+    """``value`` as a float of at least 0 that is not infinite, or an error that names it."""
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not (real and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+    return float(value)
 
 
 def item_shape(shape):
     """An item's shape as a tuple of non-negative ints, from an int or a sequence of ints."""
     if type(shape) is int and shape >> 34 == 0:
         return (shape,)
-    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    try:
+        sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    except TypeError:
+        raise TypeError(f"shape must be an integer or a sequence of integers, got {shape!r}") from None
     return tuple(integer(size, "each size in shape", 0, 1 << 34) for size in sizes)
 
 
@@ -67,12 +133,65 @@ def numpy_dtype(name):
     return np.dtype(bfloat16)
 
 
+def cores():
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_threads(threads):
+    """``threads`` as int, None for the default."""
+    return None if threads is None else integer(threads, "threads", 1, MOST_THREADS)
+
+
 def default_threads(work, least):
     """Threads for ``work`` units when the caller names none: every core with ``least`` to do."""
     if work < 2 * least:  # asking for the cores costs as much as a small request
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, work // least))
+    return max(1, min(cores(), work // least))
+
+
+def overlaps_itself(shape, strides):
+    """Whether elements of an array of that shape may share memory, by its strides in elements.
+
+    Views by slices and transposition never do. Strides that no such view has count as overlapping.
+    """
+    reach = 0
+    for stride, size in sorted(
+        (abs(step), size) for step, size in zip(strides, shape, strict=True) if size > 1
+    ):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def check_numpy_out(out, shape, dtype, like):
+    """``out``, or a new array where it is None; an error unless it is such an array and can be written."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, like {like}, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype:
+        wrong = TypeError if out.dtype != dtype else ValueError
+        raise wrong(f"out must be {shape} {dtype}, got {out.shape} {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable")
+    if not out.flags.c_contiguous:
+        check_strides(shape, tuple(stride // out.itemsize for stride in out.strides))
+    return out
+
+
+def apart(array, out):
+    """``array``, or a copy of it where it shares memory with ``out``; both NumPy."""
+    return array.copy() if np.may_share_memory(array, out) else array
+
+
+def check_strides(shape, strides):
+    """ValueError if ``out`` has elements that share memory: what is written to one would change another."""
+    if 0 not in shape and overlaps_itself(shape, strides):
+        raise ValueError(
+            f"out must not overlap itself, got shape {shape} with strides {strides}; pass a copy"
+        )
 
 
 def flat(array):

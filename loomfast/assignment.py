@@ -1,15 +1,25 @@
 """The linear assignment problem, solved exactly and certified: `linear_sum_assignment` and `solve`."""
 
-import os
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from . import _engine
 from . import assignment_cuda as _cuda
-from ._arrays import to_numpy
-from ._engine import assignment_solve as _assignment_solve
+from ._arithmetic import default_arithmetic
+from ._arrays import (
+    FLOATS,
+    INTEGERS,
+    REAL,
+    check_threads,
+    cores,
+    integer,
+    is_tensor,
+    name_of_dtype,
+    real_array,
+    widened,
+)
 from ._engine import linear_sum_assignment
 
 __all__ = ["Assignment", "linear_sum_assignment", "solve"]
@@ -76,18 +86,21 @@ def solve(
         tolerance: may stop once ``gap <= tolerance * sum_i(mean_j cost - min_j cost)``; square problems
             only, others are solved exactly.
         row_repeats: row i of ``cost`` stands for rows ``i * row_repeats ... (i + 1) * row_repeats - 1`` of
-            the problem, which share storage.
+            the problem, which share storage. At most 2^30 rows and columns in all.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"`` (the obvious NumPy version) or ``"auto"``: the CPU for
             a cost there, and `loomfast.assignment_cuda.auto_backend` for a cost on a GPU.
-        threads: threads to share a batch between; all the cores by default. The answer does not depend on it.
+        threads: threads to share a batch between; by default the cores this process may run on. The answer
+            does not depend on it.
 
     Raises:
         ValueError: a shape, NaN, an infinity of the wrong sign, no feasible matching, integers too large to
             be summed exactly (n * max|cost| >= 2^53), or an unknown backend.
-        TypeError: a dtype that is not a real number.
+        TypeError: a dtype that is none of the above; row_repeats or threads that are not integers.
         RuntimeError: a backend that cannot run here.
     """
-    _check_options(tolerance, row_repeats, threads)
+    _check_tolerance(tolerance)
+    row_repeats = integer(row_repeats, "row_repeats", 1, _engine.most_rows + 1)
+    threads = check_threads(threads)
     if backend == "cuda" or (backend == "auto" and _cuda.on_cuda(cost)):
 
         def on_cpu(cost, start):
@@ -106,18 +119,19 @@ def solve(
     if backend not in ("auto", "cpu", "reference"):
         raise _unknown_backend(backend)
     problem_shape = (len(array), array.shape[1] * row_repeats, array.shape[2])
+    _check_size(*problem_shape[1:])
     known = _as_start(start, problem_shape, batched)
     if backend == "reference":
         from .reference.assignment import solve as reference_solve
 
         if dtype == "bfloat16":
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-        results = [reference_solve(c, maximize=maximize, row_repeats=row_repeats) for c in array]
+            array = widened(array)
+        with default_arithmetic():
+            results = [reference_solve(c, maximize=maximize, row_repeats=row_repeats) for c in array]
         parts = _stack(results, problem_shape)
     else:
-        workers = threads if threads is not None else (os.cpu_count() or 1)
-        *arrays, reports = _assignment_solve(
-            array, dtype, bool(maximize), float(tolerance), row_repeats, *known, workers
+        *arrays, reports = _engine.assignment_solve(
+            array, dtype, bool(maximize), float(tolerance), row_repeats, *known, threads or cores()
         )
         for k, (status, row, col, _) in enumerate(reports):
             _raise_for(status, row, col, array, f"[{k}]" if batched else "")
@@ -134,14 +148,17 @@ def _unknown_backend(backend):
     return ValueError(f"backend must be 'auto', 'cpu', 'cuda' or 'reference', got {backend!r}")
 
 
-def _check_options(tolerance, row_repeats, threads):
-    if not (np.isscalar(tolerance) and np.isreal(tolerance) and 0 <= tolerance < np.inf):
+def _check_tolerance(tolerance):
+    real = np.isscalar(tolerance) and np.isreal(tolerance) and not isinstance(tolerance, bool)
+    if not (real and 0 <= tolerance < np.inf):
         raise ValueError(f"tolerance must be a finite number >= 0, got {tolerance!r}")
-    for name, value in (("row_repeats", row_repeats), ("threads", threads)):
-        if value is None and name == "threads":
-            continue
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def _check_size(rows, columns):
+    if max(rows, columns) > _engine.most_rows:
+        raise ValueError(
+            f"cost must have at most 2**30 rows (row_repeats included) and columns, got {rows} x {columns}"
+        )
 
 
 def _stack(results, shape):
@@ -178,34 +195,54 @@ def _raise_for(status, row, col, array, where):
 # ---- what callers may pass ------------------------------------------------------------------------------
 
 
-def _is_torch(value):
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
 def _as_array(cost):
     """The cost as (ndarray of a readable dtype, dtype name, wrapper of results into the caller's kind)."""
-    if _is_torch(cost):
-        import torch
-
-        if cost.device.type != "cpu":
-            raise RuntimeError(
-                f"cost is on {cost.device}: this version solves on the CPU; pass cost.cpu() to solve it there"
-            )
-        cost = cost.detach()
-        bits = cost.view(torch.uint16) if cost.dtype == torch.bfloat16 else cost
-        name = "bfloat16" if cost.dtype == torch.bfloat16 else str(cost.dtype).removeprefix("torch.")
-        return bits.resolve_neg().numpy(), name, torch.from_numpy
-    if not isinstance(cost, np.ndarray) and not hasattr(cost, "__array__") and hasattr(cost, "__dlpack__"):
-        cost = np.from_dlpack(cost)
+    if is_tensor(cost):
+        return _from_torch(cost)
+    if not hasattr(cost, "__array__") and hasattr(cost, "__dlpack__"):
+        return _from_dlpack(cost)
     array = np.asarray(cost)
-    if array.dtype.name == "bfloat16":
-        return array.view(np.uint16), "bfloat16", np.asarray
-    if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, np.float64):
-        raise TypeError(
-            f"Cannot cast array data from {array.dtype!r} to dtype('float64') according to the rule 'safe'"
+    name = _readable(array.dtype)
+    if name == "bfloat16":
+        return array.view(np.uint16), name, np.asarray
+    return array.astype(array.dtype.newbyteorder("="), copy=False), name, np.asarray
+
+
+def _from_torch(cost):
+    import torch
+
+    if cost.device.type != "cpu":
+        raise RuntimeError(
+            f"cost is on {cost.device}: this version solves on the CPU; pass cost.cpu() to solve it there"
         )
-    return array.astype(array.dtype.newbyteorder("="), copy=False), array.dtype.name, np.asarray
+    cost, name = cost.detach(), _readable(cost.dtype)
+    bits = cost.view(torch.uint16) if name == "bfloat16" else cost
+    return bits.resolve_neg().numpy(), name, torch.from_numpy
+
+
+def _from_dlpack(cost):
+    device, _ = cost.__dlpack_device__()
+    if int(device) not in _HOST_DEVICES:
+        raise RuntimeError(f"cost is on a device of DLPack's type {int(device)}: pass it on the CPU")
+    try:
+        capsule = cost.__dlpack__(max_version=(1, 0))
+    except TypeError:  # an exporter from before versions
+        capsule = cost.__dlpack__()
+    name = _readable(_engine.dlpack_dtype(capsule))
+    return _engine.dlpack_array(capsule, np.dtype("uint16" if name == "bfloat16" else name)), name, np.asarray
+
+
+_HOST_DEVICES = (1, 3)  # kDLCPU, kDLCUDAHost
+
+
+def _readable(dtype):
+    """The name of a dtype that can be solved; TypeError in scipy's words for any other."""
+    name = dtype if isinstance(dtype, str) else name_of_dtype(dtype)
+    if name not in REAL:
+        raise TypeError(
+            f"Cannot cast array data from {dtype!r} to dtype('float64') according to the rule 'safe'"
+        )
+    return name
 
 
 def _as_costs(cost):
@@ -226,8 +263,8 @@ def _as_start(start, shape, batched):
     if isinstance(start, Assignment):
         start = (start.col4row, start.u, start.v)
     if not isinstance(start, tuple):
-        array = to_numpy(start)
-        start = (array, None) if array.dtype.kind in "iu" else (None, array)
+        start = start if is_tensor(start) else np.asarray(start)
+        start = (start, None) if name_of_dtype(start.dtype) in INTEGERS else (None, start)
     if len(start) == 2:
         start = (start[0], None, start[1])
     if len(start) != 3:
@@ -237,21 +274,21 @@ def _as_start(start, shape, batched):
         )
     b, n, m = shape
     return (
-        _start_part("start col4row", start[0], np.int64, "iu", (b, n), batched),
-        _start_part("start u", start[1], np.float64, "f", (b, n), batched),
-        _start_part("start v", start[2], np.float64, "f", (b, m), batched),
+        _start_part("start col4row", start[0], np.int64, INTEGERS, (b, n), batched),
+        _start_part("start u", start[1], np.float64, FLOATS, (b, n), batched),
+        _start_part("start v", start[2], np.float64, FLOATS, (b, m), batched),
     )
 
 
-def _start_part(name, value, dtype, kinds, shape, batched):
+def _start_part(name, value, dtype, takes, shape, batched):
     if value is None:
         return None
-    array = to_numpy(value)
+    array = real_array(
+        value, name, takes, "be integers" if dtype is np.int64 else "hold floating-point numbers"
+    )
     expected = shape if batched else shape[1:]
-    if array.shape != expected or array.dtype.kind not in kinds:
-        raise ValueError(
-            f"{name} must have shape {expected} and kind {dtype.__name__}, got {array.shape} {array.dtype}"
-        )
+    if array.shape != expected:
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
     return np.ascontiguousarray(array, dtype).reshape(shape)
 
 
@@ -260,7 +297,8 @@ def _linear_sum_assignment_of_any(cost, maximize):
     array, dtype, wrap = _as_array(cost)
     if array.ndim != 2:
         raise ValueError(f"expected a matrix (2-D array), got a {array.ndim} array")
+    _check_size(*array.shape)
     if dtype == "bfloat16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = widened(array)
     rows, cols = linear_sum_assignment(np.asarray(array), maximize)
     return wrap(rows), wrap(cols)

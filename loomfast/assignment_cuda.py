@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _engine
+from ._arrays import FLOATS, REAL, integer
 from .backends import cuda_unavailable
 
 __all__ = ["auto_backend", "check_status", "on_cuda", "solve", "solve_where_best", "unavailable"]
@@ -23,8 +24,8 @@ STATUS = (
     "inexact_integers",
 )
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
-_TYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
-_INTEGERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
+_TYPES = {name: code for code, name in enumerate(FLOATS)}  # the engine's enum class CostType
+_INTEGERS = set(REAL) - set(FLOATS) - {"uint64"}
 _LARGEST = 2**20
 
 
@@ -81,11 +82,16 @@ def _library_of(value):
 
 
 def on_cuda(value) -> bool:
-    """Whether ``value`` is on a CUDA device: a torch tensor, a CuPy array, or a DLPack export of one."""
+    """Whether ``value`` is on a CUDA device: a torch tensor, a CuPy array, or what exports one.
+
+    That is by DLPack or by ``__cuda_array_interface__``.
+    """
     if _library_of(value) is not None:
         return True
-    cuda_device_type = 2  # kDLCUDA
-    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == cuda_device_type
+    if hasattr(value, "__dlpack_device__"):
+        cuda_device_type = 2  # kDLCUDA
+        return value.__dlpack_device__()[0] == cuda_device_type
+    return hasattr(value, "__cuda_array_interface__")
 
 
 def unavailable() -> str | None:
@@ -112,8 +118,8 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
 
     Args:
         cost: (n, m) or (b, n, m) with n * row_repeats, m <= 2^20: a torch CUDA tensor, a CuPy array, or
-            anything that exports a CUDA array through DLPack; float16, bfloat16, float32, float64, or
-            integers of up to 53 bits (solved as float64). Any strides.
+            anything that exports a CUDA array through DLPack or ``__cuda_array_interface__``; float16,
+            bfloat16, float32, float64, or integers of up to 53 bits (solved as float64). Any strides.
         maximize: maximise instead.
         start: a previous `Assignment`, a matching col4row, column prices v, a pair (col4row, v) or a triple
             (col4row, u, v), of whose prices those of the longer side are used; arrays on the same device.
@@ -137,8 +143,9 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
         raise RuntimeError(f"backend='cuda' cannot run here: {reason}")
     library = _library_of(cost)
     if library is None:
-        cost, library = _import_dlpack(cost)
+        cost, library = _import_array(cost)
     kind = _torch_kind() if library == "torch" else _cupy_kind()
+    row_repeats = integer(row_repeats, "row_repeats", 1, _LARGEST + 1)
     return _solve(cost, kind, maximize, start, tolerance, row_repeats)
 
 
@@ -153,7 +160,7 @@ def solve_where_best(cost, backend, maximize, start, tolerance, row_repeats, on_
         return solve(cost, **options)
     library = _library_of(cost)
     if library is None:
-        cost, library = _import_dlpack(cost)
+        cost, library = _import_array(cost)
     if len(cost.shape) > 1 and unavailable() is None:
         batch, n, m = (1, *cost.shape)[-3:]
         if auto_backend(n * row_repeats, m, batch) == "cuda":
@@ -185,14 +192,24 @@ def _moved(result, like, library):
     return replace(result, **{field.name: move(getattr(result, field.name)) for field in fields(result)})
 
 
-def _import_dlpack(cost):
+def _import_array(cost):
+    """(the cost, as an array of torch where it is loaded, else of CuPy; the library's name)."""
     if not on_cuda(cost):
         raise TypeError(f"backend='cuda' takes an array on a CUDA device, got {type(cost).__name__}")
-    if "torch" in sys.modules:
-        return sys.modules["torch"].from_dlpack(cost), "torch"
+    by_dlpack = hasattr(cost, "__dlpack_device__")
+    if not by_dlpack:
+        _check_dtype(np.dtype(cost.__cuda_array_interface__["typestr"]).name)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.from_dlpack(cost) if by_dlpack else torch.as_tensor(cost, device="cuda"), "torch"
     import cupy
 
-    return cupy.from_dlpack(cost), "cupy"
+    return cupy.from_dlpack(cost) if by_dlpack else cupy.asarray(cost), "cupy"
+
+
+def _check_dtype(name):
+    if name not in _TYPES and name not in _INTEGERS:
+        raise TypeError(f"cost must be floating point or integers of up to 53 bits, got {name}")
 
 
 def _solve(cost, kind, maximize, start, tolerance, row_repeats):
@@ -204,9 +221,8 @@ def _solve(cost, kind, maximize, start, tolerance, row_repeats):
             f"cost must be a matrix (n, m) or a batch (b, n, m), got {len(shape)} dimensions "
             f"with shape {shape}"
         )
+    _check_dtype(dtype)
     integers = dtype in _INTEGERS
-    if dtype not in _TYPES and not integers:
-        raise TypeError(f"cost must be floating point or integers of up to 53 bits, got {dtype}")
     batch, n, m = (1, *shape)[-3:]
     n *= row_repeats
     if 0 in shape or n < 1 or max(n, m) > _LARGEST:

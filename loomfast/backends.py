@@ -1,10 +1,11 @@
 """What runs here, what does not, and why: the facts behind ``backend=`` and ``loomfast doctor``."""
 
-import os
 import platform
 import sys
 from dataclasses import dataclass
 from importlib import metadata, util
+
+from loomfast._arrays import cores
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ def report():
     here = Fact(
         "machine",
         True,
-        f"Python {sys.version.split()[0]} on {platform.system()} {platform.machine()}, "
-        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores",
+        f"Python {sys.version.split()[0]} on {platform.system()} {platform.machine()}, {cores()} cores",
     )
     found = engine()
     parts = [instruction_sets(), cuda_kernels()] if found.found else []

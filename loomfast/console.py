@@ -1,6 +1,7 @@
 """What the commands print: tables, and progress as a bar on a terminal or as plain lines in a pipe."""
 
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from importlib import util
@@ -54,14 +55,25 @@ def _bar(total, title, first, items):
         TextColumn("{task.fields[note]}"),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=_can_start_a_thread()) as bars:
         task = bars.add_task(title, total=total, completed=first, note="")
 
         def update(done, note=""):
             rate = _rate(items * (done - first), time.monotonic() - start)
-            bars.update(task, completed=done, note=f"{rate}{note}")
+            bars.update(task, completed=done, note=f"{rate}{note}", refresh=not bars.live.auto_refresh)
 
         yield update
+
+
+def _can_start_a_thread():
+    """Whether this process may start one, such as would draw a bar again and again."""
+    thread = threading.Thread(target=int)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True
 
 
 def _rate(items, seconds):

@@ -13,7 +13,19 @@ import numpy as np
 
 from loomfast import _engine
 from loomfast import noise as noise_room
-from loomfast._arrays import check_backend, count, default_threads, flat, integer, is_tensor
+from loomfast._arithmetic import default_arithmetic
+from loomfast._arrays import (
+    apart,
+    check_backend,
+    check_numpy_out,
+    check_threads,
+    count,
+    default_threads,
+    flat,
+    integer,
+    is_tensor,
+    real_array,
+)
 
 METRICS = ("sqeuclidean", "euclidean")
 PRECISIONS = (None, "float64", "float32", "tf32", "bfloat16")
@@ -30,7 +42,9 @@ MOST_TILED = 1 << 27
 MOST_OF_ONE_TILED = 1 << 16
 LONGEST_TILED = 64
 TILED_PER_THREAD = 1 << 22  # multiply-adds; below this a thread costs more to wake than it saves
+FLOAT64, NEITHER = 1, 2  # what holds the squares, where float32 does not: the engine's enum class Range
 PRODUCTS, FULL, DIFFERENCES = 0, 1, 2  # what the tiles compute: the engine's enum class Form
+LEAST_SURE = 1e-140  # of a sum of squares, or its root: smaller ones may have lost some below float64's range
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what the engine takes
 
 
@@ -67,7 +81,8 @@ def pairwise_cost(
             set there.
 
     Returns:
-        (n, m) float32 of the inputs' kind. No gradient flows through it.
+        (n, m) float32 of the inputs' kind. No gradient flows through it. On the CPU finite numbers of any
+        size give their cost, infinite where float32 cannot hold it, never NaN.
 
     Raises:
         ValueError: shapes that do not fit, unknown metric, precision or backend.
@@ -88,30 +103,8 @@ def pairwise_cost(
     result = _cost_at_once(x, z, metric, drop, out, threads) if simple else None
     if result is not None:
         return result
-    x, z = _check_array(x, "x"), _check_array(z, "z")
-    check_shapes(x.shape, z.shape)
-    labels = _check_labels(labels, len(x), len(z))
-    if backend == "triton":
-        raise RuntimeError("backend='triton' needs torch tensors on a GPU; NumPy arrays are on the CPU")
-    result = _check_out(out, (len(x), len(z)))
-    if backend == "reference":
-        from loomfast.reference import cost as reference
-
-        result[...] = reference.pairwise_cost(
-            x, z, metric=metric, labels=labels, label_weight=label_weight, assignment_only=assignment_only
-        )
-        return result
-    if precision in ("bfloat16", "tf32"):
-        raise RuntimeError(f"precision={precision!r} needs torch tensors; NumPy takes float32 and float64")
-    dtype = np.dtype(precision or np.result_type(x, z, np.float32))
-    x, z = np.ascontiguousarray(flat(x), dtype), np.ascontiguousarray(flat(z), dtype)
-
-    def product(rows, block):
-        np.matmul(x[rows], z.T, out=block)
-
-    plan = tiled(*result.shape, x.shape[1], drop, threads) if dtype == np.float32 else None
-    fill_cpu(result, x, z, product, plan, metric, drop, labels, label_weight, threads)
-    return result
+    options = (metric, labels, label_weight, assignment_only, precision)
+    return _cost_of_arrays(x, z, *options, out, backend, threads)
 
 
 def _cost_at_once(x, z, metric, drop_norms, out, threads):
@@ -130,6 +123,31 @@ def _cost_at_once(x, z, metric, drop_norms, out, threads):
     elif type(out) is not np.ndarray:
         return None
     return out if _engine.cost_tiles(x, z, out, plan[0], metric == "euclidean", plan[1]) else None
+
+
+@default_arithmetic()
+def _cost_of_arrays(x, z, metric, labels, label_weight, assignment_only, precision, out, backend, threads):
+    """``pairwise_cost`` for NumPy arrays, its plain arguments already checked."""
+    drop = drops_norms(assignment_only, metric)
+    x, z = _real_items(x, "x"), _real_items(z, "z")
+    check_shapes(x.shape, z.shape)
+    labels = _check_labels(labels, len(x), len(z))
+    if backend == "triton":
+        raise RuntimeError("backend='triton' needs torch tensors on a GPU; NumPy arrays are on the CPU")
+    result = check_numpy_out(out, (len(x), len(z)), np.float32, "x")
+    if backend == "reference":
+        from loomfast.reference import cost as reference
+
+        options = {"metric": metric, "labels": labels, "label_weight": label_weight}
+        write_narrowed(result, reference.pairwise_cost(x, z, assignment_only=assignment_only, **options))
+        return result
+    if precision in ("bfloat16", "tf32"):
+        raise RuntimeError(f"precision={precision!r} needs torch tensors; NumPy takes float32 and float64")
+    dtype = np.dtype(precision or np.result_type(x, z, np.float32))
+    x, z = (apart(np.ascontiguousarray(flat(part), dtype), result) for part in (x, z))
+    plan = tiled(*result.shape, x.shape[1], drop, threads) if dtype == np.float32 else None
+    fill_cpu(result, x, z, product_of(x, z), plan, metric, drop, labels, label_weight, threads)
+    return result
 
 
 def pairwise_cost_from_ids(
@@ -170,9 +188,9 @@ def pairwise_cost_from_ids(
 
         options |= {"labels": labels, "precision": precision, "out": out}
         return cost_torch.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
-    x, ids = _check_array(x, "x"), noise_room.check_ids(ids)
+    x, ids = _real_items(x, "x"), noise_room.check_ids(ids)
     labels = _check_labels(labels, len(x), len(ids))
-    result = _check_out(out, (len(x), len(ids)))
+    result = check_numpy_out(out, (len(x), len(ids)), np.float32, "x")
     options |= {"precision": precision, "backend": backend, "threads": threads}
     where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
     for columns in row_blocks(len(ids), count(x.shape[1:]), NOISE_BLOCK):
@@ -197,7 +215,7 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
         from loomfast import cost_torch
 
         return cost_torch.paired_cost(x, z, metric)
-    x, z = _check_array(x, "x"), _check_array(z, "z")
+    x, z = _real_items(x, "x"), _real_items(z, "z")
     check_shapes(x.shape, z.shape)
     if len(x) != len(z):
         raise ValueError(f"x and z must hold as many items, got {len(x)} and {len(z)}")
@@ -206,15 +224,25 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     return cost
 
 
+@default_arithmetic()
 def fill_paired(out, x, z, metric, threads=None):
     """The costs of the pairs of NumPy x and z (n, d) into float64 ``out`` (n,)."""
     threads = threads or default_threads(x.size, LEAST_PER_THREAD)
     if x.dtype == z.dtype and x.dtype in FLOATS and x.flags.c_contiguous and z.flags.c_contiguous:
         _engine.cost_paired(x, z, out, metric == "euclidean", threads)
+    else:
+        for rows in row_blocks(*x.shape, CACHED_BLOCK):
+            part = [np.ascontiguousarray(array[rows], np.float64) for array in (x, z)]
+            _engine.cost_paired(*part, out[rows], metric == "euclidean", threads)
+    if np.float64 not in (x.dtype, z.dtype):  # float64 holds the squares of all others
         return
-    for rows in row_blocks(*x.shape, CACHED_BLOCK):
-        part = [np.ascontiguousarray(array[rows], np.float64) for array in (x, z)]
-        _engine.cost_paired(*part, out[rows], metric == "euclidean", threads)
+    lost = np.flatnonzero(~((out > LEAST_SURE) & (out < np.inf)))
+    if lost.size:
+        with np.errstate(over="ignore", invalid="ignore"):
+            x, z = (np.asarray(part[lost], np.float64) for part in (x, z))
+            half = np.where(np.maximum(abs(x), abs(z)).max(axis=1, initial=0) > 1e300, 0.5, 1.0)
+            root = _lengths(x * half[:, None] - z * half[:, None]) / half
+            out[lost] = root if metric == "euclidean" else root * root
 
 
 def row_blocks(num_rows, num_columns, entries, least=1):
@@ -226,22 +254,30 @@ def row_blocks(num_rows, num_columns, entries, least=1):
 def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight, threads=None):
     """The cost into float32 ``out`` (n, m), or -2 x.z where the norms are dropped.
 
-    x (n, d), z (m, d): contiguous NumPy, float32 or float64; it is computed in their dtype. plan: by
-    ``tiled``; if None, product (rows, block) writes x[rows] z^T into the block, (len(rows), m) of that dtype.
+    x (n, d), z (m, d): contiguous NumPy apart from ``out``, float32 or float64; computed in their dtype,
+    or in more where that cannot hold their squares. plan: by ``tiled``; if None, product (rows, block) writes
+    x[rows] z^T into the block, (len(rows), m) of that dtype.
     """
-    n, m = out.shape
-    dtype, euclidean = x.dtype, metric == "euclidean"
+    (n, m), euclidean = out.shape, metric == "euclidean"
+    held_by = _engine.cost_range(x, z, euclidean)
+    if held_by == NEITHER:
+        _fill_rows(out, x, z, metric, drop_norms, labels, label_weight)
+        return
+    if held_by == FLOAT64 and x.dtype == np.float32:
+        x, z, plan = x.astype(np.float64), z.astype(np.float64), None
+        product = product_of(x, z)
     if plan:
         _fill_tiles(out, x, z, *plan, euclidean)
         if labels is not None:
             add_labels(out, *labels, label_weight)
         return
-    direct = not drop_norms and x.shape[1] <= DIRECT_DIMENSIONS  # float64: the tiles have the rest
+    # The tiles have the rest of float32's; and where results may be too large for it, norms cancel too much.
+    direct = not drop_norms and (x.shape[1] <= DIRECT_DIMENSIONS or held_by == FLOAT64)
     threads = threads or default_threads(n * m, LEAST_PER_THREAD)
     norms_x, norms_z = (None, None) if drop_norms or direct else _engine.cost_norms(x, z, threads)
-    temporary = dtype != np.float32 or (out.size and out.strides[1] != out.itemsize)
+    temporary = x.dtype != np.float32 or (out.size and out.strides[1] != out.itemsize)
     for rows in row_blocks(n, m, BLOCK, LEAST_ROWS):
-        block = np.empty((rows.stop - rows.start, m), dtype) if temporary else out[rows]
+        block = np.empty((rows.stop - rows.start, m), x.dtype) if temporary else out[rows]
         if direct:
             _engine.cost_direct(x[rows], z, block, euclidean, threads)
         else:
@@ -251,7 +287,54 @@ def fill_cpu(out, x, z, product, plan, metric, drop_norms, labels, label_weight,
         if labels is not None:
             add_labels(block, labels[0][rows], labels[1], label_weight)
         if temporary:
-            out[rows] = block
+            write_narrowed(out[rows], block)
+
+
+def product_of(x, z):
+    """The function that writes x[rows] z^T into a block."""
+
+    def product(rows, block):
+        np.matmul(x[rows], z.T, out=block)
+
+    return product
+
+
+def write_narrowed(out, values):
+    """float64 values into float32 ``out``, those beyond its range as infinities."""
+    with np.errstate(over="ignore"):
+        out[...] = values
+
+
+def _fill_rows(out, x, z, metric, drop_norms, labels, label_weight):
+    """``fill_cpu`` where float64 cannot hold squares: row by row, each of them and its differences scaled."""
+    for i, row in enumerate(x):
+        with np.errstate(over="ignore"):
+            if drop_norms:
+                cost = _scaled_products(row, z)
+            else:
+                root = 2 * _lengths(row / 2 - z / 2)
+                cost = root if metric == "euclidean" else root * root
+        if labels is not None:
+            add_labels(cost[None], labels[0][i : i + 1], labels[1], label_weight)
+        write_narrowed(out[i], cost)
+
+
+def _scaled_products(row, z):
+    """-2 z.row of rows z (m, d), each of them and ``row`` scaled by a power of two."""
+    (a, k), (b, m) = _scaled(row[None]), _scaled(z)
+    return np.ldexp(-2 * (b @ a[0]), k[0] + m)
+
+
+def _lengths(rows):
+    """(m,): the length of each of the rows (m, d), at any scale."""
+    scaled, power = _scaled(rows)
+    return np.ldexp(np.sqrt(np.square(scaled).sum(axis=1)), power)
+
+
+def _scaled(rows):
+    """(rows / 2^k, k) with the power k of each row that makes its largest magnitude about 1."""
+    power = np.frexp(np.abs(rows).max(axis=1, initial=0.0))[1]
+    return np.ldexp(rows, -power[:, None]), power
 
 
 def tiled(n, m, d, drop_norms, threads):
@@ -267,13 +350,12 @@ def tiled(n, m, d, drop_norms, threads):
 
 
 def _fill_tiles(out, x, z, form, threads, euclidean):
-    """The cost of contiguous float32 x and z into ``out``, which may have any strides and overlap them."""
-    if _engine.cost_tiles(x, z, out, form, euclidean, threads):
+    """The cost of contiguous float32 x and z into ``out``, which may have any strides."""
+    if _engine.cost_tiles(x, z, out, form, euclidean, threads, checked=True):
         return
-    x, z = (part.copy() if np.may_share_memory(part, out) else part for part in (x, z))
     for rows in row_blocks(*out.shape, BLOCK):
         block = np.empty((rows.stop - rows.start, len(z)), np.float32)
-        _engine.cost_tiles(x[rows], z, block, form, euclidean, threads)
+        _engine.cost_tiles(x[rows], z, block, form, euclidean, threads, checked=True)
         out[rows] = block
 
 
@@ -281,6 +363,14 @@ def add_labels(block, labels_x, labels_z, weight):
     """The weight to where labels differ, in place."""
     for part in row_blocks(*block.shape, CACHED_BLOCK):
         block[part] += (labels_x[part, None] != labels_z) * block.dtype.type(weight)
+
+
+def check_held(array, name):
+    """ValueError if NumPy integers are beyond 2^53: they are computed in float64, which would round them."""
+    if array.dtype.kind in "iu" and array.itemsize == 8 and array.size:
+        largest = max(int(array.max()), -int(array.min()))
+        if largest > 1 << 53:
+            raise ValueError(f"{name} must hold integers of at most 2^53, got one of magnitude {largest}")
 
 
 def drops_norms(assignment_only, metric):
@@ -295,8 +385,7 @@ def _check_options(metric, precision, backend, label_weight, threads):
     check_backend(backend, BACKENDS)
     if not math.isfinite(label_weight):
         raise ValueError(f"label_weight must be finite, got {label_weight}")
-    if threads is not None:
-        integer(threads, "threads", 1, 1 << 16)
+    check_threads(threads)
 
 
 def check_shapes(x_shape, z_shape):
@@ -322,25 +411,12 @@ def split_labels(labels, n, m):
     return tuple(labels)
 
 
-def _check_labels(labels, n, m):
-    pair = split_labels(labels, n, m)
-    return pair and tuple(np.asarray(part) for part in pair)
-
-
-def _check_array(array, name):
-    array = np.asarray(array)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+def _real_items(array, name):
+    array = real_array(array, name)
+    check_held(array, name)
     return array
 
 
-def _check_out(out, shape):
-    if out is None:
-        return np.empty(shape, np.float32)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, like x, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != np.float32:
-        raise ValueError(f"out must be {shape} float32, got {out.shape} {out.dtype}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable")
-    return out
+def _check_labels(labels, n, m):
+    pair = split_labels(labels, n, m)
+    return pair and tuple(real_array(part, "labels") for part in pair)

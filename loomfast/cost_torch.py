@@ -4,7 +4,8 @@ import torch
 
 from loomfast import _engine
 from loomfast import cost as cost_room
-from loomfast._arrays import flat
+from loomfast._arithmetic import default_arithmetic
+from loomfast._arrays import REAL, apart, check_dtype, flat
 from loomfast.ops import (
     check_ids,
     check_out,
@@ -117,7 +118,9 @@ def paired_cost(x, z, metric):
     total = torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
     if plain:
         dtype = _cost_dtype(x, z, None)
-        cost_room.fill_paired(total.numpy(), x.to(dtype).numpy(), z.to(dtype).numpy(), metric)
+        with default_arithmetic():
+            points = (_as_cpu(x, dtype, "x").numpy(), _as_cpu(z, dtype, "z").numpy())
+            cost_room.fill_paired(total.numpy(), *points, metric)
         return total
     for rows in cost_room.row_blocks(x.shape[0], x.shape[1], cost_room.BLOCK):
         total[rows] = (x[rows].double() - z[rows].double()).square_().sum(dim=1)
@@ -133,6 +136,7 @@ def _cost_backend(operation, backend, precision, device):
     return backend
 
 
+@default_arithmetic()
 def fill_cost(
     x: torch.Tensor,
     z: torch.Tensor,
@@ -146,6 +150,7 @@ def fill_cost(
     threads: int,
     out: torch.Tensor,
 ) -> None:
+    _check_pair(x, z)
     x, z = flat(x), flat(z)
     labels = None if labels_x is None else (labels_x, labels_z)
     options = {"metric": metric, "label_weight": label_weight}
@@ -163,13 +168,14 @@ def fill_cost(
     plan = _tiled(*out.shape, x.shape[1], drop_norms, threads) if dtype is torch.float32 else None
     if rounded and plan and plan[0] != cost_room.DIFFERENCES:
         plan = None
-    if drop_norms and not plan:
-        _fill_product(x, z, precision, out)
+    points = [_as_cpu(part, dtype, name).contiguous() for part, name in ((x, "x"), (z, "z"))]
+    points = [torch.from_numpy(apart(part.numpy(), out.numpy())) for part in points]
+    if drop_norms and not plan and _engine.cost_range(*(part.numpy() for part in points), False) == 0:
+        _fill_product(*points, precision, out)
         if labels is not None:
             cost_room.add_labels(out.numpy(), *labels, label_weight)
         return
-    points = (_as(x, dtype).contiguous(), _as(z, dtype).contiguous())
-    product = _cpu_product(*(points if not rounded else (x.bfloat16(), z.bfloat16())))
+    product = _cpu_product(*([part.bfloat16() for part in points] if rounded else points))
     x, z = points[0].numpy(), points[1].numpy()
     tail = (metric, drop_norms, labels, label_weight, threads)
     cost_room.fill_cpu(out.numpy(), x, z, product, plan, *tail)
@@ -209,6 +215,7 @@ def _(x, z, metric, labels_x, labels_z, label_weight, assignment_only, precision
     return x.new_empty((x.shape[0], z.shape[0]), dtype=torch.float32)
 
 
+@default_arithmetic()
 def fill_cost_from_ids(
     x: torch.Tensor,
     ids: torch.Tensor,
@@ -224,6 +231,7 @@ def fill_cost_from_ids(
     threads: int,
     out: torch.Tensor,
 ) -> None:
+    _check_real(x, "x")
     x = flat(x)
     labels = None if labels_x is None else (labels_x, labels_z)
     options = {"metric": metric, "label_weight": label_weight}
@@ -358,8 +366,10 @@ def _cost_dtype(x, z, precision):
 def _labels(labels, n, m, device):
     if labels is None:
         return None, None
-    pair = cost_room.split_labels(labels, n, m)
-    return [torch.as_tensor(part, device=device) for part in pair]
+    pair = [torch.as_tensor(part, device=device) for part in cost_room.split_labels(labels, n, m)]
+    for part in pair:
+        check_dtype(part.dtype, "labels", REAL, "hold real numbers")
+    return [part.float() if part.dtype is torch.bfloat16 else part for part in pair]
 
 
 def _as(tensor, dtype):
@@ -369,8 +379,14 @@ def _as(tensor, dtype):
 def _check_real(item, name):
     if not isinstance(item, torch.Tensor):
         raise TypeError(f"{name} must be a torch tensor, like the other, got {type(item).__name__}")
-    if item.dtype.is_complex:
-        raise TypeError(f"{name} must hold real numbers, got {item.dtype}")
+    check_dtype(item.dtype, name, REAL, "hold real numbers")
+
+
+def _as_cpu(tensor, dtype, name):
+    """A CPU tensor of float32 or float64; ValueError for integers that this would round."""
+    if not tensor.dtype.is_floating_point:
+        cost_room.check_held(tensor.numpy(), name)
+    return _as(tensor, dtype)
 
 
 def _check_pair(x, z):

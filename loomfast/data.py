@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loomfast._arrays import integer
 from loomfast.datafiles import load_path
 from loomfast.extras import need
 
@@ -51,8 +52,7 @@ def load_dataset(name, *, image_size=None, num_items=None):
     Raises ValueError for a name that is neither, for content that does not fit, or for more items than there
     are, and ImportError where a package is needed and missing.
     """
-    if num_items is not None and num_items < 1:
-        raise ValueError(f"num_items must be at least 1, got {num_items}")
+    num_items = None if num_items is None else integer(num_items, "num_items", 1)
     if name in DRAWN:
         return make_dataset(name, *DRAWN[name](num_items))
     if name in LOADERS:

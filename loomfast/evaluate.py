@@ -1,9 +1,12 @@
 """Measures a run: sample quality against function evaluations, and how straight its paths are."""
 
+import math
+
 import numpy as np
 import torch
 
 from loomfast import metrics
+from loomfast._arrays import integer
 from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain, noise_from_ids
 from loomfast.rundir import load_data
@@ -34,7 +37,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
     Raises:
         ValueError: for fewer than 2 samples, or a solver that cannot make a number of evaluations.
     """
-    if num < 2:
+    if integer(num, "num", -math.inf) < 2:
         raise ValueError(f"num must be at least 2, a covariance needs that many samples; got {num}")
     for evaluations in nfe:
         check_solver(solver, evaluations)

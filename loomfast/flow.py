@@ -77,7 +77,7 @@ def drop_labels(y, index, *, seed, step, probability):
 
 def _uniforms(index, seed, step, domain):
     """One float64 uniform in [0, 1) an item."""
-    index = np.asarray(index.cpu() if isinstance(index, torch.Tensor) else index, dtype=np.int64)
+    index = index.cpu().numpy() if isinstance(index, torch.Tensor) else index
     return step_uniforms(index, 1, seed=seed, step=step, domain=domain)[:, 0].astype(np.float64)
 
 

@@ -19,8 +19,15 @@ from enum import IntEnum
 import numpy as np
 
 from loomfast import _engine
+from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import (
+    FLOATS,
+    INTEGERS,
+    apart,
     check_backend,
+    check_dtype,
+    check_numpy_out,
+    check_threads,
     default_threads,
     dtype_name,
     flat,
@@ -28,6 +35,7 @@ from loomfast._arrays import (
     is_tensor,
     item_shape,
     numpy_dtype,
+    real_array,
 )
 from loomfast.reference import noise as reference
 
@@ -82,8 +90,8 @@ def noise_from_ids(
         A NumPy array for NumPy ids, a torch tensor for torch ids or a named device.
 
     Raises:
-        ValueError: seed, domain, shape, ids' shape, out or backend out of range.
-        TypeError: ids not integers, unknown dtype, out of the wrong kind.
+        ValueError: seed, domain, shape, ids' shape, out or backend out of range, or out overlapping itself.
+        TypeError: ids not integers, unknown dtype, out of the wrong kind or dtype.
         RuntimeError: the named backend cannot run here.
     """
     shape = item_shape(shape)
@@ -91,8 +99,7 @@ def noise_from_ids(
     domain = integer(domain, "domain", 0, 1 << 31)
     name = dtype_name(dtype, DTYPES)
     check_backend(backend, BACKENDS)
-    if threads is not None:
-        threads = integer(threads, "threads", 1, 1 << 16)
+    threads = check_threads(threads)
     if is_tensor(ids) or device is not None:
         from loomfast import ops
 
@@ -104,11 +111,12 @@ def noise_from_ids(
         return result
     ids = check_ids(ids)
     _check_numpy_backend(backend)
-    result = _check_out(out, (len(ids), *shape), numpy_dtype(name))
+    result = check_numpy_out(out, (len(ids), *shape), numpy_dtype(name), "the ids")
     if backend == "reference":
         values = reference.noise_from_ids(ids, shape, seed=seed, domain=domain)
         result[...] = _converted(values, name).view(result.dtype)
         return result
+    ids = ids if out is None else apart(ids, result)
     target = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
     fill_cpu(ids, target.view(np.uint16) if name == "bfloat16" else target, seed, domain, threads)
     if target is not result:
@@ -136,18 +144,21 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
     """
     seed, domain = integer(seed, "seed", 0, 1 << 64), integer(domain, "domain", 0, 1 << 31)
     check_backend(backend, BACKENDS)
-    if threads is not None:
-        threads = integer(threads, "threads", 1, 1 << 16)
+    threads = check_threads(threads)
     if is_tensor(x):
         from loomfast import ops
 
         return ops.interpolate(x, ids, t, seed, domain, backend, threads)
+    return _interpolate_arrays(x, ids, t, seed, domain, backend, threads)
+
+
+@default_arithmetic()
+def _interpolate_arrays(x, ids, t, seed, domain, backend, threads):
+    """``interpolate_from_ids`` for NumPy arrays, its plain arguments already checked."""
     _check_numpy_backend(backend)
-    x, ids, t = np.asarray(x), check_ids(ids), np.asarray(t, np.float32)
+    x, ids, t = real_array(x, "x", FLOATS, "hold floating-point numbers"), check_ids(ids), real_array(t, "t")
     check_batch(x.shape, ids.shape, t.shape)
-    if x.dtype.kind != "f":
-        raise TypeError(f"x must hold floating-point numbers, got {x.dtype}")
-    x = np.ascontiguousarray(x, np.float32)
+    x, t = np.ascontiguousarray(x, np.float32), np.asarray(t, np.float32)
     if backend == "reference":
         return reference.interpolate_from_ids(x, ids, t, seed=seed, domain=domain)
     point, velocity = np.empty_like(x), np.empty_like(x)
@@ -215,34 +226,24 @@ def _check_numpy_backend(backend):
 
 def check_ids(ids):
     """ids as contiguous int64 (n,)."""
-    ids = np.asarray(ids)
-    if ids.ndim != 1:
-        raise ValueError(f"ids must be one-dimensional, got shape {ids.shape}")
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"ids must be integers, got {ids.dtype}")
-    if ids.dtype == np.uint64 and ids.size and ids.max() >= 1 << 63:
-        raise ValueError("ids must fit int64, got a uint64 of 2^63 or more")
-    return np.ascontiguousarray(ids, np.int64)
+    return np.ascontiguousarray(_whole(ids, "ids"), np.int64)
 
 
-def _check_out(out, shape, dtype):
-    if out is None:
-        return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, like the ids, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != dtype:
-        raise ValueError(f"out must be {shape} {dtype}, got {out.shape} {out.dtype}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable")
-    return out
+def _whole(values, name):
+    """NumPy integers (n,) that int64 holds, or an error that names them."""
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {values.shape}")
+    if not values.size:
+        return values.astype(np.int64)
+    check_dtype(values.dtype, name, INTEGERS, "be integers")
+    if values.dtype == np.uint64 and values.max() >= 1 << 63:
+        raise ValueError(f"{name} must fit int64, got a uint64 of 2^63 or more")
+    return values
 
 
 def _check_step(index, seed, step, domain):
-    index = np.asarray(index)
-    if index.ndim != 1:
-        raise ValueError(f"index must be one-dimensional, got shape {index.shape}")
-    if index.dtype.kind not in "iu" and index.size:
-        raise TypeError(f"index must be integers, got {index.dtype}")
+    index = _whole(index, "index")
     if index.size and (index.min() < 0 or index.max() >= 1 << 32):
         raise ValueError(f"index must be in [0, 2^32), got {index.min()} to {index.max()}")
     step = integer(step, "step", 0, 1 << 32)

@@ -15,7 +15,8 @@ import torch
 
 from loomfast import _engine
 from loomfast import noise as noise_room
-from loomfast._arrays import default_threads
+from loomfast._arithmetic import default_arithmetic
+from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_strides, default_threads
 from loomfast.backends import cuda_unavailable
 from loomfast.reference import noise as noise_reference
 
@@ -109,13 +110,24 @@ def noise_at_once(ids, shape, seed, domain, out, threads):
     else:
         result = out
         fits = out.shape == (num, *shape) and out.dtype is torch.float32 and out.is_contiguous()
-        if not fits or out.requires_grad:
+        if not fits or out.requires_grad or _overlap(ids, out):
             return None
     threads = threads or default_threads(num * size, noise_room.LEAST_PER_THREAD)
     _engine.noise_fill_at(ids.data_ptr(), num, size, seed, domain, result.data_ptr(), threads)
     if out is not None and not out.is_inference():
         torch.autograd.graph.increment_version(out)
     return result
+
+
+def _overlap(ids, out):
+    """Whether contiguous ids share memory with ``out``, or lie between its elements."""
+    begin, size = ids.data_ptr(), ids.element_size() * ids.numel()
+    reach = sum(stride * (length - 1) for stride, length in zip(out.stride(), out.shape, strict=True)) + 1
+    return (
+        out.numel() > 0
+        and begin < out.data_ptr() + out.element_size() * reach
+        and out.data_ptr() < begin + size
+    )
 
 
 def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):
@@ -144,6 +156,7 @@ def fill_noise(
         values = noise_reference.noise_from_ids(ids.cpu().numpy(), shape, seed=_unsigned(seed), domain=domain)
         out.copy_(torch.from_numpy(values))
         return
+    ids = ids.clone() if _overlap(ids, out) else ids
     # The kernels on a GPU take items apart from each other, the engine does not.
     fits = out.is_contiguous() if backend == "cpu" else out[:1].is_contiguous()
     target = out if fits else torch.empty(out.shape, dtype=out.dtype, device=out.device)
@@ -202,24 +215,26 @@ def _(ids, shape, dtype, seed, domain, backend, threads):
 
 def interpolate(x, ids, t, seed, domain, backend, threads):
     """``interpolate_from_ids`` for tensors, its plain arguments already checked."""
-    ids, t = check_ids(ids, x.device), torch.as_tensor(t, dtype=torch.float32, device=x.device)
+    ids, t = check_ids(ids, x.device), torch.as_tensor(t, device=x.device)
     noise_room.check_batch(x.shape, ids.shape, t.shape)
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"x must hold floating-point numbers, got {x.dtype}")
+    _check_point(x, t)
     backend = choose_backend("interpolate_from_ids", backend, x.device)
-    x = x.detach().to(torch.float32).contiguous()
+    x = x.detach()
     make = make_interpolated if ordinary(x, ids, t) else torch.ops.loomfast.interpolate_from_ids
     return make(x, ids, t.detach(), signed(seed), domain, backend, threads or 0)
 
 
+@default_arithmetic()
 def make_interpolated(
     x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, seed: int, domain: int, backend: str, threads: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    _check_point(x, t)
+    x, t = (tensor.to(torch.float32).contiguous() for tensor in (x, t))
     point, velocity = torch.empty_like(x), torch.empty_like(x)
     if backend == "triton":
         from loomfast.kernels import noise as kernels
 
-        kernels.fill_interpolated(ids, x, t.contiguous(), point, velocity, seed, domain)
+        kernels.fill_interpolated(ids, x, t, point, velocity, seed, domain)
         return point, velocity
     arrays = [tensor.cpu().numpy() for tensor in (x, ids, t)]
     if backend == "reference":
@@ -237,7 +252,12 @@ _interpolate = torch.library.custom_op("loomfast::interpolate_from_ids", make_in
 
 @_interpolate.register_fake
 def _(x, ids, t, seed, domain, backend, threads):
-    return torch.empty_like(x), torch.empty_like(x)
+    return tuple(torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in range(2))
+
+
+def _check_point(x, t):
+    check_dtype(x.dtype, "x", FLOATS, "hold floating-point numbers")
+    check_dtype(t.dtype, "t", REAL, "hold real numbers")
 
 
 def check_ids(ids, device):
@@ -246,9 +266,7 @@ def check_ids(ids, device):
         ids = torch.from_numpy(noise_room.check_ids(np.asarray(ids)).copy())
     if ids.dim() != 1:
         raise ValueError(f"ids must be one-dimensional, got shape {tuple(ids.shape)}")
-    dtype = ids.dtype
-    if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
-        raise TypeError(f"ids must be integers, got {dtype}")
+    check_dtype(ids.dtype, "ids", INTEGERS, "be integers")
     if device is None and ids.dtype is torch.int64:
         return ids.contiguous()
     return ids.to(device=ids.device if device is None else device, dtype=torch.int64).contiguous()
@@ -259,4 +277,6 @@ def check_out(out, shape, dtype, device):
         raise TypeError(f"out must be a torch tensor, like the input, got {type(out).__name__}")
     if tuple(out.shape) != tuple(shape) or out.dtype != dtype or out.device != device:
         got = f"{tuple(out.shape)} {out.dtype} on {out.device}"
-        raise ValueError(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
+        wrong = TypeError if out.dtype != dtype else ValueError
+        raise wrong(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
+    check_strides(tuple(shape), out.stride())

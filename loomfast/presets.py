@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
+from loomfast._arrays import MOST_THREADS, check_integers, integer
 from loomfast.models import MLPConfig, UNetConfig
 
 
@@ -34,8 +35,9 @@ class CouplingConfig:
     weights are the same."""
 
     def __post_init__(self):
-        if self.ot_batch < 1:
-            raise ValueError(f"coupling.ot_batch must be at least 1, got {self.ot_batch}")
+        check_integers(self, "coupling.")
+        for name in ("num_caches", "ot_batch"):
+            integer(getattr(self, name), f"coupling.{name}", 1)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class TrainConfig:
     """CPU threads of the network; 0 for torch's choice. Weights agree bit for bit at equal counts."""
 
     def __post_init__(self):
+        check_integers(self)
         least = dict.fromkeys(("steps", "batch_size", "checkpoint_every", "accumulate"), 1)
         least |= dict.fromkeys(("seed", "learning_rate", "warmup_steps", "grad_clip", "sigma", "threads"), 0)
         least |= dict.fromkeys(("num_items", "sample_every"), 0)
@@ -106,6 +109,8 @@ class TrainConfig:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate={self.accumulate}, got {self.batch_size}"
             )
+        integer(self.seed, "seed", 0, 1 << 64)
+        integer(self.threads, "threads", 0, MOST_THREADS)
 
 
 def config_to_dict(config):

@@ -1,7 +1,6 @@
 """The state of a training run: data, coupling, network, optimizer and averages, on disk and back."""
 
 import json
-import os
 from contextlib import nullcontext
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from loomfast import models
+from loomfast._arrays import cores
 from loomfast.checkpoint import read_tensors, write_tensors
 from loomfast.coupling import Ahead, build_coupler
 from loomfast.data import coupled_items
@@ -237,8 +237,7 @@ def works_ahead(prefetch, device):
     """Whether to couple the next batch while the network trains; auto: with a GPU or a core to spare."""
     if prefetch != "auto":
         return prefetch == "on"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return device.type == "cuda" or cores > torch.get_num_threads()
+    return device.type == "cuda" or cores() > torch.get_num_threads()
 
 
 def place(data, device):

@@ -1,5 +1,6 @@
 """From noise to samples: ODE solvers with a true count of function evaluations, and sampling by id."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from loomfast._arrays import integer
 from loomfast.extras import need
 from loomfast.noise import NoiseDomain, noise_from_ids
 
@@ -127,6 +129,7 @@ def _grid(solver, per_step, nfe, steps, time_grid):
     if time_grid is not None:
         return _check_grid(time_grid)
     if nfe is not None:
+        nfe = integer(nfe, "nfe", -math.inf)
         if nfe < 1 or nfe % per_step:
             near = max(per_step, nfe // per_step * per_step)
             raise ValueError(
@@ -134,8 +137,7 @@ def _grid(solver, per_step, nfe, steps, time_grid):
                 f"{per_step}, such as {near} or {near + per_step}; got {nfe}"
             )
         steps = nfe // per_step
-    if steps < 1:
-        raise ValueError(f"steps must be positive, got {steps}")
+    steps = integer(steps, "steps", 1)
     return np.arange(steps + 1) / steps
 
 
@@ -163,6 +165,7 @@ def check_solver(solver, nfe, time_grid=None):
     or the name of one of TIME_LAWS, which then spaces the steps that nfe allows.
     Raises ValueError for an unknown solver and for an nfe or a grid it cannot use.
     """
+    nfe = None if nfe is None else integer(nfe, "nfe", -math.inf)
     if isinstance(time_grid, str):
         return _check_law(solver, nfe, time_grid)
     if time_grid is not None:
@@ -257,7 +260,7 @@ def generate_solution(
     """
     solver, arguments = check_solver(solver, nfe, time_grid)
     arguments |= {"trajectory": trajectory, "rtol": rtol, "atol": atol}
-    _check_request(num, start, batch_size, y)
+    num, start, batch_size = _check_request(num, start, batch_size, y)
     device = _device_of(model) if device is None else torch.device(device)
     was_training = getattr(model, "training", False)
     if was_training:
@@ -282,14 +285,12 @@ def generate_solution(
 
 
 def _check_request(num, start, batch_size, y):
-    if num < 1:
-        raise ValueError(f"num must be at least 1, got {num}")
-    if start < 0:
-        raise ValueError(f"start must not be negative, got {start}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    """The three numbers as int, once they and the labels fit."""
+    num, start = integer(num, "num", 1), integer(start, "start", 0)
+    batch_size = integer(batch_size, "batch_size", 1)
     if y is not None and len(y) != num:
         raise ValueError(f"y must hold one label a sample ({num}), got {len(y)}")
+    return num, start, batch_size
 
 
 def blocks(low, high, batch_size, device):

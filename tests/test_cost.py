@@ -1,5 +1,8 @@
 """Pairwise cost against float64 differences."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ import torch
 import loomfast
 from loomfast import _engine
 from loomfast.cost import paired_cost, pairwise_cost
+from loomfast.noise import noise_from_ids
 from loomfast.reference import cost as reference
 
 SIZES = [(0, 3), (3, 0), (1, 1), (1, 7), (5, 4), (33, 65), (130, 129)]
@@ -262,3 +266,107 @@ def test_mixed_kinds():
 
 def test_public_name():
     assert loomfast.pairwise_cost is pairwise_cost
+
+
+# ---- numbers of any size ---------------------------------------------------------------------------------
+
+
+def exact_costs(x, z, metric, only):
+    """The costs of float64 x and z, each of them rounded once or twice, as float64."""
+    costs = np.empty((len(x), len(z)))
+    for i, row in enumerate(x.tolist()):
+        for j, other in enumerate(z.tolist()):
+            if only and metric == "sqeuclidean":
+                exact = -2 * sum(Fraction(a) * Fraction(b) for a, b in zip(row, other, strict=True))
+            else:
+                exact = sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(row, other, strict=True))
+            costs[i, j] = rounded(exact, metric == "euclidean")
+    return costs
+
+
+def rounded(exact, root):
+    """A rational number, or its root, as float64; infinite beyond its range."""
+    sign, exact = (-1.0 if exact < 0 else 1.0), abs(exact)
+    power = 2 * ((exact.numerator.bit_length() - exact.denominator.bit_length()) // 2)
+    value = float(exact / Fraction(2) ** power)
+    with np.errstate(over="ignore"):
+        return float(sign * np.ldexp(math.sqrt(value) if root else value, power // 2 if root else power))
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("metric", "only"), [("sqeuclidean", False), ("sqeuclidean", True), ("euclidean", False)]
+)
+@pytest.mark.parametrize("d", [3, 20])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(np.float32, s) for s in (2.0**-149, 1e-38, 1e-25, 1e16, 1.9e19, 1e25, 1e38)]
+    + [(np.float64, s) for s in (5e-324, 1e-300, 1e-170, 1e-25, 1e25, 1e38, 1e150, 1e160, 1.7e308)],
+)
+def test_finite_numbers_of_any_size_have_their_cost(kind, metric, only, d, dtype, scale):
+    rng = np.random.default_rng(d)
+    x, z = (np.rint(rng.uniform(-1, 1, (4, d)) * 1000) / 1000 * scale for _ in range(2))
+    x, z = x.astype(dtype), z.astype(dtype)
+    z[1], z[2] = x[0], 0  # a distance of nothing, and one of a length
+    exact = exact_costs(x.astype(np.float64), z.astype(np.float64), metric, only)
+    with np.errstate(over="ignore"):
+        want = exact.astype(np.float32)
+    kept, finite = scale < math.sqrt(3.4e38 / (4 * d)), np.isfinite(want)  # whether float32 holds the squares
+    size = float(scale) * math.sqrt(d)
+    slack = 1e-6 * np.abs(want) + 1e-45
+    if kept and metric == "sqeuclidean":  # rounding is measured by the norms
+        slack += 1e-6 * size * size
+    elif kept and d > 16 and (dtype is np.float64 or scale > 1e-15):
+        slack += 1e-3 * size
+    labels = KINDS[kind](np.array([0, 1, 0, 1]))
+    for options in ({}, {"labels": labels, "label_weight": 0.0}, {"backend": "reference"}):
+        if "backend" in options and not 1e-150 < scale < 1e150:
+            continue  # the reference has float64 and no more
+        found = pairwise_cost(KINDS[kind](x), KINDS[kind](z), metric=metric, assignment_only=only, **options)
+        found = np.asarray(found)
+        assert (np.abs(found[finite] - want[finite]) <= slack[finite]).all()
+        assert (found[~finite] == want[~finite]).all()
+    if not only:
+        paired = np.asarray(paired_cost(KINDS[kind](x), KINDS[kind](z), metric=metric))
+        assert np.allclose(paired, np.diag(exact), rtol=1e-12, atol=0)
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_and_large_numbers_beside_each_other(kind):
+    x = np.array([[1e300, 0.0], [1.0, 2.0], [3e-300, 0.0], [1e300, 3.0]])
+    root = np.asarray(pairwise_cost(KINDS[kind](x), KINDS[kind](x), metric="euclidean"))
+    assert np.allclose(root, [[0, np.inf, np.inf, 3], [np.inf, 0, 5**0.5, np.inf],
+                              [np.inf, 5**0.5, 0, np.inf], [3, np.inf, np.inf, 0]])  # fmt: skip
+    wide = np.pad(x, [(0, 0), (0, 30)])
+    product = np.asarray(pairwise_cost(KINDS[kind](wide), KINDS[kind](wide), assignment_only=True))
+    assert product[0, 2] == np.float32(-2 * 1e300 * 3e-300)
+    assert product[1, 1] == -10
+    assert product[0, 0] == -np.inf
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_stay_what_they_were(kind, bad):
+    x = np.full((3, 20), 1e25, np.float32)
+    x[1, 4] = bad
+    cost = np.asarray(pairwise_cost(KINDS[kind](x), KINDS[kind](x)))
+    assert np.isnan(cost[1, 1])
+
+
+# ---- out ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strides", [(0, 4), (20, 0), (4, 4), (0, 0)])
+def test_an_out_that_overlaps_itself_is_refused(kind, strides):
+    room = np.full((4, 5), 7, np.float32)
+    out = np.lib.stride_tricks.as_strided(room, (4, 5), strides)
+    for d in (3, 20):
+        x, z = items(4, d), items(5, d, 1)
+        with pytest.raises(ValueError, match="out must not overlap itself"):
+            pairwise_cost(KINDS[kind](x), KINDS[kind](z), out=KINDS[kind](out))
+    with pytest.raises(ValueError, match="out must not overlap itself"):
+        noise_from_ids(KINDS[kind](np.arange(4)), 5, seed=0, out=KINDS[kind](out))
+    assert (room == 7).all()

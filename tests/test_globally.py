@@ -238,8 +238,7 @@ def test_rows_on_disk_are_not_computed_again(data, tmp_path, in_small_parts, mon
 
     def finished_and_written(self, count):
         finished(self, count)
-        deadline = time.monotonic() + 20
-        while self._written < count and time.monotonic() < deadline:
+        while self._written < count and self._thread.is_alive():
             time.sleep(0.001)
 
     monkeypatch.setattr(spool.Spool, "finished", finished_and_written)
@@ -292,7 +291,10 @@ def written(path):
 
 
 def kill_at_work(out, state, wait):
-    """Kill the command ``wait`` seconds after it first wrote its state; whether it was still at work."""
+    """Kill the command ``wait`` seconds after it first wrote its state; whether it was still at work.
+
+    On a busy machine the command may be quicker than this process.
+    """
     before = written(state)
     process = subprocess.Popen(couple_command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and written(state) in (None, before):
@@ -309,7 +311,9 @@ def test_killed_at_random_moments_it_ends_the_same(tmp_path, monkeypatch):
     out, wait = tmp_path / "killed.safetensors", np.random.default_rng(int(time.time()))
     state = tmp_path / "killed.safetensors.partial" / "state.safetensors"
     for longest in (0.2, 0.4):
-        assert kill_at_work(out, state, wait.uniform(0, longest))
+        while not kill_at_work(out, state, wait.uniform(0, longest)):
+            out.unlink()
+            longest /= 2
         tensors, _ = read_tensors(state)
         assert is_permutation(tensors["ids"])
     subprocess.run(couple_command(out), check=True, capture_output=True)

@@ -127,7 +127,7 @@ def test_a_decreasing_grid_goes_back():
         ({"solver": "midpoint", "nfe": 5}, "nfe must be a positive multiple of 2, such as 4 or 6; got 5"),
         ({"solver": "rk4", "nfe": 2}, "such as 4 or 8; got 2"),
         ({"solver": "euler", "nfe": 0}, "positive multiple of 1"),
-        ({"solver": "euler", "steps": 0}, "steps must be positive"),
+        ({"solver": "euler", "steps": 0}, "steps must be at least 1"),
         ({"solver": "euler"}, "exactly one of nfe, steps and time_grid"),
         ({"solver": "euler", "nfe": 2, "steps": 2}, "exactly one of nfe, steps and time_grid"),
         ({"solver": "euler", "time_grid": [0.0, 0.5, 0.5]}, "strictly monotone"),
@@ -250,7 +250,7 @@ def test_generate_gives_each_sample_its_label():
     ("arguments", "message"),
     [
         ({"num": 0}, "num must be at least 1"),
-        ({"start": -1}, "start must not be negative"),
+        ({"start": -1}, "start must be at least 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"y": torch.zeros(2)}, r"one label a sample \(3\), got 2"),
     ],

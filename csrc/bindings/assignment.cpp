@@ -3,6 +3,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <optional>
 #include <stdexcept>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
+#include "team.hpp"
 
 namespace {
 
@@ -48,7 +51,7 @@ template <class Work>
 void run_interruptible(Work&& work) {
     SignalWatch watch;
     {
-        py::gil_scoped_release released;
+        const Entered entered;
         work(&watch);
     }
     if (watch.interrupted) throw py::error_already_set();
@@ -75,7 +78,9 @@ std::optional<lap::DType> dtype_of(int type_num) {
     }
 }
 
-// A plain two-dimensional ndarray of a dtype the solver reads, or nothing.
+constexpr Py_intptr_t kMostRows = Py_intptr_t{1} << 30;  // and columns: the solver counts them in 32 bits
+
+// A plain two-dimensional ndarray of a dtype and a size the solver reads, or nothing.
 std::optional<lap::Cost> plain_matrix(PyObject* object) {
     auto& api = py::detail::npy_api::get();
     if (Py_TYPE(object) != api.PyArray_Type_) return std::nullopt;
@@ -83,6 +88,7 @@ std::optional<lap::Cost> plain_matrix(PyObject* object) {
     if (array->nd != 2) return std::nullopt;
     auto* descr = py::detail::array_descriptor_proxy(array->descr);
     auto dtype = dtype_of(descr->type_num);
+    if (std::max(array->dimensions[0], array->dimensions[1]) > kMostRows) return std::nullopt;
     if (!dtype || (descr->byteorder != '=' && descr->byteorder != '|')) return std::nullopt;
     return lap::Cost{array->data,       *dtype, array->dimensions[0], array->dimensions[1], array->strides[0],
                      array->strides[1], 1,      false};
@@ -113,6 +119,7 @@ PyObject* matched_pairs(const lap::Cost& cost) {
     lap::Options options;
     options.round_integers = true;
     if (cost.rows * cost.cols <= 1024) {
+        const loomfast::DefaultArithmetic arithmetic;
         lap::solve(cost, options, out);
     } else {
         run_interruptible([&](lap::Cancel* cancel) {
@@ -234,7 +241,9 @@ py::tuple assignment_solve(const py::array& costs, const std::string& dtype, boo
                            const std::optional<py::array_t<double, py::array::c_style>>& start_u,
                            const std::optional<py::array_t<double, py::array::c_style>>& start_v, int threads) {
     py::ssize_t b = costs.shape(0), n = costs.shape(1) * row_repeats, m = costs.shape(2);
-    lap::DType type = dtype == "bfloat16" ? lap::DType::bfloat16 : *dtype_of(costs.dtype().num());
+    const auto plain = dtype_of(costs.dtype().num());
+    if (!plain) throw py::type_error("costs must be of a dtype that the engine reads, got " + dtype);
+    const lap::DType type = dtype == "bfloat16" ? lap::DType::bfloat16 : *plain;
     py::array_t<std::int64_t> col4row({b, n}), row4col({b, m});
     py::array_t<double> u({b, n}), v({b, m}), total(b), gap(b);
     auto count = static_cast<std::size_t>(b);
@@ -256,7 +265,11 @@ py::tuple assignment_solve(const py::array& costs, const std::string& dtype, boo
     }
     run_interruptible([&](lap::Cancel* cancel) {
         for (lap::Options& o : options) o.cancel = cancel;
-        lap::solve_batch(problems, options, outputs, threads);
+        std::atomic<std::size_t> next{0};
+        const auto solve_some = [&] {
+            for (std::size_t k; (k = next++) < count && !cancel->look();) lap::solve(problems[k], options[k], outputs[k]);
+        };
+        loomfast::run_together(std::min<std::int64_t>(threads, b), solve_some, [&] { cancel->look(); });
     });
     py::list reports;
     for (std::size_t k = 0; k < count; k++) {
@@ -283,6 +296,7 @@ void bind_assignment(py::module_& m) {
           py::arg("tolerance"), py::arg("row_repeats"), py::arg("start_col4row"), py::arg("start_u"),
           py::arg("start_v"),
           py::arg("threads"));
+    m.attr("most_rows") = static_cast<std::int64_t>(kMostRows);
     m.def("force_assignment_isa", [](const std::string& name) {
         lap::Isa isa = name == "baseline" ? lap::Isa::baseline
                        : name == "avx2"   ? lap::Isa::avx2

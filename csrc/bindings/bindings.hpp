@@ -3,9 +3,18 @@
 
 #include <pybind11/pybind11.h>
 
+#include "arithmetic.hpp"
+
 namespace py = pybind11;
+
+// How every call enters the engine: without the GIL, in the engine's own arithmetic.
+struct Entered {
+    py::gil_scoped_release released;
+    loomfast::DefaultArithmetic arithmetic;
+};
 
 void bind_assignment(py::module_& m);
 void bind_assignment_cuda(py::module_& m);
 void bind_cost(py::module_& m);
+void bind_dlpack(py::module_& m);
 void bind_noise(py::module_& m);

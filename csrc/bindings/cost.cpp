@@ -28,7 +28,7 @@ py::tuple cost_norms(const Dense<T>& x, const Dense<T>& z, int threads) {
     py::array_t<T> norms_x(x.shape(0)), norms_z(z.shape(0));
     T *const to_x = norms_x.mutable_data(), *const to_z = norms_z.mutable_data();
     {
-        py::gil_scoped_release release;
+        const Entered entered;
         loomfast::cost::norms(x.data(), x.shape(0), x.shape(1), to_x, threads);
         loomfast::cost::norms(z.data(), z.shape(0), z.shape(1), to_z, threads);
     }
@@ -41,7 +41,7 @@ void cost_paired(const Dense<T>& x, const Dense<T>& z, Dense<double> out, bool e
         out.ndim() != 1 || out.shape(0) != x.shape(0))
         throw py::value_error("x and z must be (n, d) and out (n,)");
     double* const to = out.mutable_data();
-    py::gil_scoped_release release;
+    const Entered entered;
     loomfast::cost::paired(x.data(), z.data(), x.shape(0), x.shape(1), euclidean, to, threads);
 }
 
@@ -54,7 +54,7 @@ void cost_finish(py::array_t<T> out, const std::optional<Dense<T>>& norms_x,
         throw py::value_error("norms must be one for each row and one for each column, or neither");
     const T* const x = norms_x ? norms_x->data() : nullptr;
     const T* const z = norms_z ? norms_z->data() : nullptr;
-    py::gil_scoped_release release;
+    const Entered entered;
     loomfast::cost::finish(block, x, z, euclidean, threads);
 }
 
@@ -66,8 +66,17 @@ void cost_direct(const Dense<double>& x, const Dense<double>& z, py::array_t<dou
         throw py::value_error("x must be (rows, d) and z (columns, d)");
     const double *const a = x.data(), *const b = z.data();
     const int64_t d = x.shape(1);
-    py::gil_scoped_release release;
+    const Entered entered;
     loomfast::cost::direct(a, b, d, block, euclidean, threads);
+}
+
+template <class T>
+int cost_range(const Dense<T>& x, const Dense<T>& z, bool euclidean) {
+    if (x.ndim() != 2 || z.ndim() != 2) throw py::value_error("x must be (n, d) and z (m, d)");
+    const T *const a = x.data(), *const b = z.data();
+    const int64_t size_x = x.size(), size_z = z.size(), d = x.shape(1);
+    const Entered entered;
+    return static_cast<int>(loomfast::cost::range_of(a, size_x, b, size_z, d, euclidean));
 }
 
 const loomfast::cost::Level& level_of(const std::string& name) {
@@ -86,19 +95,22 @@ std::vector<std::string> cost_levels() {
 
 // Addresses instead of arrays: an array takes longer to make of a tensor than a small cost takes.
 bool cost_tiles_at(std::uintptr_t x, std::uintptr_t z, std::uintptr_t out, int64_t n, int64_t m, int64_t d,
-                   int64_t stride, int form, bool euclidean, int threads, const std::string& level) {
+                   int64_t stride, int form, bool euclidean, int threads, const std::string& level, bool checked) {
     const loomfast::cost::Problem problem{
         reinterpret_cast<const float*>(x), reinterpret_cast<const float*>(z), reinterpret_cast<float*>(out),
         n, m, d, stride, static_cast<loomfast::cost::Form>(form), euclidean};
     if (loomfast::cost::overlaps(problem)) return false;
     const loomfast::cost::Level& chosen = level_of(level);
-    py::gil_scoped_release release;
+    const Entered entered;
+    using loomfast::cost::Range;
+    if (!checked && loomfast::cost::range_of(problem.x, n * d, problem.z, m * d, d, euclidean) != Range::float32)
+        return false;
     loomfast::cost::tiled(chosen, problem, threads);
     return true;
 }
 
 bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form, bool euclidean, int threads,
-                const std::string& level) {
+                const std::string& level, bool checked) {
     constexpr int kDense = py::array::c_style;
     const auto fits = [](const py::array& array, int flags) {
         return py::isinstance<py::array_t<float>>(array) && array.ndim() == 2 && (array.flags() & flags) == flags;
@@ -110,13 +122,15 @@ bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form
     if (out.size() && (out.strides(1) != size || out.strides(0) < size * out.shape(1))) return false;
     const auto address = [](const py::array& array) { return reinterpret_cast<std::uintptr_t>(array.data()); };
     return cost_tiles_at(address(x), address(z), address(out), x.shape(0), z.shape(0), x.shape(1),
-                         out.strides(0) / size, form, euclidean, threads, level);
+                         out.strides(0) / size, form, euclidean, threads, level, checked);
 }
 
 template <class T>
 void bind_cost_of(py::module_& m) {
     m.def("cost_norms", &cost_norms<T>, py::arg("x").noconvert(), py::arg("z").noconvert(), py::arg("threads"),
           "Squared norms of the rows of x and of z.");
+    m.def("cost_range", &cost_range<T>, py::arg("x").noconvert(), py::arg("z").noconvert(), py::arg("euclidean"),
+          "What holds the squares of x (n, d) and z (m, d): 0 float32, 1 float64, 2 neither.");
     m.def("cost_paired", &cost_paired<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
           py::arg("out").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of the pairs of rows of x and z (n, d) into float64 out (n,).");
@@ -135,12 +149,12 @@ void bind_cost(py::module_& m) {
           py::arg("block").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of float64 x (rows, d) and z (columns, d) into block, by differences.");
     m.def("cost_tiles", &cost_tiles, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("form"),
-          py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto",
+          py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false,
           "Costs of x (n, d) and z (m, d) into out (n, m), in one pass; form: 0 is -2 x.z, 1 |x - z|^2 by "
           "the norms, 2 by differences. False, and nothing done, unless all are float32, x, z and the rows of out "
-          "contiguous and out apart from x and z.");
+          "contiguous and out apart from x and z, and, if that was not checked, float32 holds the squares.");
     m.def("cost_tiles_at", &cost_tiles_at, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("n"),
           py::arg("m"), py::arg("d"), py::arg("stride"), py::arg("form"), py::arg("euclidean"),
-          py::arg("threads"), py::arg("level") = "auto", "The same, at addresses; stride in elements.");
+          py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false, "The same, at addresses; stride in elements.");
     m.def("cost_levels", &cost_levels, "Instruction sets the tiles run on here, the fastest last.");
 }

@@ -52,14 +52,14 @@ void noise_fill(const Items& items, uint64_t seed, uint32_t word3, py::array out
     void* const data = out.mutable_data();
     const int64_t size = out.shape(1), count = items.shape(0);
     const uint64_t* const ids = items.data();
-    py::gil_scoped_release release;
+    const Entered entered;
     noise::fill_normals(level, {seed, word3}, ids, count, size, element, data, threads);
 }
 
 // Addresses instead of arrays: an array takes longer to make of a tensor than a small request takes.
 void noise_fill_at(std::uintptr_t items, int64_t num_items, int64_t item_size, uint64_t seed, uint32_t word3,
                    std::uintptr_t out, int threads) {
-    py::gil_scoped_release release;
+    const Entered entered;
     noise::fill_normals(*noise::levels().back(), {seed, word3}, reinterpret_cast<const uint64_t*>(items), num_items,
                         item_size, noise::Element::float32, reinterpret_cast<void*>(out), threads);
 }
@@ -75,7 +75,7 @@ void noise_interpolate(const Items& items, uint64_t seed, uint32_t word3, const 
         throw py::value_error("x, point and velocity must be (n, item_size) and t (n,)");
     const noise::Level& level = level_of(level_name);
     float *const to_point = point.mutable_data(), *const to_velocity = velocity.mutable_data();
-    py::gil_scoped_release release;
+    const Entered entered;
     noise::fill_interpolated(level, {seed, word3}, items.data(), items.shape(0), x.shape(1), x.data(), t.data(),
                              to_point, to_velocity, threads);
 }

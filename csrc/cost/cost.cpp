@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "team.hpp"
@@ -121,6 +122,27 @@ LOOMFAST_CLONES void distance_of(const double* x, const double* z, int64_t d, do
     *out = square_distance(x, z, d);
 }
 
+// The bits of the largest magnitude, which order as integers: infinity above all numbers, NaN above that.
+LOOMFAST_CLONES int32_t largest_bits(const float* x, int64_t count) {
+    int32_t most = 0;
+    for (int64_t k = 0; k < count; ++k) {
+        int32_t bits;
+        std::memcpy(&bits, x + k, sizeof bits);
+        most = std::max(most, bits & 0x7fffffff);
+    }
+    return most;
+}
+
+LOOMFAST_CLONES int64_t largest_bits(const double* x, int64_t count) {
+    int64_t most = 0;
+    for (int64_t k = 0; k < count; ++k) {
+        int64_t bits;
+        std::memcpy(&bits, x + k, sizeof bits);
+        most = std::max(most, bits & 0x7fffffffffffffff);
+    }
+    return most;
+}
+
 template <class T>
 void root_row(T* row, int64_t count) {
     for (int64_t j = 0; j < count; ++j) row[j] = std::sqrt(row[j]);
@@ -176,6 +198,22 @@ void direct(const double* x, const double* z, int64_t d, Block<double> block, bo
     });
 }
 
+template <class T>
+Range range_of(const T* x, int64_t count_x, const T* z, int64_t count_z, int64_t d, bool euclidean) {
+    const auto bits = std::max(largest_bits(x, count_x), largest_bits(z, count_z));
+    T value;
+    std::memcpy(&value, &bits, sizeof value);
+    const double most = value, terms = 4.0 * static_cast<double>(std::max<int64_t>(d, 1));
+    if (most == 0 || !std::isfinite(most)) return Range::float32;
+    // |x - z|^2 and |x|^2 + |z|^2 are at most 4 d most^2. A lost square is below 2^-149 in float32: its root is small
+    // beside the rounding of numbers of 2^-50 and more.
+    const bool lost = euclidean && sizeof(T) == 4 && most < 0x1p-50;
+    if (!lost && most <= std::sqrt(std::numeric_limits<float>::max() / terms)) return Range::float32;
+    return most <= std::sqrt(std::numeric_limits<double>::max() / terms) ? Range::float64 : Range::neither;
+}
+
+template Range range_of(const float*, int64_t, const float*, int64_t, int64_t, bool);
+template Range range_of(const double*, int64_t, const double*, int64_t, int64_t, bool);
 template void norms(const float*, int64_t, int64_t, float*, int);
 template void norms(const double*, int64_t, int64_t, double*, int);
 template void paired(const float*, const float*, int64_t, int64_t, bool, double*, int);

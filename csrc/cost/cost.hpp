@@ -30,4 +30,11 @@ void finish(Block<T> block, const T* norms_x, const T* norms_z, bool euclidean, 
 // tiles do it.
 void direct(const double* x, const double* z, int64_t d, Block<double> block, bool euclidean, int threads);
 
+// What holds every sum of squares of x and z, d numbers an item. In float32 a root of squares that are lost below it
+// must not be taken, either. Numbers that are not finite are left to float32, since nothing can hold them.
+enum class Range { float32, float64, neither };
+
+template <class T>
+Range range_of(const T* x, int64_t count_x, const T* z, int64_t count_z, int64_t d, bool euclidean);
+
 }  // namespace loomfast::cost

@@ -14,7 +14,7 @@ def main(argv=None):
             return train.run(argv[1:])
         arguments = parser().parse_args(argv)
         return arguments.run(arguments)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError, OverflowError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"loomfast: error: {message}", file=sys.stderr)
         return USER_ERROR

@@ -1,6 +1,7 @@
 """Couplings computed ahead: while the network trains on one step, the next one is prepared."""
 
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -17,7 +18,7 @@ class Ahead:
         coupler: a `Coupling`.
         batch_at: ``batch_at(step)`` gives the batch of a step as a mapping with ``x`` and ``index``, and
             ``labels`` and ``fields`` where there are any. Called in the thread.
-        enabled: whether to work ahead; otherwise everything happens in `take`.
+        enabled: whether to work ahead; otherwise, and where no thread can be had, all happens in `take`.
         device: a torch CUDA device to prepare on, in a stream of its own; None on the CPU.
     """
 
@@ -27,8 +28,7 @@ class Ahead:
         self._thread = None
         self._next = None, None  # the step worked at, and its future
         if enabled:
-            self._thread = ThreadPoolExecutor(1, "loomfast-ahead")
-            _use_one_torch_thread(self._thread)
+            self._thread = _one_thread()
 
     def take(self, step, *, last=False):
         """The batch and the Pair of a step, written back; then the next is begun, unless this is the last.
@@ -100,6 +100,18 @@ def _side_stream(device):
 
     device = torch.device(device)
     return torch.cuda.Stream(device) if device.type == "cuda" else None
+
+
+def _one_thread():
+    """A pool of one thread that runs; None, with a warning, where the process may not start another."""
+    pool = ThreadPoolExecutor(1, "loomfast-ahead")
+    try:
+        pool.submit(int).result()
+        _use_one_torch_thread(pool)
+    except RuntimeError as error:  # can't start new thread
+        warnings.warn(f"couplings are not computed ahead: {error}", RuntimeWarning, stacklevel=3)
+        return None
+    return pool
 
 
 def _use_one_torch_thread(pool):

@@ -1,15 +1,18 @@
 """What all couplings share: the interface, the checks of a batch, and the state on disk."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from loomfast._arrays import is_tensor, to_numpy
+from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
 from loomfast.assignment import solve
 from loomfast.checkpoint import read_tensors, write_tensors
+
+MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,12 @@ def like(array, x):
 def checked_batch(x, index, shape, num_items):
     """The batch's items as (B,) int64, after checking ``x`` and ``index`` against the coupling."""
     rows = to_numpy(index)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+    if rows.ndim != 1 or name_of_dtype(rows.dtype) not in INTEGERS:
         raise ValueError(f"index must be a vector of integers, got shape {rows.shape}, dtype {rows.dtype}")
     rows = rows.astype(np.int64)
     if tuple(x.shape) != (len(rows), *shape):
         raise ValueError(f"x must have shape {(len(rows), *shape)} to go with index, got {tuple(x.shape)}")
-    if "float" not in str(x.dtype):
-        raise TypeError(f"x must be of a floating-point type, got {x.dtype}")
+    check_dtype(x.dtype, "x", FLOATS, "hold floating-point numbers")
     outside = np.flatnonzero((rows < 0) | (rows >= num_items))
     if outside.size:
         i = outside[0]
@@ -168,8 +170,16 @@ def solve_batch(cost, x, **options):
         raise
 
 
-def check_metadata(found, expected):
+def check_step(step):
+    """A training step as int, or an error."""
+    return integer(step, "step", 0, MOST_STEPS)
+
+
+def check_metadata(state, expected):
     """ValueError naming the first entry in which a stored state and this coupling differ."""
+    found = state.get("metadata")
+    if not isinstance(found, dict):
+        raise ValueError("the state has no metadata")
     for name, value in expected.items():
         if found.get(name) != value:
             raise ValueError(
@@ -177,8 +187,8 @@ def check_metadata(found, expected):
             )
 
 
-def checked_entry(state, name, shape, dtype):
-    """A copy of the state's array ``name``; ValueError if it is missing, misshapen or not finite."""
+def checked_entry(state, name, shape, dtype, low=-math.inf):
+    """A copy of the state's array ``name``, finite and at least ``low``; ValueError if it is not that."""
     value = state.get(name)
     if value is None:
         raise ValueError(f"the state has no {name}")
@@ -188,4 +198,14 @@ def checked_entry(state, name, shape, dtype):
             f"the state's {name} are damaged: finite {np.dtype(dtype)} of shape {shape} are needed, "
             f"got {value.dtype} of shape {value.shape}"
         )
+    if (value < low).any():
+        raise ValueError(f"the state's {name} are damaged: they must be at least {low}, got {value.min()}")
     return value
+
+
+def checked_step(state):
+    """The step in a state; ValueError if it is missing or none."""
+    step = int(checked_entry(state, "step", (1,), np.int64, low=0)[0])
+    if step > MOST_STEPS:
+        raise ValueError(f"the state's step is damaged: it must be at most {MOST_STEPS}, got {step}")
+    return step

@@ -15,7 +15,9 @@ from loomfast.coupling.base import (
     Stopwatch,
     check_distinct,
     check_metadata,
+    check_step,
     checked_batch,
+    checked_step,
     like,
     mean_cost,
     solve_batch,
@@ -37,7 +39,7 @@ class _Fresh(CouplingBase):
     def _draw(self, x, index, step):
         rows = checked_batch(x, index, self.shape, self.num_items)
         check_distinct(rows)
-        step = self.step if step is None else integer(step, "step", 0, 1 << 32)
+        step = self.step if step is None else check_step(step)
         ids = (np.int64(step) << np.int64(32)) + rows
         noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.FRESH)
         return step, ids, noise
@@ -49,7 +51,7 @@ class _Fresh(CouplingBase):
 
     def recall(self, x, index, *, step):
         """The pairs of ``step``, computed again: they depend on nothing but seed, step and items."""
-        return self.prepare(x, index, step=step).pair
+        return self.prepare(x, index, step=check_step(step)).pair
 
     def metadata(self):
         """What a state of this coupling belongs to, as plain JSON values."""
@@ -67,8 +69,8 @@ class _Fresh(CouplingBase):
 
     def load_state_dict(self, state):
         """Take up a state of `state_dict`; ValueError if it belongs to another coupling."""
-        check_metadata(state["metadata"], self.metadata())
-        self.step = int(state["step"][0])
+        check_metadata(state, self.metadata())
+        self.step = checked_step(state)
 
 
 class Independent(_Fresh):

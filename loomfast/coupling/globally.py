@@ -7,7 +7,6 @@ For 50,000 images it is one matrix of 10 GB and seconds of solving.
 import hashlib
 import json
 import math
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from loomfast._arrays import count, to_numpy
+from loomfast._arrays import FLOATS, count, finite, integer, name_of_dtype, to_numpy
+from loomfast._limits import free_memory, most_memory
 from loomfast.assignment import solve
 from loomfast.checkpoint import read_tensors, write_tensors
 from loomfast.cost import paired_cost, pairwise_cost_from_ids
@@ -78,9 +78,10 @@ def solve_globally(
         data: (num_items, *shape) floating point, NumPy or torch; or a function from items (B,) to those
             (B, *shape), for what should not be held at once.
         labels: (num_items,) integers of 0 or more, needed with a label_weight.
-        memory: bytes a block may take; 70 % of what the machine has free by default.
+        memory: bytes a block may take; by default 70 % of what the machine, or the process's control group,
+            has free.
         min_gain: share of the gain so far under which a sweep is the last; 0 for ``max_sweeps`` in any case.
-        max_sweeps: at most so many sweeps over the blocks.
+        max_sweeps: at most so many sweeps over the blocks, 1 or more.
         folder: where to keep unfinished work, for a process that is killed to lose seconds of it: costs by
             the rows, results by the block. A call with the same arguments goes on from it, and ends with the
             very result of one that was not interrupted. The caller removes it.
@@ -91,11 +92,12 @@ def solve_globally(
 
     Raises:
         ValueError: for data of another shape or that are not finite, bad labels, too little memory for
-            blocks of 64 items, or a folder with the unfinished work of another coupling. The coupler is
-            then what it was before the block that failed.
+            blocks of 64 items or more than there is, other options out of range, or a folder with the
+            unfinished work of another coupling. The coupler is then what it was before the block that failed.
     """
     problem = _Problem(coupler, data, labels)
-    memory = default_memory() if memory is None else memory
+    memory = default_memory() if memory is None else _check_memory(memory)
+    max_sweeps, min_gain = integer(max_sweeps, "max_sweeps", 1), finite(min_gain, "min_gain")
     num_blocks = blocks_for(coupler.num_items, coupler.num_caches, memory)
     work = _Work(problem, num_blocks, folder, progress)
     work.begin()
@@ -109,13 +111,20 @@ def solve_globally(
 
 
 def default_memory():
-    """Bytes: 70 % of the memory this machine has free, or of half of what it has where that is unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return int(0.7 * free)
+    """Bytes: 70 % of the memory that this process can still get."""
+    return int(0.7 * free_memory())
+
+
+def _check_memory(memory):
+    """Bytes as int; ValueError where no block could take so many."""
+    if isinstance(memory, float) and memory.is_integer():
+        memory = int(memory)
+    memory, most = integer(memory, "memory", 1), most_memory()
+    if memory > most:
+        raise ValueError(
+            f"memory must be at most the {most:,} bytes there are for this process, got {memory:,}"
+        )
+    return memory
 
 
 def block_bytes(num_items, num_caches):
@@ -145,7 +154,7 @@ class _Problem:
             self.take = lambda items: np.asarray(to_numpy(data(items)), np.float32)
         else:
             data = to_numpy(data)
-            if data.shape != (coupler.num_items, *coupler.shape) or data.dtype.kind != "f":
+            if data.shape != (coupler.num_items, *coupler.shape) or name_of_dtype(data.dtype) not in FLOATS:
                 raise ValueError(
                     f"data must be floating point of shape {(coupler.num_items, *coupler.shape)}, "
                     f"got {data.dtype} of shape {data.shape}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loomfast._arrays import integer, item_shape, to_numpy
+from loomfast._arrays import finite, integer, item_shape, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.base import (
     CouplingBase,
@@ -18,8 +18,10 @@ from loomfast.coupling.base import (
     Stopwatch,
     check_distinct,
     check_metadata,
+    check_step,
     checked_batch,
     checked_entry,
+    checked_step,
     like,
     mean_cost,
     solve_batch,
@@ -34,6 +36,7 @@ class _Update:
 
     held: tuple  # where the batch's ids are in the cache
     old_ids: np.ndarray
+    new_ids: np.ndarray  # the pair's, which is the caller's to change
     prices: np.ndarray  # of old_ids, as the solver left them
     rows: np.ndarray
     labels: np.ndarray | None
@@ -91,8 +94,8 @@ class Loom(CouplingBase):
         self.shape = item_shape(shape)
         self.seed = integer(seed, "seed", 0, 1 << 64)
         self.metric = metric
-        self.label_weight = _finite(label_weight, "label_weight")
-        self.tolerance = _finite(tolerance, "tolerance")
+        self.label_weight = finite(label_weight, "label_weight")
+        self.tolerance = finite(tolerance, "tolerance")
         self.precision = precision
         self.dataset_fingerprint = dataset_fingerprint
         self.ids = initial_ids(self.num_items, self.num_caches)
@@ -122,7 +125,7 @@ class Loom(CouplingBase):
         watch = Stopwatch()
         rows = checked_batch(x, index, self.shape, self.num_items)
         check_distinct(rows)
-        step = self.step if step is None else integer(step, "step", 0, 1 << 32)
+        step = self.step if step is None else check_step(step)
         labels = self.checked_labels(labels, rows)
 
         with watch("noise"):
@@ -156,7 +159,8 @@ class Loom(CouplingBase):
             gap=float(assignment.gap),
             seconds=watch.seconds,
         )
-        return Prepared(pair, step, _Update(held, ids, to_numpy(assignment.v), rows, labels))
+        update = _Update(held, ids, ids[order], to_numpy(assignment.v), rows, labels)
+        return Prepared(pair, step, update)
 
     def commit(self, prepared):
         """Write the batch's new pairs back (Algorithm 1, line 5; eq. 10) and return its Pair.
@@ -169,7 +173,7 @@ class Loom(CouplingBase):
                 f"prepared is out of date: step {prepared.step} was prepared before a step that moved its "
                 "noises was committed; prepare it again"
             )
-        self.ids[update.held] = prepared.pair.ids
+        self.ids[update.held] = update.new_ids
         self.remember_prices(update.old_ids, update.prices)
         if self.labels is not None:
             self.labels[update.rows] = update.labels
@@ -181,7 +185,7 @@ class Loom(CouplingBase):
 
         Nothing is solved: this is how a step that was committed is continued after a restart.
         """
-        rows = checked_batch(x, index, self.shape, self.num_items)
+        rows, step = checked_batch(x, index, self.shape, self.num_items), check_step(step)
         ids = self.ids[rows, self._choose_caches(rows, step)].astype(np.int64)
         noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
         cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
@@ -292,22 +296,16 @@ class Loom(CouplingBase):
             ValueError: if it belongs to another dataset, seed, shape, metric or noise format, if its ids
                 are not a permutation, or if an entry is missing or damaged. The coupling is then what it was.
         """
-        check_metadata(state["metadata"], self.metadata())
+        check_metadata(state, self.metadata())
         ids = checked_entry(state, "ids", self.ids.shape, np.int32)
         if not is_permutation(ids):
             raise ValueError("the state's ids are damaged: they are not a permutation of the noise ids")
         prices = checked_entry(state, "prices", self.prices.shape, np.float64)
-        step = checked_entry(state, "step", (1,), np.int64)
+        step = checked_step(state)
         duals = labels = None
         if "duals" in state:
             duals = checked_entry(state, "duals", (self.num_items,), np.float64)
         if self.labels is not None:
-            labels = checked_entry(state, "labels", (self.num_items,), np.int64)
+            labels = checked_entry(state, "labels", (self.num_items,), np.int64, low=-1)
         self.ids, self.prices, self.duals, self.labels = ids, prices, duals, labels
-        self.step = int(step[0])
-
-
-def _finite(value, name):
-    if not (isinstance(value, int | float | np.number) and 0 <= value < math.inf):
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
-    return float(value)
+        self.step = step

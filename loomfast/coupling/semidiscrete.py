@@ -7,7 +7,7 @@ and its stochastic ascent). Nothing is memorised, so no cache can be overfitted.
 
 import numpy as np
 
-from loomfast._arrays import integer, to_numpy
+from loomfast._arrays import finite, integer, to_numpy
 from loomfast.assignment import solve
 from loomfast.checkpoint import read_tensors
 from loomfast.cost import paired_cost, pairwise_cost
@@ -17,8 +17,10 @@ from loomfast.coupling.base import (
     Prepared,
     Stopwatch,
     check_metadata,
+    check_step,
     checked_batch,
     checked_entry,
+    checked_step,
     coupling_metadata,
     like,
     mean_cost,
@@ -50,7 +52,8 @@ class Semidiscrete(CouplingBase):
         duals: the prices now. counts: (num_items,) int64, how often each item was chosen. step: as in `Loom`.
 
     Raises:
-        ValueError: for duals of another shape, or that are not finite.
+        ValueError: for duals of another shape, or that are not finite, or a correction that is negative or
+            not finite.
     """
 
     method = "semidiscrete"
@@ -66,7 +69,7 @@ class Semidiscrete(CouplingBase):
             raise ValueError("duals must be finite, got NaN or infinity")
         self.seed = integer(seed, "seed", 0, 1 << 64)
         self.metric = metric
-        self.correction = float(correction)
+        self.correction = finite(correction, "correction")
         self.dataset_fingerprint = dataset_fingerprint
         self.counts = np.zeros(self.num_items, dtype=np.int64)
         self.step = 0
@@ -82,10 +85,11 @@ class Semidiscrete(CouplingBase):
         Raises ValueError for more than num_items.
         """
         num = integer(num, "num", 1, self.num_items + 1)
-        step = self.step if step is None else integer(step, "step", 0, 1 << 32)
+        step = self.step if step is None else check_step(step)
         found = solve(self._costs(self._noise(num, step)))
-        self._chosen = step, to_numpy(found.col4row)
-        return self._chosen[1]
+        chosen = to_numpy(found.col4row)
+        self._chosen = step, chosen.copy()
+        return chosen
 
     def prepare(self, x, index, *, step=None, labels=None, fields=()):
         """Pair the items `choose` gave for this step with the noises that chose them.
@@ -93,7 +97,7 @@ class Semidiscrete(CouplingBase):
         ``labels`` are not looked at. Raises ValueError for other items than those.
         """
         watch = Stopwatch()
-        step = self.step if step is None else integer(step, "step", 0, 1 << 32)
+        step = self.step if step is None else check_step(step)
         rows = checked_batch(x, index, self.shape, self.num_items)
         if self._chosen[0] != step or not np.array_equal(self._chosen[1], rows):
             raise ValueError(f"index must be what choose({len(rows)}, step={step}) returned")
@@ -179,14 +183,18 @@ class Semidiscrete(CouplingBase):
 
     def load_state_dict(self, state):
         """Take up a state of `state_dict`; ValueError if it is damaged or belongs to another coupling."""
-        check_metadata(state["metadata"], self.metadata())
+        check_metadata(state, self.metadata())
         duals = checked_entry(state, "duals", self.duals.shape, np.float64)
-        counts = checked_entry(state, "counts", self.counts.shape, np.int64)
-        scale = checked_entry(state, "scale", (1,), np.float64)
-        step = checked_entry(state, "step", (1,), np.int64)
-        last = checked_entry(state, "last", np.shape(state.get("last")), np.int64)
+        counts = checked_entry(state, "counts", self.counts.shape, np.int64, low=0)
+        scale = checked_entry(state, "scale", (1,), np.float64, low=0)
+        step = checked_step(state)
+        last = checked_entry(state, "last", (np.size(state.get("last")),), np.int64, low=0)
+        if len(np.unique(last)) != len(last) or (last >= self.num_items).any():
+            raise ValueError(
+                f"the state's last are damaged: they are not different items of {self.num_items}"
+            )
         self.duals, self.counts, self._last = duals, counts, last
-        self._scale, self.step = float(scale[0]), int(step[0])
+        self._scale, self.step = float(scale[0]), step
 
 
 def read_duals(path, *, num_items, shape, metric, dataset_fingerprint):
@@ -204,7 +212,7 @@ def read_duals(path, *, num_items, shape, metric, dataset_fingerprint):
         "metric": metric,
         "dataset_fingerprint": dataset_fingerprint,
     }
-    check_metadata(found, expected)
+    check_metadata({"metadata": found}, expected)
     if "label_weight" in found:
         raise ValueError(f"{path} was coupled with a label_weight, which fresh noise cannot take part in")
     if "duals" not in tensors:

@@ -52,9 +52,13 @@ class Spool:
         with self._wake:
             self._finished = rows
             self._wake.notify()
-        if self._thread is None:
+        if self._thread is None and not self._stop:
             self._thread = threading.Thread(target=self._write, name="loomfast-spool", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # can't start new thread
+                self._thread, self._stop = None, True
+                _warn(error)
 
     def close(self):
         """Stop writing; what is on disk stays there for `restore`."""
@@ -81,11 +85,7 @@ class Spool:
                     write_json(self._journal, {"key": self._key, "rows": rows.stop})
                     self._written = rows.stop
         except OSError as error:
-            warnings.warn(
-                f"the costs are not kept on disk, an interruption begins them again: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _warn(error)
 
     def _wait(self):
         """The rows to write next; None to stop. At most 64 MB at a time, so that stopping takes little."""
@@ -95,3 +95,11 @@ class Spool:
                 return None
             step = max(1, (64 << 20) // max(1, self._row_bytes))
             return slice(self._written, min(self._finished, self._written + step))
+
+
+def _warn(error):
+    warnings.warn(
+        f"the costs are not kept on disk, an interruption begins them again: {error}",
+        RuntimeWarning,
+        stacklevel=3,
+    )

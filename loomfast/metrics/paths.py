@@ -2,13 +2,13 @@
 
 import torch
 
+from loomfast._arrays import integer
 from loomfast.sample import integrate
 
 
 def _euler_path(velocity, z, steps):
     """The velocities (steps, B, d) float64 at the start of every Euler step, and the end points (B, d)."""
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, got {steps}")
+    steps = integer(steps, "steps", 2)
     velocities = []
 
     def recorded(x, t):

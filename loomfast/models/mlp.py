@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from loomfast._arrays import check_integers
+
 
 @dataclass(frozen=True)
 class MLPConfig:
@@ -21,6 +23,7 @@ class MLPConfig:
     """Classes to condition on; None for an unconditional network."""
 
     def __post_init__(self):
+        check_integers(self)
         for name in ("dim", "width", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

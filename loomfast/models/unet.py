@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from loomfast._arrays import check_integers, integer
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -48,14 +50,22 @@ class UNetConfig:
     """Blocks are computed again in the backward pass instead of stored."""
 
     def __post_init__(self):
+        check_integers(self)
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         object.__setattr__(self, "attention_downsample", tuple(self.attention_downsample))
+        for name in ("channel_mult", "attention_downsample"):
+            for factor in getattr(self, name):
+                integer(factor, f"each factor in {name}", 1)
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(f"channel_mult must hold positive multiples, got {self.channel_mult}")
         names = ("image_size", "in_channels", "model_channels", "num_res_blocks", "num_heads", "num_groups")
         for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("num_head_channels", "num_classes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be positive or None, got {value}")
         if self.model_channels % self.num_groups:
             raise ValueError(
                 f"model_channels must be a multiple of num_groups={self.num_groups}, "
@@ -79,8 +89,6 @@ class UNetConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.num_classes is not None and self.num_classes < 1:
-            raise ValueError(f"num_classes must be positive or None, got {self.num_classes}")
         self._check_heads(factors)
 
     def _check_heads(self, factors):
