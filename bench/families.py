@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from assignment import costs
+from peers import excess
 from scipy.optimize import linear_sum_assignment as scipys
 from timing import machine
 
@@ -211,20 +212,6 @@ def start_of(case, cost):
         return known
     factor = 30 if case.start == "30 v" else 1
     return None, factor * known.u, factor * known.v
-
-
-def matched(cost, rows, columns):
-    """The costs of a matching that has to be complete."""
-    size = min(cost.shape)
-    if not len(np.unique(rows)) == len(np.unique(columns)) == len(rows) == size:
-        raise SystemExit(f"not a complete matching of {cost.shape}")
-    return cost[rows, columns].astype(np.float64)
-
-
-def excess(cost, ours, theirs):
-    """(our total - scipy's, what it may be), each sum exact and rounded once."""
-    ours, theirs = matched(cost, *ours), matched(cost, *theirs)
-    return math.fsum([*ours, *-theirs]), 8 * len(ours) * 2.0**-53 * float(np.abs(theirs).max())
 
 
 def fastest(contestants, cpu_seconds):
