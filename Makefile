@@ -18,9 +18,9 @@ demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sa
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-bench: bench-assignment bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
+bench: bench-assignment bench-assignment_forms bench-families bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
-bench-assignment: OPTIONS := --sizes 128,256,512,1024,2048,4096 --extras
+bench-assignment: OPTIONS := --sizes 128,256,512,1024,2048,4096
 bench-coupling: OPTIONS := --figure runs/bench/coupling.png
 bench-%: $(VENV)/built $(VENV)/peers
 	mkdir -p runs/bench
@@ -56,7 +56,8 @@ $(VENV)/installed: requirements-dev.lock
 	touch $@
 
 $(VENV)/peers: $(VENV)/installed
-	$(BIN)/python -m pip install lapx==0.11.1 POT==0.9.7.post1
+	$(BIN)/python -m pip install lapx==0.11.1 lapjv==1.3.29 POT==0.9.7.post1 py-lap-solver==0.1.4 \
+		fastlap==0.4.0
 	touch $@
 
 $(VENV)/built: $(VENV)/installed pyproject.toml CMakeLists.txt $(shell find csrc -type f)

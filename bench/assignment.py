@@ -1,11 +1,16 @@
-"""The assignment solver against scipy, lapx and POT: one thread, interleaved, validated before it is timed.
+"""The assignment solver against every peer in peers.py: one thread, interleaved, validated before timing.
 
-    python bench/assignment.py [--sizes 128,256] [--families img,unif] [--extras] [--json FILE]
+    python bench/assignment.py [--sizes 128,256] [--families img,unif] [--json FILE]
 
 img: squared distances of 32x32x3 patches of scikit-learn's two photographs, in [-1, 1], to N(0, I) noise;
-unif: U(0, 1); geo2d: squared distances of N(0, I) points to U(0, 1)^2 points. loomfast gets float32, each
-peer the float64 it converts everything to. Of lapx the best of its dense solvers counts; POT's iteration
-cap is raised until it is optimal. A contestant that needs over 5 s a solve runs once.
+unif: U(0, 1); geo2d: squared distances of N(0, I) points to U(0, 1)^2 points. loomfast gets float32, and
+float64 beside it; each peer the dtype and the solver it is fastest with. The table gives the peer's time over
+ours in float32; the best peer is the fastest of all that were right.
+
+A peer's answer is right if the exact sum of its costs is the optimum up to rounding; one that is not shows
+WRONG and counts for nothing. The process stays on one core, with the peers' threads switched off; time is its
+CPU time, medians of calls by turns. A variant that first takes three times its peer's fastest is not called
+again, at larger sizes of the family neither; one that needs over 5 s runs once.
 """
 
 import argparse
@@ -17,10 +22,12 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
+from peers import PEERS, excess, installed, one_core, solvers
 
 import loomfast
+from loomfast import backends
 
-FLOORS = {  # n: family: (scipy, lapx's best, POT)
+FLOORS = {  # n: family: (scipy, lapx, POT)
     128: {"img": (6, 3.5, 6), "unif": (3, 0.8, 5), "geo2d": (4, 3.5, 4)},
     256: {"img": (14, 7, 9), "unif": (6, 1.2, 10), "geo2d": (11, 9, 7)},
     512: {"img": (28, 9, 15), "unif": (7, 1.6, 14), "geo2d": (22, 17, 10)},
@@ -28,7 +35,9 @@ FLOORS = {  # n: family: (scipy, lapx's best, POT)
     2048: {"img": (120, 35, 35), "unif": (17, 3.8, 45), "geo2d": (70, 55, 17)},
     4096: {"img": (230, 60, None), "unif": (18, 4, None), "geo2d": (170, 80, None)},
 }
-LAPX = ("lapjv", "lapjvx", "lapjvc", "lapjvh", "lapjvr", "lapjvs")
+FLOOR_OF = ("scipy", "lapx", "POT")
+SLOW_SECONDS = 5
+HOPELESS = 3
 
 
 def patches(rng, n):
@@ -56,152 +65,125 @@ def costs(family, n, m=None, seed=0):
 
 
 def contestants(cost):
-    """Name -> (solve, matched columns of its answer)."""
-    wide = cost.astype(np.float64)
-    found = {"loomfast": (lambda: loomfast.linear_sum_assignment(cost), lambda answer: answer[1])}
-    try:
-        import scipy.optimize
-
-        found["scipy"] = (lambda: scipy.optimize.linear_sum_assignment(wide), lambda answer: answer[1])
-    except ImportError:
-        print("scipy is not installed: not compared")
-    try:
-        import lap
-
-        for name in LAPX:
-            if hasattr(lap, name):
-                solve = getattr(lap, name)
-                found[f"lapx {name}"] = (lambda solve=solve: solve(wide), lapx_columns)
-    except ImportError:
-        print("lapx is not installed: not compared")
-    try:
-        import ot
-
-        weights = np.full(len(cost), 1 / len(cost))
-        found["POT"] = (lambda: ot.emd(weights, weights, wide, numItermax=10**9), lambda plan: plan.argmax(1))
-    except ImportError:
-        print("POT is not installed: not compared")
+    """(peer or "loomfast", variant) -> (solve, columns)."""
+    found = {}
+    for array in (cost, cost.astype(np.float64)):
+        solve = (lambda array=array: loomfast.linear_sum_assignment(array)), lambda answer: answer[1]
+        found["loomfast", str(array.dtype)] = solve
+    for peer in PEERS:
+        if installed(peer):
+            found |= {(peer, variant): pair for variant, pair in solvers(peer, cost).items()}
     return found
 
 
-def lapx_columns(answer):
-    """lapx's solvers return (cost, x, y) or (cost, rows, columns) or (rows, columns)."""
-    return np.asarray(
-        answer[1] if len(answer) == 2 or np.array_equal(answer[1], np.argsort(answer[2])) else answer[2]
-    )
+def timed(function, clock=time.process_time):
+    begin = clock()
+    answer = function()
+    return clock() - begin, answer
 
 
-def race(cost, repeats):
-    """Median seconds of each contestant whose answer is optimal, interleaved."""
-    reference = loomfast.solve(cost)
-    wide = cost.astype(np.float64)
-    allowed = 1e-9 * abs(reference.total) + reference.gap
-    times, slow = {}, set()
-    runners = contestants(cost)
-    for name, (solve, columns) in list(runners.items()):
-        start = time.perf_counter()
-        answer = solve()
-        seconds = time.perf_counter() - start
-        chosen = columns(answer)
-        total = wide[np.arange(len(cost)), chosen].sum()
-        if len(np.unique(chosen)) != len(cost) or abs(total - reference.total) > allowed:
-            print(f"    {name}: not optimal (total {total!r} against {reference.total!r}): not timed")
-            del runners[name]
-            continue
-        times[name] = [seconds] if seconds > 5 else []
-        if seconds > 5:
-            slow.add(name)
+def validated(cost, runners):
+    """Seconds of one call of each runner that is right, and by how much the others are wrong."""
+    wide, known = cost.astype(np.float64), loomfast.linear_sum_assignment(cost)
+    seconds, wrong = {}, {}
+    for key, (solve, columns) in runners.items():
+        taken, answer = timed(solve)
+        above, allowed = excess(wide, (np.arange(len(cost)), columns(answer)), known)
+        if above < -allowed or (above > allowed and key[0] == "loomfast"):
+            raise SystemExit(f"{key}: {above} from loomfast's total: loomfast is wrong")
+        if above > allowed:
+            wrong[key] = above
+        else:
+            seconds[key] = taken
+    return seconds, wrong
+
+
+def race(cost, repeats, hopeless):
+    """Median seconds of the contestants that are right, by turns, and the wrong ones; hopeless grows."""
+    runners = {key: pair for key, pair in contestants(cost).items() if key not in hopeless}
+    first, wrong = validated(cost, runners)
+    fastest = {}
+    for (peer, _), seconds in first.items():
+        fastest[peer] = min(seconds, fastest.get(peer, seconds))
+    late = {key for key, seconds in first.items() if seconds > HOPELESS * fastest[key[0]]}
+    hopeless |= {key for key in late if key[0] != "loomfast"}
+    times = {key: [seconds] for key, seconds in first.items() if key not in hopeless}
+    again = [key for key, (seconds,) in times.items() if seconds <= SLOW_SECONDS]
+    for key in again:
+        times[key] = []
     for _ in range(repeats):
-        for name, (solve, _) in runners.items():
-            if name in slow:
-                continue
-            for _ in range(3 if name == "loomfast" else 1):
-                start = time.perf_counter()
-                solve()
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
+        for key in again:
+            for _ in range(3 if key[0] == "loomfast" else 1):
+                times[key].append(timed(runners[key][0])[0])
+    return {key: statistics.median(t) for key, t in times.items()}, wrong
+
+
+def result(seconds, wrong):
+    """What a race says: our times, for each peer its best variant and the ratio or why not, the best peer."""
+    ours = {variant: s for (name, variant), s in seconds.items() if name == "loomfast"}
+    peers = {}
+    for peer in PEERS:
+        mine = {variant: s for (name, variant), s in seconds.items() if name == peer}
+        mistakes = {variant: above for (name, variant), above in wrong.items() if name == peer}
+        if mine:
+            best = min(mine, key=mine.get)
+            peers[peer] = {"variant": best, "seconds": mine[best], "ratio": mine[best] / ours["float32"]}
+        else:
+            why = "WRONG" if mistakes else "does not take it" if installed(peer) else "not installed"
+            peers[peer] = {"why not": why}
+        if mistakes:
+            peers[peer]["wrong"] = mistakes
+    right = [peer for peer in peers if "ratio" in peers[peer]]
+    best = min(right, key=lambda peer: peers[peer]["ratio"], default=None)
+    return {"ours": ours, "peers": peers, "best": best}
+
+
+def cell(peer, found, floor=None):
+    if "ratio" not in found:
+        return f"{peer}: {found['why not']}"
+    short = "" if floor is None or found["ratio"] >= floor else f" SHORT of {floor}"
+    mistakes = f" ({', '.join(found['wrong'])}: WRONG)" if found.get("wrong") else ""
+    return f"{peer} {found['ratio']:.2f}{short} [{found['variant'] or 'only'}]{mistakes}"
+
+
+def show(label, row, floors=()):
+    ms = ", ".join(f"{1e3 * seconds:.3g}" for seconds in row["ours"].values())
+    floors = dict(floors)
+    cells = "; ".join(cell(peer, found, floors.get(peer)) for peer, found in row["peers"].items())
+    print(f"{label}  {ms} ms  best {row['best']};  {cells}", flush=True)
 
 
 def table(sizes, families):
     rows = []
-    print(f"{'':6}{'n':>6}{'ms':>10}  {'scipy':>16}  {'lapx best':>26}  {'POT':>16}   (ratio / floor)")
-    for n in sizes:
-        for family in families:
-            seconds = race(costs(family, n), max(3, min(40, int(3e7 / n**2.2))))
-            ours = seconds["loomfast"]
-            lapx = {k: v for k, v in seconds.items() if k.startswith("lapx")}
-            best = min(lapx, key=lapx.get) if lapx else None
-            peers = ("scipy", best, "POT")
-            ratios = [seconds[p] / ours if p in seconds else None for p in peers]
-            floors = FLOORS.get(n, {}).get(family, (None,) * 3)
-            cells = [
-                f"{'-' if r is None else f'{r:.1f}'} / {'-' if f is None else f}"
-                + ("" if r is None or f is None or r >= f else " SHORT")
-                for r, f in zip(ratios, floors, strict=True)
-            ]
-            cells[1] += f" ({best.removeprefix('lapx ')})" if best else ""
-            print(
-                f"{family:6}{n:6}{ours * 1e3:10.3f}  {cells[0]:>16}  {cells[1]:>26}  {cells[2]:>16}",
-                flush=True,
-            )
-            rows.append(
-                {
-                    "family": family,
-                    "n": n,
-                    "seconds": seconds,
-                    "ratios": ratios,
-                    "floors": floors,
-                    "lapx best": best,
-                }
-            )
+    print("our ms in float32, float64; then the time of each peer over ours in float32 [its best variant]")
+    for family in families:
+        hopeless = set()
+        for n in sorted(sizes):
+            repeats = max(3, min(40, int(3e7 / n**2.2)))
+            with one_core():
+                row = result(*race(costs(family, n), repeats, hopeless))
+            floors = zip(FLOOR_OF, FLOORS.get(n, {}).get(family, ()), strict=False)
+            show(f"{family:6}{n:6}", row, floors)
+            rows.append({"family": family, "n": n} | row)
     return rows
 
 
-def median_time(solve, repeats):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        solve()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def extras():
-    """Rectangular, batches over threads, tiny problems: (what, ratio, floor)."""
-    import scipy.optimize
-
-    rows = []
-    for family in ("img", "unif", "geo2d"):
-        cost = costs(family, 1000, 4000)
-        wide = cost.astype(np.float64)
-        rows_, cols = loomfast.linear_sum_assignment(cost)
-        expected = wide[scipy.optimize.linear_sum_assignment(wide)].sum()
-        assert abs(wide[rows_, cols].sum() - expected) <= 1e-9 * abs(expected)
-        ratio = median_time(lambda w=wide: scipy.optimize.linear_sum_assignment(w), 3) / median_time(
-            lambda c=cost: loomfast.linear_sum_assignment(c), 5
-        )
-        rows.append((f"1000 x 4000 {family}, scipy / loomfast", ratio, 5))
-    batch = np.stack([costs("img", 512, seed=s) for s in range(64)])
-    one, two = ([], [])
-    for _ in range(5):
-        one.append(median_time(lambda: loomfast.solve(batch, threads=1), 1))
-        two.append(median_time(lambda: loomfast.solve(batch, threads=2), 1))
-    rows.append(("64 x 512 img, one thread / two", statistics.median(one) / statistics.median(two), 1.7))
-    for n in (2, 5, 10, 16):
-        cost = np.random.default_rng(n).random((n, n))
-        ours, scipys = (
-            min(median_time(lambda f=f, cost=cost: [f(cost) for _ in range(2000)], 1) for _ in range(7))
-            for f in (loomfast.linear_sum_assignment, scipy.optimize.linear_sum_assignment)
-        )
-        rows.append((f"{n} x {n} float64, loomfast / scipy (at most)", ours / scipys, 2))
-    for what, ratio, floor in rows:
-        print(f"{what:45} {ratio:6.2f} / {floor}", flush=True)
-    return rows
+def markdown(rows):
+    """The table as the README shows it."""
+    print(f"\n| costs | n | ms, float32 | float64 | {' | '.join(PEERS)} | best peer |")
+    print("|---" * (len(PEERS) + 5) + "|")
+    for row in rows:
+        ratios = [
+            f"{found['ratio']:.2g}" if "ratio" in found else found["why not"]
+            for found in row["peers"].values()
+        ]
+        ms = " | ".join(f"{1e3 * seconds:.2g}" for seconds in row["ours"].values())
+        print(f"| {row['family']} | {row['n']} | {ms} | {' | '.join(ratios)} | {row['best']} |")
 
 
 def machine():
     versions = {}
-    for package in ("loomfast", "numpy", "scipy", "lapx", "POT"):
+    for package in ("loomfast", "numpy", *(package for package, _ in PEERS.values())):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -212,7 +194,12 @@ def machine():
             name = next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return {"processor": name, "python": platform.python_version(), "versions": versions}
+    return {
+        "processor": name,
+        "instructions": backends.instruction_sets().detail,
+        "python": platform.python_version(),
+        "versions": versions,
+    }
 
 
 def main():
@@ -221,16 +208,13 @@ def main():
     )
     parser.add_argument("--sizes", default="128,256,512,1024", help="comma-separated n")
     parser.add_argument("--families", default="img,unif,geo2d")
-    parser.add_argument("--extras", action="store_true", help="rectangular, batches, tiny problems")
     parser.add_argument("--json", help="write everything measured here")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers' own
     report = {"machine": machine()}
     print(report["machine"])
-    if args.sizes:
-        report["table"] = table([int(n) for n in args.sizes.split(",")], args.families.split(","))
-    if args.extras:
-        report["extras"] = extras()
+    report["table"] = table([int(n) for n in args.sizes.split(",")], args.families.split(","))
+    markdown(report["table"])
     if args.json:
         with open(args.json, "w") as f:
             json.dump(report, f, indent=1)

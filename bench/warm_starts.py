@@ -8,15 +8,20 @@ batch starts from its items' own noises and from the price last remembered for e
 does. (All costs -2 x.z are computed once here, since only the solver is timed.) In the epochs named, warm and
 cold solves of up to --batches batches are interleaved, after their totals have been found to agree.
 
+POT's network simplex, which takes prices too, solves the first batch of each cold and warm, once each.
+
 loose: share of rows that a start leaves loose; pushed: share of batches that pushing prices settled; ratio:
 warm / cold, of all batches together (below 1, the start helps), and of the worst batch. Floors: never above
-1.2 together; at the last epoch at most 1 / 1.7, and 1 / 2 at 2048.
+1.2 together; at the last epoch at most 1 / 1.7, and 1 / 2 at 2048. POT_warm_ratio: POT's warm time over ours
+on that batch.
 """
 
 import argparse
+import time
 
 import numpy as np
 from assignment import patches
+from peers import installed
 from timing import interleaved, report
 
 import loomfast
@@ -53,7 +58,26 @@ def compare(cost, start, rounds):
     return seconds["warm"], seconds["cold"]
 
 
-def summary(n, epoch, warms, seconds):
+def pots(cost, prices, total):
+    """POT's milliseconds for a batch, cold and from the prices; nothing if it is not installed."""
+    ot = installed("POT")
+    if ot is None:
+        return {}
+    wide, ones = cost.astype(np.float64), np.ones(len(cost))
+    start = (wide - prices).min(1), prices.astype(np.float64)
+    found = {}
+    for name, potentials in (("POT_cold_ms", None), ("POT_warm_ms", start)):
+        begin = time.perf_counter()
+        plan = ot.emd(ones, ones, wide, numItermax=10**9, potentials_init=potentials)
+        found[name] = 1e3 * (time.perf_counter() - begin)
+        if abs((plan * wide).sum() - total) > 1e-9 * abs(total):
+            raise SystemExit(f"{name}: POT's total is {(plan * wide).sum()!r}, ours {total!r}")
+    return found
+
+
+def summary(n, epoch, warms, seconds, pot):
+    if pot:
+        pot = pot | {"POT_warm_ratio": pot["POT_warm_ms"] / (1e3 * seconds[0][0])}
     warm, cold = np.array(seconds).T
     return {
         "n": n,
@@ -64,7 +88,7 @@ def summary(n, epoch, warms, seconds):
         "cold_ms": 1e3 * float(np.median(cold)),
         "ratio": float(warm.sum() / cold.sum()),
         "worst": float((warm / cold).max()),
-    }
+    } | pot
 
 
 def coupling(costs, n, epochs, batches, rounds):
@@ -73,13 +97,14 @@ def coupling(costs, n, epochs, batches, rounds):
     rng, held, prices = np.random.default_rng(1), np.arange(items), np.zeros(items)
     rows = []
     for epoch in range(1, max(epochs) + 1):
-        order, warms, seconds = rng.permutation(items), [], []
+        order, warms, seconds, pot = rng.permutation(items), [], [], {}
         for first in range(0, items - n + 1, n):
             batch = order[first : first + n]
             noises = held[batch]
             cost, start = costs[np.ix_(batch, noises)], (np.arange(n), prices[noises])
             if epoch in epochs and len(warms) < batches:
                 warm = solve_pair(cost, start)
+                pot = pot or pots(cost, prices[noises], warm.total)
                 warms.append(warm)
                 seconds.append(compare(cost, start, rounds))
             else:
@@ -87,7 +112,7 @@ def coupling(costs, n, epochs, batches, rounds):
             held[batch] = noises[warm.col4row]
             prices[noises] += warm.v - start[1] - (warm.v - start[1]).mean()
         if epoch in epochs:
-            rows.append(summary(n, epoch, warms, seconds))
+            rows.append(summary(n, epoch, warms, seconds, pot))
     return rows
 
 
