@@ -4,7 +4,6 @@ import dataclasses
 import math
 import operator
 import os
-from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +12,8 @@ import numpy as np
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 REAL = ("bool", *INTEGERS, *FLOATS)
+# NumPy takes longer to say the name of a dtype than a small request takes.
+_NAMES = {np.dtype(name): name for name in REAL if name != "bfloat16"}
 MOST_THREADS = 1 << 16
 
 
@@ -31,9 +32,10 @@ def to_numpy(array):
     return array.detach().cpu().resolve_neg().numpy() if is_tensor(array) else np.asarray(array)
 
 
-@lru_cache(256)  # NumPy takes longer for a name than a small request takes
 def name_of_dtype(dtype):
     """The bare name of a NumPy or torch dtype: as in `REAL` where it is one of those."""
+    if isinstance(dtype, np.dtype) and dtype in _NAMES:
+        return _NAMES[dtype]
     return getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
 
 
