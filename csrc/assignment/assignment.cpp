@@ -2,15 +2,12 @@
 #include "assignment/assignment.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <condition_variable>
-#include <exception>
-#include <mutex>
-#include <thread>
+#include <limits>
 
 #include "assignment/sentinels.hpp"
 #include "assignment/skinny.hpp"
+#include "team.hpp"
 
 namespace loomfast::assignment {
 
@@ -103,44 +100,17 @@ Solution solve(const Cost& cost, const Options& options) {
 void solve_batch(const std::vector<Cost>& costs, const std::vector<Options>& options,
                  std::vector<Output>& outputs, int threads) {
     std::atomic<std::size_t> next{0};
-    auto work = [&] {
+    Cancel* cancel = options.empty() ? nullptr : options.front().cancel;
+    const auto solve_some = [&] {
         for (std::size_t k; (k = next.fetch_add(1)) < costs.size();) {
             if (options[k].cancel && options[k].cancel->look()) return;
             solve(costs[k], options[k], outputs[k]);
         }
     };
-    std::mutex mutex;
-    std::condition_variable finished;
-    int running = 0;
-    std::exception_ptr error;
-    auto help = [&] {
-        try {
-            work();
-        } catch (...) {
-            std::lock_guard lock(mutex);
-            error = std::current_exception();
-        }
-        std::lock_guard lock(mutex);
-        running--;
-        finished.notify_one();
-    };
-    std::vector<std::thread> helpers;
-    for (int t = 1; t < threads && static_cast<std::size_t>(t) < costs.size(); t++) {
-        running++;
-        helpers.emplace_back(help);
-    }
-    running++;
-    help();
     // The calling thread may be the only one that can hear of a cancellation: it keeps listening.
-    Cancel* cancel = options.empty() ? nullptr : options.front().cancel;
-    for (std::unique_lock lock(mutex); running > 0;) {
-        finished.wait_for(lock, std::chrono::milliseconds(50), [&] { return running == 0; });
-        lock.unlock();
+    run_together(std::min<std::int64_t>(threads, static_cast<std::int64_t>(costs.size())), solve_some, [=] {
         if (cancel) cancel->look();
-        lock.lock();
-    }
-    for (std::thread& helper : helpers) helper.join();
-    if (error) std::rethrow_exception(error);
+    });
 }
 
 }  // namespace loomfast::assignment
