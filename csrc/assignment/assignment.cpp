@@ -43,11 +43,24 @@ void write(const Source& source, const Answer& answer, Output& out) {
     for (std::size_t j = 0; col_prices && j < columns; j++) col_prices[j] = unit * -answer.p[j] + 0.0;
 }
 
+void report(const Source& source, const Kernels& k, bool integers, Answer& answer, Output& out) {
+    out.status = answer.status;
+    out.stats = answer.stats;
+    const Certificate& proof = answer.certificate;
+    out.total = source.sign() * proof.total / source.factor() + 0.0;
+    out.gap = integers ? std::floor(proof.gap) : proof.gap / source.factor();
+    if (out.gap * source.factor() < proof.gap && !integers) out.gap = std::nextafter(out.gap, kInf);
+    cut_duals(source, k, answer);
+    write(source, answer, out);
+}
+
 }  // namespace
 
 void solve(const Cost& cost, const Options& options, Output& out) {
     Source source(cost);
     const Kernels& k = kernels();
+    Answer tiny;
+    if (solve_tiny(source, k, options.cancel, tiny)) return report(source, k, is_integer(cost.dtype), tiny, out);
     const bool skinny = is_skinny(source);
     Filter filter;
     std::vector<std::int64_t> columns;
@@ -68,13 +81,7 @@ void solve(const Cost& cost, const Options& options, Output& out) {
         filter = make_filter(source, k);
         if (!filter.valid) refuse(filter, out);
     }
-    if (!answer.solved()) return;
-    const Certificate& proof = answer.certificate;
-    out.total = source.sign() * proof.total / source.factor() + 0.0;
-    out.gap = integers ? std::floor(proof.gap) : proof.gap / source.factor();
-    if (out.gap * source.factor() < proof.gap && !integers) out.gap = std::nextafter(out.gap, kInf);
-    cut_duals(source, k, answer);
-    write(source, answer, out);
+    if (answer.solved()) report(source, k, integers, answer, out);
 }
 
 Solution solve(const Cost& cost, const Options& options) {

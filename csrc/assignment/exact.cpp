@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "assignment/finish.hpp"
+#include "assignment/shortest_path.hpp"
 #include "assignment/solver.hpp"
 
 namespace loomfast::assignment {
@@ -54,6 +55,30 @@ Status certify_answer(Work& w, Answer& answer, bool integers, bool improved) {
 }
 
 }  // namespace
+
+bool solve_tiny(const Source& source, const Kernels& kernels, Cancel* cancel, Answer& answer) {
+    constexpr std::int64_t rows = 16, entries = 512;
+    constexpr double least_magnitude = 0x1p-60, most_magnitude = 0x1p40, most_ratio = 0x1p16;
+    const std::int64_t n = source.rows(), m = source.cols();
+    if (n > rows || n * m > entries || n == 0) return false;
+    double costs[entries], low = HUGE_VAL, high = 0.0;
+    source.tile(0, source.storage_rows(), 0, m, costs);
+    for (std::int64_t k = 0; k < source.storage_rows() * m; k++) {
+        const double a = std::fabs(costs[k]);
+        if (!(a < HUGE_VAL)) return false;
+        low = a < low && a > 0.0 ? a : low;
+        high = a > high ? a : high;
+    }
+    const bool ordinary = high == 0.0 || (low > least_magnitude && high < most_magnitude && high <= most_ratio * low);
+    if (!ordinary || shortest_paths(source, cancel, answer.x, answer.y, answer.p) != Status::optimal) return false;
+    answer.u.resize(static_cast<std::size_t>(n));
+    answer.certificate = certify_plainly(source, kernels, answer.x, answer.p, answer.u);
+    if (answer.certificate.gap > answer.certificate.bound(n, answer.certificate.matched, false)) return false;
+    answer.status = Status::optimal;
+    answer.stats.path = "shortest paths";
+    answer.stats.augmentations = n;
+    return true;
+}
 
 Answer solve_exactly(const Source& source, const Filter& filter, const Kernels& kernels, const Options& options,
                      bool integers) {

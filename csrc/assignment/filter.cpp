@@ -131,6 +131,20 @@ bool columns_apart(const Filter& filter, const Source& source) {
     return minima > 0.5 * mean;
 }
 
+// What the first row suggests, so that most matrices are read once; 1 where it might hide small magnitudes.
+double likely_factor(Source source) {
+    source.set_factor(1.0);
+    if (source.rows() == 0 || source.cols() == 0) return 1.0;
+    double largest = 0.0;
+    for (std::int64_t j = 0; j < std::min(source.cols(), std::int64_t{64}); j++) {
+        double a = std::fabs(source.at(0, j));
+        largest = a < kInf ? std::max(largest, a) : largest;
+    }
+    return needs_factor(largest) && largest > 0x1p-300 && largest < 0x1p300
+               ? std::ldexp(kTarget, -std::ilogb(largest))
+               : 1.0;
+}
+
 }  // namespace
 
 Filter make_filter(Source& source, const Kernels& kernels) {
@@ -145,12 +159,13 @@ Filter make_filter(Source& source, const Kernels& kernels) {
         if (filter.cost) read_in_place(filter, source, kernels);
         else copy(filter, source, kernels);
     };
-    source.set_factor(1.0);
+    source.set_factor(likely_factor(source));
     read();
     filter.fine_bits = filter.copy ? 64 : 32;
     const std::uint64_t fine = filter.fine, coarse = filter.coarse;
     if (filter.valid && needs_factor(filter.largest)) {
-        source.set_factor(std::min(std::ldexp(kTarget, -std::ilogb(filter.largest)), kMostFactor));
+        const double largest = filter.largest / source.factor();
+        source.set_factor(std::min(std::ldexp(kTarget, -std::ilogb(largest)), kMostFactor));
         read();
     }
     if (filter.valid && columns_apart(filter, source)) {

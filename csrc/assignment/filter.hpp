@@ -23,7 +23,7 @@ struct Filter {
     std::vector<double> column_min;
     std::vector<float> column_min_f;
     double largest = 0.0;  // finite magnitude of the source
-    std::uint64_t fine = 0, coarse = 0;  // which magnitudes occur without the factor: see RowFacts
+    std::uint64_t fine = 0, coarse = 0;  // which magnitudes occur before the last factor: see RowFacts
     int fine_bits = 64;
     bool valid = true;  // no NaN or -inf; else where
     std::int64_t bad_row = -1, bad_col = -1;
