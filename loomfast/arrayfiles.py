@@ -13,30 +13,32 @@ from loomfast.checkpoint import readable
 COMPLAINT = "is no NumPy file that can be used without unpickling"
 
 
-def read_arrays(path):
+def read_arrays(path, complaint=COMPLAINT):
     """What is in the file, told by its content: the array of a .npy file, or `Archive` of a .npz file.
 
-    Raises ValueError if it is neither or damaged, and OSError if it cannot be opened.
+    complaint: the words after the path where it is neither, or damaged.
+
+    Raises ValueError in these cases, and OSError if it cannot be opened.
     """
-    with readable(path, COMPLAINT):
+    with readable(path, complaint):
         content = _read_whole(path)
         if content[:4] == b"PK\x03\x04" or content[:4] == b"PK\x05\x06":
-            return Archive(path, zipfile.ZipFile(io.BytesIO(content)))
+            return Archive(path, zipfile.ZipFile(io.BytesIO(content)), complaint)
         return array_of(content)
 
 
 class Archive:
     """The arrays of a .npz file by name; ``archive[name]`` reads one; ValueError if it is damaged."""
 
-    def __init__(self, path, archive):
-        self._path, self._archive = path, archive
+    def __init__(self, path, archive, complaint):
+        self._path, self._archive, self._complaint = path, archive, complaint
         self._members = {name.removesuffix(".npy"): name for name in archive.namelist()}
 
     def __iter__(self):
         return iter(self._members)
 
     def __getitem__(self, name):
-        with readable(self._path, COMPLAINT):
+        with readable(self._path, self._complaint):
             # The bytes are unpacked as they come: a size that is only claimed takes no memory.
             return array_of(bytearray(self._archive.read(self._members[name])))
 

@@ -135,7 +135,7 @@ def _scaled(path, name, array, scale):
         return array
     if not (math.isfinite(scale) and scale > 0) or not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{path}: {name} must be floating point and its scale_factor positive, got {scale}")
-    with np.errstate(over="ignore"):  # what overflows is refused with all that is not finite
+    with np.errstate(all="ignore"):  # what is not finite, or overflows, is refused later
         return array.astype(np.float32) * np.float32(scale)
 
 
@@ -178,7 +178,7 @@ def _items(path, name, array):
         return as_unit_range(array)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{path}: {name} must be uint8 or floating point, got {array.dtype}")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise ValueError(f"{path}: {name} holds values that are not finite")
