@@ -23,8 +23,9 @@ def solve_assignment(cost: torch.Tensor, maximize: bool = False) -> Outputs:
 
     result = solve(cost, maximize=maximize, backend="cpu")
     lead = cost.shape[:-2]
-    total, gap = (torch.as_tensor(x, dtype=torch.float64).reshape(lead) for x in (result.total, result.gap))
-    status = torch.zeros(lead, dtype=torch.int32)
+    real = {"dtype": torch.float64, "device": "cpu"}
+    total, gap = (torch.as_tensor(x, **real).reshape(lead) for x in (result.total, result.gap))
+    status = torch.zeros(lead, dtype=torch.int32, device="cpu")
     return result.col4row, result.row4col, result.u, result.v, total, gap, status
 
 

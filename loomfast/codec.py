@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 
+from loomfast._defaults import plain_defaults
 from loomfast.extras import need
 
 
@@ -41,7 +42,8 @@ def autoencoder_kl(path_or_name, *, scale=None, device="cpu", batch_size=16):
     try:
         # Loading by parts would save memory, and print about a package it wants for that.
         options = {"use_safetensors": True, "local_files_only": here, "low_cpu_mem_usage": False}
-        network = kind.from_pretrained(path_or_name, **options)
+        with plain_defaults():
+            network = kind.from_pretrained(path_or_name, **options)
     except (OSError, ValueError) as missing:
         reason = " ".join(str(missing).split())
         raise ValueError(f"no AutoencoderKL can be read from {path_or_name!r}: {reason}") from None
@@ -73,5 +75,5 @@ class AutoencoderKL:
 
     @torch.no_grad()
     def _in_batches(self, function, items):
-        batches = torch.as_tensor(items, dtype=torch.float32).split(self._batch_size)
+        batches = torch.as_tensor(items, dtype=torch.float32, device="cpu").split(self._batch_size)
         return torch.cat([function(batch.to(self._network.device)).float().cpu() for batch in batches])

@@ -319,7 +319,7 @@ def _triton_cost(x, z, labels, assignment_only, precision, options, out):
     from loomfast.kernels import cost as kernels
 
     from_ids, drop = "seed" in options, assignment_only and options["metric"] == "sqeuclidean"
-    target = out if out.stride(1) == 1 else torch.empty(out.shape, device=out.device)
+    target = out if out.stride(1) == 1 else torch.empty(out.shape, dtype=out.dtype, device=out.device)
     options = options | {"labels": labels and tuple(part.contiguous() for part in labels)}
     if x.shape[1] <= cost_room.DIRECT_DIMENSIONS and not drop:
         kernels.direct(x.float(), z.float(), target, **options)

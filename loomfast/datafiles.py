@@ -5,15 +5,18 @@ Where a file brings no split of its own, every tenth item is held out.
 """
 
 import math
-import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from loomfast.arrayfiles import read_arrays
+from loomfast.checkpoint import readable
 from loomfast.extras import need
+from loomfast.imagefiles import as_unit_range, class_names, load_images, split_folders
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm")
-HELDOUT_FOLDERS = ("heldout", "test", "val", "validation")
+_MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
+_LARGEST_LABEL = 2**31 - 1
 _CIFAR_RECORD = 1 + 3 * 32 * 32
 
 
@@ -66,157 +69,129 @@ def _cifar_batch(path):
     records = content.reshape(-1, _CIFAR_RECORD)
     if records[:, 0].max() > 9:
         raise ValueError(f"{path} is not of CIFAR-10: it has a label {records[:, 0].max()}")
-    return _pixels(records[:, 1:]).reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
+    return as_unit_range(records[:, 1:]).reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
 
 
 def load_image_folder(directory, image_size=None):
     """Images in a folder, as RGB (N, 3, H, W), all of one square size unless image_size makes them so.
 
     With folders ``train`` and one of heldout, test, val, validation, these are the split. Sub-folders (of a
-    split, or of the directory itself) are classes, in alphabetical order.
+    split, or of the directory itself) are classes, in alphabetical order. See `loomfast.imagefiles` for what
+    is passed over, and what is made of each picture.
     """
     directory = Path(directory)
-    held = [directory / name for name in HELDOUT_FOLDERS if (directory / name).is_dir()]
-    if (directory / "train").is_dir() and held:
-        classes = sorted(
-            {p.name for root in (directory / "train", held[0]) for p in root.iterdir() if p.is_dir()}
-        )
-        train, train_labels = _read_images(directory / "train", classes, image_size)
-        heldout, heldout_labels = _read_images(held[0], classes, image_size, size=train.shape[2:])
-        return train, heldout, train_labels, heldout_labels
-    classes = sorted(p.name for p in directory.iterdir() if p.is_dir())
-    return _every_tenth(directory, *_read_images(directory, classes, image_size))
-
-
-def _read_images(root, classes, image_size, size=None):
-    """((N, 3, H, W) float32, (N,) labels or None) of the images under root, sorted by path."""
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise ValueError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    size = (image_size, image_size) if image_size else size
-    images = None
-    for i, path in enumerate(paths):
-        image = _read_image(path, image_size)
-        size = size or image.shape[:2]
-        if image.shape[:2] != size or size[0] != size[1]:
-            raise ValueError(
-                f"{path} is {image.shape[1]} x {image.shape[0]}: all images must be squares of one size, or "
-                "name an image size to crop and resize them to"
-            )
-        if images is None:
-            images = np.empty((len(paths), 3, *size), dtype=np.float32)
-        images[i] = _pixels(image).transpose(2, 0, 1)
-    labels = [
-        classes.index(p.relative_to(root).parts[0]) for p in paths if len(p.relative_to(root).parts) > 1
-    ]
-    if labels and len(labels) < len(paths):
-        raise ValueError(f"{root} has images both in class folders and outside of them")
-    return images, np.array(labels) if labels else None
-
-
-def _read_image(path, image_size):
-    """(H, W, 3) uint8; with image_size the centre square, resized by area averaging."""
-    image_module = need("PIL.Image", "train")
-    try:
-        with image_module.open(path) as image:
-            image = image.convert("RGB")
-            if image_size:
-                side = min(image.size)
-                left, top = (image.width - side) // 2, (image.height - side) // 2
-                box = (left, top, left + side, top + side)
-                image = image.resize((image_size, image_size), image_module.Resampling.BOX, box=box)
-            return np.asarray(image)
-    except OSError as damaged:
-        raise ValueError(f"{path} is no image that can be read: {damaged}") from None
+    train, held = split_folders(directory)
+    if held is None:
+        return _every_tenth(directory, *load_images(directory, class_names(directory), image_size))
+    classes = class_names(train, held)
+    train, train_labels = load_images(train, classes, image_size)
+    heldout, heldout_labels = load_images(held, classes, image_size, size=train.shape[2:])
+    return train, heldout, train_labels, heldout_labels
 
 
 def load_numpy(path):
     """A .npy file is one array of items; a .npz file holds ``train`` and ``heldout``, or ``images`` (or
     ``data``) alone, with labels in ``train_labels`` and ``heldout_labels``, or in ``labels``."""
-    try:
-        with open(path, "rb") as file:
-            content = np.load(file, allow_pickle=False)
-            arrays = content if isinstance(content, np.ndarray) else dict(content)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as damaged:
-        raise ValueError(f"{path} is no NumPy file that can be used without unpickling: {damaged}") from None
+    arrays = read_arrays(path)
     if isinstance(arrays, np.ndarray):
         return _every_tenth(path, _items(path, path.name, arrays), None)
-    return _named_arrays(path, arrays)
+    return _named_arrays(path, list(arrays), arrays.__getitem__)
 
 
 def load_hdf5(path):
     """Data sets named as in ``load_numpy``, or ``latents``; multiplied by the attribute ``scale_factor`` of
     the data set or of the file where there is one (0.18215 for Stable Diffusion's autoencoder)."""
     h5py = need("h5py", "data")
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = {}
-            for name, entry in file.items():
-                if isinstance(entry, h5py.Dataset):
-                    scale = entry.attrs.get("scale_factor", file.attrs.get("scale_factor"))
-                    arrays[name] = _scaled(path, name, entry[()], scale)
-    except OSError as damaged:
-        raise ValueError(f"{path} is no HDF5 file that can be read: {damaged}") from None
-    return _named_arrays(path, arrays)
+    complaint = "is no HDF5 file that can be read"
+
+    def read(name):
+        with readable(path, complaint):
+            entry = file[name]
+            array = _stored(entry)
+            scale = entry.attrs.get("scale_factor", file.attrs.get("scale_factor"))
+            scale = None if scale is None else float(scale)
+        return _scaled(path, name, array, scale)
+
+    with ExitStack() as stack:
+        with readable(path, complaint):
+            file = stack.enter_context(h5py.File(path, "r"))
+            names = [name for name in file if file.get(name, getclass=True) is h5py.Dataset]
+        return _named_arrays(path, names, read)
+
+
+def _stored(entry):
+    """The array of an HDF5 data set; ValueError if it claims more than what is stored can unpack to."""
+    if entry.external:
+        raise ValueError("its numbers are in another file")
+    stored = entry.id.get_storage_size()
+    most = stored * (_MOST_DEFLATED if entry.id.get_create_plist().get_nfilters() else 1)
+    if entry.dtype.kind == "O" or (entry.size and entry.nbytes > most):
+        raise ValueError(f"{entry.name} cannot be {entry.dtype} of shape {entry.shape} in {stored} bytes")
+    return np.asarray(entry[()])
 
 
 def _scaled(path, name, array, scale):
     if scale is None or name.endswith("labels"):
         return array
-    scale = float(scale)
     if not (math.isfinite(scale) and scale > 0) or not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{path}: {name} must be floating point and its scale_factor positive, got {scale}")
-    return array.astype(np.float32) * np.float32(scale)
+    with np.errstate(all="ignore"):  # what is not finite, or overflows, is refused later
+        return array.astype(np.float32) * np.float32(scale)
 
 
-def _named_arrays(path, arrays):
-    """The four arrays of a data set from named ones."""
-    if "train" in arrays and "heldout" in arrays:
-        train, heldout = (_items(path, name, arrays[name]) for name in ("train", "heldout"))
+def _named_arrays(path, names, read):
+    """The four arrays of a data set from those of these names, of which only what is needed is read."""
+    if "train" in names and "heldout" in names:
+        train, heldout = (_items(path, name, read(name)) for name in ("train", "heldout"))
         if train.shape[1:] != heldout.shape[1:]:
             raise ValueError(
                 f"{path}: train and heldout differ in shape, {train.shape[1:]} and {heldout.shape[1:]}"
             )
         labels = [
-            _labels(path, arrays.get(f"{name}_labels"), len(items))
+            _labels(path, read(f"{name}_labels"), len(items)) if f"{name}_labels" in names else None
             for name, items in (("train", train), ("heldout", heldout))
         ]
         return train, heldout, *labels
     for name in ("images", "latents", "data"):
-        if name in arrays:
-            items = _items(path, name, arrays[name])
-            return _every_tenth(path, items, _labels(path, arrays.get("labels"), len(items)))
+        if name in names:
+            items = _items(path, name, read(name))
+            return _every_tenth(
+                path, items, _labels(path, read("labels"), len(items)) if "labels" in names else None
+            )
     raise ValueError(
         f"{path} must hold train and heldout, or one of images, latents, data; it holds "
-        f"{', '.join(sorted(arrays)) or 'nothing'}"
+        f"{', '.join(sorted(names)) or 'nothing'}"
     )
 
 
 def _items(path, name, array):
     """Items as float32: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) to [-1, 1]; floating point as it is."""
-    if array.ndim < 2 or len(array) == 0:
-        raise ValueError(f"{path}: {name} must be (N, ...) with N at least 1, got shape {array.shape}")
+    if array.ndim < 2 or array.size == 0:
+        raise ValueError(
+            f"{path}: {name} must be (N, ...), at least one item of one number, got shape {array.shape}"
+        )
     if array.dtype == np.uint8:
         if array.ndim == 3:
             array = array[:, None]
         elif array.ndim == 4 and array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
             array = array.transpose(0, 3, 1, 2)
-        return _pixels(array)
+        return as_unit_range(array)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{path}: {name} must be uint8 or floating point, got {array.dtype}")
-    array = array.astype(np.float32, copy=False)
+    with np.errstate(all="ignore"):
+        array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise ValueError(f"{path}: {name} holds values that are not finite")
     return array
 
 
 def _labels(path, labels, num_items):
-    if labels is None:
-        return None
-    if labels.shape != (num_items,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+    if labels.shape != (num_items,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"{path}: labels must be {num_items} integers from 0, got {labels.dtype} of shape {labels.shape}"
         )
+    if labels.min() < 0 or labels.max() > _LARGEST_LABEL:
+        raise ValueError(f"{path}: labels must be from 0 on, got {labels.min()} to {labels.max()}")
     return labels.astype(np.int64)
 
 
@@ -226,11 +201,6 @@ def _every_tenth(path, items, labels):
     held = np.arange(len(items)) % 10 == 9
     split = (None, None) if labels is None else (labels[~held], labels[held])
     return items[~held], items[held], *split
-
-
-def _pixels(values):
-    """uint8 0 ... 255 to float32 [-1, 1]."""
-    return values.astype(np.float32) / np.float32(127.5) - 1
 
 
 _READERS = {".npy": load_numpy, ".npz": load_numpy, ".h5": load_hdf5, ".hdf5": load_hdf5}

@@ -100,7 +100,7 @@ class World:
         """The mean of a number over all processes, and whether any of them raised its flag."""
         if self.world == 1:
             return value, flag
-        both = torch.tensor([value / self.world, float(flag)], dtype=torch.float64)
+        both = torch.tensor([value / self.world, float(flag)], dtype=torch.float64, device="cpu")
         dist.all_reduce(both)
         return float(both[0]), bool(both[1] > 0)
 

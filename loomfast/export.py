@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from loomfast.checkpoint import atomic_directory, read_tensors
+from loomfast.checkpoint import atomic_directory, read_tensors, readable
 from loomfast.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
 from loomfast.models import item_shape
 from loomfast.rundir import load_model, read_log
@@ -31,13 +31,20 @@ def export_run(run, out):
     """
     run, out = Path(run), Path(out)
     config, model = load_model(run)
-    _, metadata = read_tensors(run / "model.safetensors")
-    text = model_card(config, model, step=metadata.get("step"), metrics=_metrics(run / "metrics.jsonl"))
+    step = _step_of(run / "model.safetensors")
+    text = model_card(config, model, step=step, metrics=read_metrics(run / "metrics.jsonl"))
     with atomic_directory(out) as aside:
         for name in ("model.safetensors", "config.json"):
             shutil.copyfile(run / name, aside / name)
         (aside / "README.md").write_text(text, encoding="utf-8")
     return out
+
+
+def _step_of(path):
+    """The training step that the weights in a file are of, or None."""
+    step = read_tensors(path, names=())[1].get("step")
+    with readable(path, "does not say its step"):
+        return None if step is None else int(step)
 
 
 def model_card(config, model, *, step=None, metrics=()):
@@ -51,7 +58,7 @@ def model_card(config, model, *, step=None, metrics=()):
     """
     data = Path(config.data).name
     shape = item_shape(config.model)
-    steps = config.steps if step is None else int(step)
+    steps = config.steps if step is None else step
     classes = config.model.num_classes
     coupling = config.coupling.method
     if coupling == "loom":
@@ -132,13 +139,31 @@ def _measured(metrics):
 
 
 def _short(value):
+    if value is None:  # it was not finite
+        return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _metrics(path):
-    """What evaluations wrote into a ``metrics.jsonl``, of equal conditions the last only."""
+def _check_entry(entry):
+    """ValueError unless an entry of a metrics.jsonl has what its table is made of."""
+    samples = entry.get("samples")
+    if not (isinstance(samples, list) and samples and all(isinstance(part, dict) for part in samples)):
+        raise ValueError("it has no list of samples")
+    if any(part.keys() != samples[0].keys() or not set(CONDITIONS) <= part.keys() for part in samples):
+        raise ValueError(f"its samples do not all say the same, with {' and '.join(CONDITIONS)}")
+    if not all(isinstance(entry.get(name), str) for name in ("data", "reference")):
+        raise ValueError("it does not say data and reference")
+
+
+def read_metrics(path):
+    """What evaluations wrote into a ``metrics.jsonl``, of equal conditions the last only.
+
+    Raises ValueError where an entry lacks what the card's tables are made of.
+    """
     found = {}
-    for entry in read_log(path) if path.is_file() else ():
+    for entry in read_log(path, ("steps", "num", "seed", "curvature")) if path.is_file() else ():
+        with readable(path, "cannot be used, an entry is damaged"):
+            _check_entry(entry)
         solvers = [(sample["solver"], sample["nfe"]) for sample in entry["samples"]]
         found[json.dumps([entry["steps"], entry["num"], entry["seed"], solvers])] = entry
     return list(found.values())

@@ -1,9 +1,8 @@
 """The log of a run: a line of JSON a step, and TensorBoard or Weights & Biases beside it."""
 
-import json
-
 import numpy as np
 
+from loomfast.checkpoint import json_text
 from loomfast.extras import need
 from loomfast.presets import config_to_dict
 from loomfast.rundir import truncate_log
@@ -26,8 +25,8 @@ class RunLog:
         self._other = _OTHERS[config.log_to](config, out, step)
 
     def write(self, record):
-        """One step's entry, a dict of numbers with ``step``."""
-        self._file.write(json.dumps(record) + "\n")
+        """One step's entry, a dict of numbers with ``step``; what is not finite is null in ``log.jsonl``."""
+        self._file.write(json_text(record) + "\n")
         self._other.write(record)
 
     def picture(self, path, step):

@@ -6,6 +6,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from loomfast import models
+from loomfast._defaults import plain_defaults
 from loomfast.flow import flow_matching_loss
 from loomfast.models import UNetConfig
 
@@ -24,8 +25,7 @@ def estimate_memory(config, *, num_items=None, processes=1):
         num_items: items of the dataset, where they are known.
         processes: processes the batch is shared by.
     """
-    with torch.device("meta"):
-        count = sum(p.numel() for p in models.build(config.model).parameters())
+    count = sum(p.numel() for p in models.build(config.model, "meta").parameters())
     part = max(1, config.batch_size // (processes * config.accumulate))
     noises = None
     if num_items is not None:
@@ -51,8 +51,7 @@ def count_activations(model_config, batch, precision="float32"):
     lean = isinstance(model_config, UNetConfig) and model_config.activation_checkpointing
     if lean:
         model_config = replace(model_config, activation_checkpointing=False)
-    with torch.device("meta"):
-        model = models.build(model_config)
+    model = models.build(model_config, "meta")
     saved, inputs, block = {}, {}, [None]
 
     def save(tensor):
@@ -87,6 +86,7 @@ def _blocks(model):
     return [*model.input_blocks, model.middle_block, *model.output_blocks]
 
 
+@plain_defaults()
 def _forward(model, config, batch, precision, save):
     """One loss on tensors without storage, its saved tensors passed to ``save``; the parameters' storages."""
     half = precision == "bfloat16"

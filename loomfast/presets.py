@@ -3,7 +3,8 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Literal
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from loomfast._arrays import MOST_THREADS, check_integers, integer
 from loomfast.models import MLPConfig, UNetConfig
@@ -126,11 +127,35 @@ def config_from_dict(values):
     try:
         model = dict(values.pop("model"))
         kind = {"mlp": MLPConfig, "unet": UNetConfig}[model.pop("kind")]
+        coupling = dict(values.pop("coupling"))
+        for owner, entries in ((kind, model), (CouplingConfig, coupling), (TrainConfig, values)):
+            _check_types(owner, entries)
         tuples = {name: tuple(value) for name, value in model.items() if isinstance(value, list)}
-        coupling = CouplingConfig(**values.pop("coupling"))
-        return TrainConfig(model=kind(**{**model, **tuples}), coupling=coupling, **values)
+        model = kind(**{**model, **tuples})
+        return TrainConfig(model=model, coupling=CouplingConfig(**coupling), **values)
     except (KeyError, TypeError) as wrong:
         raise ValueError(f"not a configuration of this version of loomfast: {wrong}") from None
+
+
+def _check_types(owner, entries):
+    """ValueError unless every entry is of the type that the dataclass declares for it."""
+    for name, hint in get_type_hints(owner).items():
+        if name in entries and not _fits(entries[name], hint):
+            raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {entries[name]!r}")
+
+
+def _fits(value, hint):
+    """Whether a value of JSON can stand for this type."""
+    kind = get_origin(hint)
+    if kind is Literal:
+        return value in get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if kind is tuple:
+        return isinstance(value, list) and all(_fits(entry, int) for entry in value)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, int | float if hint is float else hint)
 
 
 _DIGITS = UNetConfig(

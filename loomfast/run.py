@@ -9,11 +9,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from loomfast import models
 from loomfast._arrays import cores
-from loomfast.checkpoint import read_tensors, write_tensors
+from loomfast.checkpoint import json_object, read_tensors, readable, write_tensors
 from loomfast.coupling import Ahead, build_coupler
-from loomfast.data import coupled_items
+from loomfast.data import coupled_items, fingerprint
 from loomfast.distributed import SharedCoupler, World
 from loomfast.noise import StepDomain, step_bits, step_uniforms
+from loomfast.rundir import check_weights, saved_step
 
 
 class Run:
@@ -142,8 +143,7 @@ class Run:
 
     def averaged_model(self):
         """The network with the averaged weights, which it shares with this run, in evaluation mode."""
-        with torch.device("meta"):
-            model = models.build(self.config.model)
+        model = models.build(self.config.model, "meta")
         model.load_state_dict(self.ema, assign=True)
         return model.eval()
 
@@ -157,16 +157,25 @@ class Run:
         coupling = self.coupler.state_dict()
         named |= {f"coupling.{key}": value for key, value in coupling.items() if key != "metadata"}
         named["step"] = np.array([self.step], dtype=np.int64)
+        named["labels"] = self._label_digest()
+        # One entry only: the file's writer puts several in any order.
         return named, {"coupling": json.dumps(coupling["metadata"], sort_keys=True)}
+
+    def _label_digest(self):
+        """uint8 (32,): the labels' fingerprint, or (0,) where none are used; the coupling has the data's."""
+        used = self.labels is not None and self.config.model.num_classes is not None
+        return np.frombuffer(bytes.fromhex(fingerprint(self.labels) if used else ""), np.uint8)
 
     def save(self, out):
         """Checkpoint: the state first, then the weights to sample from; each file whole or not there.
 
-        The first process writes, once all are found to hold the same coupling (RuntimeError if not).
+        The first process writes, once all are found to hold the same coupling (RuntimeError if not). Nothing
+        is written where something has become NaN or infinite (FloatingPointError).
         """
         tensors, metadata = self.tensors()
         self.world.check_same({name: tensors[name] for name in tensors if name.startswith("coupling.")})
         with self.world.together():
+            check_finite(tensors)
             if self.world.rank == 0:
                 write_tensors(out / "state.safetensors", tensors, metadata)
                 write_tensors(out / "model.safetensors", self.ema, {"step": str(self.step)})
@@ -175,26 +184,24 @@ class Run:
         """Take up a checkpoint. Raises ValueError if it is damaged or belongs to another run."""
         tensors, metadata = read_tensors(path)
         parts = split_by_prefix(tensors)
-        shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters()}
+        parameters = dict(self.model.named_parameters())
         for kind in ("model", "ema"):
-            found = {name: value.shape for name, value in parts.get(kind, {}).items()}
-            if found != shapes:
-                odd = next(n for n in (*shapes, *found) if found.get(n) != shapes.get(n))
-                raise ValueError(
-                    f"{path} belongs to another network: its {kind}.{odd} has shape {found.get(odd)}, this "
-                    f"one's {shapes.get(odd)}"
-                )
-        if "coupling" not in metadata or "step" not in tensors:
-            raise ValueError(f"{path} is not the state of a run: it has no coupling or no step")
-        self.coupler.load_state_dict(
-            {**parts.get("coupling", {}), "metadata": json.loads(metadata["coupling"])}
-        )
+            check_weights(
+                path, parts.get(kind, {}), parameters, "belongs to another network", prefix=f"{kind}."
+            )
+        check_moments(path, parts.get("optimizer", {}), parameters)
+        step = saved_step(path, tensors)
+        if not np.array_equal(tensors.get("labels"), self._label_digest()):
+            raise ValueError(f"{path} belongs to other labels than those of {self.config.data} now")
+        with readable(path, "cannot be gone on from"):
+            coupling = json_object(metadata.get("coupling", ""))
+            self.coupler.load_state_dict({**parts.get("coupling", {}), "metadata": coupling})
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 p.copy_(torch.from_numpy(parts["model"][name]))
                 self.ema[name].copy_(torch.from_numpy(parts["ema"][name]))
         load_optimizer(self.optimizer, self.model, parts.get("optimizer", {}))
-        self.step = int(tensors["step"][0])
+        self.step = step
 
     def close(self):
         """Stop working ahead."""
@@ -257,6 +264,25 @@ def data_order(num_items, seed, epoch):
 def flipped(items, seed, step):
     """(B,) bool: which items are mirrored in a step, each with probability 1/2: of (seed, step, item)."""
     return step_uniforms(items, 1, seed=seed, step=step, domain=StepDomain.FLIP)[:, 0] < 0.5
+
+
+def check_finite(tensors):
+    """FloatingPointError naming the first of the tensors that holds NaN or infinity."""
+    for name, value in tensors.items():
+        if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+            raise FloatingPointError(f"{name} holds NaN or infinity")
+
+
+def check_moments(path, tensors, parameters):
+    """ValueError unless Adam's state in a file is finite and of the parameters; see `load_optimizer`."""
+    for full, value in tensors.items():
+        name, _, key = full.rpartition(".")
+        shape = {"step": (), "exp_avg": None, "exp_avg_sq": None}.get(key, "unknown")
+        if name in parameters and shape is None:
+            shape = tuple(parameters[name].shape)
+        complete = all(f"{name}.{other}" in tensors for other in ("step", "exp_avg", "exp_avg_sq"))
+        if not complete or value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
+            raise ValueError(f"{path} is damaged: its optimizer.{full} is not of this network's optimizer")
 
 
 def load_optimizer(optimizer, model, tensors):

@@ -4,14 +4,14 @@
 ``log.jsonl`` (a line a step), ``metrics.jsonl``, ``samples/*.png``, ``coupling.png``.
 """
 
-import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from loomfast import models
-from loomfast.checkpoint import atomic, read_json, read_tensors
+from loomfast.checkpoint import atomic, json_object, json_text, read_json, read_tensors, readable
 from loomfast.data import load_dataset
 from loomfast.presets import DATA_WANTED, config_from_dict, config_to_dict
 
@@ -34,7 +34,7 @@ def check_directory(config, out):
     wanted = config_to_dict(config)
     _check_writable(out)
     if path.exists():
-        found = flat(config_to_dict(config_from_dict(read_json(path))))
+        found = flat(config_to_dict(read_config(path)))
         for name, value in flat(wanted).items():
             other = found.get(name)
             if name not in FREE and other != value:
@@ -60,7 +60,37 @@ def _check_writable(out):
 def checkpoint_step(out):
     """The step of the checkpoint in a run directory; 0 if there is none. ValueError if it is damaged."""
     state = Path(out) / "state.safetensors"
-    return int(read_tensors(state, names=("step",))[0]["step"][0]) if state.exists() else 0
+    return saved_step(state, read_tensors(state, names=("step",))[0]) if state.exists() else 0
+
+
+def saved_step(path, tensors):
+    """The step among the tensors of a run's state; ValueError if there is none."""
+    step = tensors.get("step")
+    if step is None or step.shape != (1,) or step.dtype != np.int64 or step[0] < 0:
+        raise ValueError(f"{path} is not the state of a run: it has no step")
+    return int(step[0])
+
+
+def check_weights(path, found, expected, complaint="does not fit its config.json", prefix=""):
+    """ValueError unless ``found`` are finite arrays with the names and shapes of ``expected``'s tensors.
+
+    complaint: what it says of the path where they are others. prefix: of all names, in the file.
+    """
+    for name in (*expected, *found):
+        there, here = (tuple(side[name].shape) if name in side else None for side in (found, expected))
+        if there != here:
+            raise ValueError(
+                f"{path} {complaint}: its {prefix}{name} has shape {there}, the network's {here}"
+            )
+        if found[name].dtype.kind != "f" or not np.isfinite(found[name]).all():
+            raise ValueError(f"{path} is damaged: its {prefix}{name} holds what is no finite number")
+
+
+def read_config(path):
+    """The TrainConfig in a config.json; ValueError naming the file where it holds none."""
+    values = read_json(path)
+    with readable(path, "cannot be used"):
+        return config_from_dict(values)
 
 
 def load_data(config):
@@ -90,18 +120,16 @@ def load_model(run_directory):
     run_directory = Path(run_directory)
     if not (run_directory / "config.json").is_file():
         raise FileNotFoundError(f"{run_directory} is not a run directory: it has no config.json")
-    config = config_from_dict(read_json(run_directory / "config.json"))
-    if not (run_directory / "model.safetensors").is_file():
+    config = read_config(run_directory / "config.json")
+    weights = run_directory / "model.safetensors"
+    if not weights.is_file():
         raise FileNotFoundError(f"{run_directory} has no checkpoint yet: it has no model.safetensors")
-    tensors, _ = read_tensors(run_directory / "model.safetensors")
-    model = models.build(config.model)
-    try:
-        model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-    except RuntimeError as mismatch:
-        reason = str(mismatch).splitlines()[0]
-        raise ValueError(
-            f"{run_directory}/model.safetensors does not fit its config.json: {reason}"
-        ) from None
+    tensors, _ = read_tensors(weights)
+    with readable(run_directory / "config.json", "cannot be used"):
+        model = models.build(config.model, "meta")  # a network that is only claimed takes no memory
+    check_weights(weights, tensors, model.state_dict())
+    model.to_empty(device="cpu")
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     return config, model.eval()
 
 
@@ -114,20 +142,52 @@ def flat(values, prefix=""):
     return entries
 
 
-def read_log(path):
-    """The entries of ``log.jsonl`` in order; a last line that a kill cut short is left out."""
+def read_log(path, numbers=("step",)):
+    """The entries of a file with an object (dict) of JSON a line, in order.
+
+    A last line that a kill cut short is left out. Raises ValueError naming the line where another is no
+    object, or has no number under one of the names ``numbers`` (null stands for one that was not finite).
+    """
     entries = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    *lines, rest = Path(path).read_bytes().split(b"\n")
+    for number, line in enumerate([*lines, rest] if _is_whole(rest) else lines, 1):
+        with readable(path, f"cannot be used, line {number} is damaged"):
+            entry = json_object(line)
+            _check_numbers(entry, numbers)
+        entries.append(entry)
     return entries
+
+
+def _is_whole(line):
+    try:
+        return bool(json_object(line))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _check_numbers(entry, names):
+    for name in names:
+        value = entry.get(name, "")
+        wanted = int if name == "step" else int | float | None
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise ValueError(f"it has no number {name!r}" if name not in entry else f"{name} is {value!r}")
 
 
 def truncate_log(path, step):
     """Drop what the log holds of steps that will be done again."""
     if path.exists():
-        kept = [json.dumps(entry) + "\n" for entry in read_log(path) if entry["step"] < step]
+        kept = [json_text(entry) + "\n" for entry in read_log(path) if entry["step"] < step]
         with atomic(path) as aside:
             aside.write_text("".join(kept), encoding="utf-8")
+
+
+def append_entry(path, entry):
+    """Add an entry to a file of JSON lines, in the place of a last line that a kill cut short."""
+    with open(path, "a+b") as file:
+        file.seek(0)
+        content = file.read()
+        if not _is_whole(content[content.rfind(b"\n") + 1 :]):
+            file.truncate(content.rfind(b"\n") + 1)
+        elif content:
+            file.write(b"\n")
+        file.write(json_text(entry).encode() + b"\n")

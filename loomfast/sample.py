@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from loomfast._arrays import integer
+from loomfast._defaults import plain_defaults
 from loomfast.extras import need
 from loomfast.noise import NoiseDomain, noise_from_ids
 
+MOST_STEPS = 100_000  # of an adaptive solver between two times
 CPU_BLOCK = 32  # ids a network call takes on the CPU, always, so that bits do not depend on the batch
 
 
@@ -89,10 +91,13 @@ def integrate(
     multiple of the evaluations a step; steps, that many equal ones; time_grid, strictly monotone times from
     start to end, any interval and either direction. Adaptive solvers (torchdiffeq's dopri5, dopri8, bosh3,
     adaptive_heun) choose their own steps from rtol and atol, the error being taken over the whole
-    batch; they take no nfe and no steps, and time_grid says where they begin, end and report.
+    batch; they take no nfe and no steps, and time_grid says where they begin, end and report. Their z is
+    float32 or float64: fewer bits cannot tell an error of rtol from rounding.
     trajectory=True keeps every state of the grid. Gradients are not stopped here.
 
-    Returns a Solution. Raises ValueError for an unknown solver and for a grid that does not fit it.
+    Returns a Solution. Raises ValueError for an unknown solver and for a grid that does not fit it; of an
+    adaptive solver also where velocity returns NaN or infinity, or steps do not become large enough for rtol
+    and atol. Raises TypeError for z of another dtype.
     """
     if solver not in FIXED and solver not in ADAPTIVE:
         raise ValueError(f"solver must be one of {', '.join((*FIXED, *ADAPTIVE))}, got {solver!r}")
@@ -102,7 +107,7 @@ def integrate(
         nonlocal calls
         calls += 1
         if not isinstance(t, torch.Tensor):
-            t = torch.full((), t, device=x.device)
+            t = torch.full((), t, dtype=torch.float32, device=x.device)
         return velocity(x, t.float().expand(x.shape[0]))
 
     if solver in ADAPTIVE:
@@ -152,9 +157,49 @@ def _check_grid(time_grid):
 
 
 def _adaptive(f, z, solver, times, rtol, atol):
-    odeint = need("torchdiffeq", "train").odeint
+    """The states at these times by torchdiffeq, whose assertions become errors that say what is wrong."""
+    with plain_defaults():  # its tables are made when it is imported
+        odeint = need("torchdiffeq", "train").odeint
     grid = torch.from_numpy(times).to(z.device, z.dtype)
-    return odeint(lambda t, x: f(x, t), z, grid, rtol=rtol, atol=atol, method=solver)
+    _check_adaptive(z, solver, times, grid, rtol, atol)
+    reached = float(times[0])
+
+    def velocity(t, x):
+        nonlocal reached
+        reached = float(t)
+        v = f(x, t)
+        if not torch.isfinite(v).all():
+            raise ValueError(f"velocity returned NaN or infinity at t = {reached:g}; {solver} cannot go on")
+        return v
+
+    options = {"max_num_steps": MOST_STEPS}
+    try:
+        return odeint(velocity, z, grid, rtol=rtol, atol=atol, method=solver, options=options)
+    except AssertionError:
+        raise ValueError(
+            f"{solver} does not reach rtol={rtol:g}, atol={atol:g} in {_bare(z.dtype)}: its steps became too "
+            f"small near t = {reached:g}; raise them, or take a solver with fixed steps"
+        ) from None
+
+
+def _check_adaptive(z, solver, times, grid, rtol, atol):
+    if z.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{solver} needs z in float32 or float64, got {_bare(z.dtype)}: convert it first")
+    if not torch.isfinite(z).all():
+        raise ValueError(f"z must be finite for {solver}, it holds NaN or infinity")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+    if rtol == atol == 0:
+        raise ValueError("rtol and atol must not both be 0: no step would be small enough")
+    same = (grid[1:] == grid[:-1]).nonzero()
+    if len(same):
+        first, second = times[int(same[0]) :][:2].tolist()
+        raise ValueError(f"time_grid has {first!r} and {second!r}, which are one time in {_bare(z.dtype)}")
+
+
+def _bare(dtype):
+    return str(dtype).removeprefix("torch.")
 
 
 def check_solver(solver, nfe, time_grid=None):
@@ -251,17 +296,21 @@ def generate_solution(
     the ids of a call together: within rtol, a sample then depends on batch_size on a GPU, and on the labels
     of its neighbours.
 
-    model: takes (x, t) or, where labels y (num,) are given, (x, t, y); put into evaluation mode meanwhile.
+    model: takes (x, t) or, where labels y (num,) are given, (x, t, y); put into evaluation mode meanwhile. It
+    gets x in the dtype of its parameters (bfloat16, say); the states are float32.
     solver, nfe, time_grid: as in ``check_solver`` (an even nfe alone is midpoint, an odd one euler). device:
     where the model is, taken from its parameters when None. progress: called with the number of samples
     finished. rtol, atol: of an adaptive solver.
 
-    Raises ValueError for num < 1, a negative start, y of another length, or a solver and nfe that do not fit.
+    Raises ValueError for num < 1, a negative start, y of another length, a solver and nfe that do not fit, or
+    a model that makes NaN or infinity of the noise.
     """
     solver, arguments = check_solver(solver, nfe, time_grid)
     arguments |= {"trajectory": trajectory, "rtol": rtol, "atol": atol}
     num, start, batch_size = _check_request(num, start, batch_size, y)
-    device = _device_of(model) if device is None else torch.device(device)
+    parameter = _parameter_of(model)
+    there = "cpu" if parameter is None else parameter.device
+    device = torch.device(there if device is None else device)
     was_training = getattr(model, "training", False)
     if was_training:
         model.eval()
@@ -271,7 +320,7 @@ def generate_solution(
             part = _solve_block(model, first, last, shape, seed, start, y, device, solver, arguments)
             kept = part.x[None] if part.trajectory is None else part.trajectory
             if states is None:
-                states = torch.empty(len(kept), num, *shape)
+                states = torch.empty(len(kept), num, *shape, dtype=torch.float32, device="cpu")
             low, high = max(first, start), min(last, start + num)
             states[:, low - start : high - start] = kept[:, low - first : high - first].cpu()
             evaluations += part.nfe * (high - low)
@@ -309,20 +358,24 @@ def _solve_block(model, first, last, shape, seed, start, y, device, solver, argu
 
     Ids outside the asked range, which fill an aligned block, take the labels of its ends.
     """
-    ids = torch.arange(first, last)
+    ids = torch.arange(first, last, device="cpu")
     z = noise_from_ids(ids, tuple(shape), seed=seed, domain=NoiseDomain.SAMPLING).to(device)
-    if y is None:
-        velocity = model
-    else:
-        labels = torch.as_tensor(y)[(ids - start).clamp(0, len(y) - 1)].to(device)
+    labels = ()
+    if y is not None:
+        labels = (torch.as_tensor(y, device="cpu")[(ids - start).clamp(0, len(y) - 1)].to(device),)
+    parameter = _parameter_of(model)
+    dtype = z.dtype if parameter is None else parameter.dtype
 
-        def velocity(x, t):
-            return model(x, t, labels)
+    def velocity(x, t):
+        return model(x.to(dtype), t, *labels).to(x.dtype)
 
-    return integrate(velocity, z, solver=solver, **arguments)
+    solution = integrate(velocity, z, solver=solver, **arguments)
+    if not torch.isfinite(solution.x).all():
+        raise ValueError(f"samples {first} to {last - 1} are not finite: the model returned NaN or infinity")
+    return solution
 
 
-def _device_of(model):
-    parameters = getattr(model, "parameters", None)
-    first = next(parameters(), None) if parameters is not None else None
-    return torch.device("cpu") if first is None else first.device
+def _parameter_of(model):
+    """The first of the model's floating-point parameters; None where it has none."""
+    parameters = getattr(model, "parameters", tuple)()
+    return next((p for p in parameters if p.is_floating_point()), None)

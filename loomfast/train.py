@@ -4,6 +4,7 @@ Everything random in a step is a function of (seed, step, item), so a checkpoint
 that was killed and started again is, bit for bit, the run that was not.
 """
 
+import math
 import signal
 import threading
 from contextlib import closing, contextmanager, nullcontext
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from loomfast import models
+from loomfast._defaults import plain_defaults
 from loomfast.checkpoint import write_json
 from loomfast.cost import paired_cost
 from loomfast.distributed import resolve_device, world
@@ -23,11 +25,12 @@ from loomfast.models import ema_decay, ema_update
 from loomfast.noise import StepDomain, step_bits, step_normals
 from loomfast.plots import save_coupling_figure, save_samples
 from loomfast.presets import config_to_dict
-from loomfast.run import Run
-from loomfast.rundir import check_directory, load_data, load_model, read_log
+from loomfast.run import Run, check_finite
+from loomfast.rundir import check_directory, checkpoint_step, load_data, load_model, read_log
 from loomfast.sample import generate
 
 
+@plain_defaults()
 def train(config, out, *, progress=None):
     """Train until step ``config.steps``, going on from the checkpoint in ``out`` if there is one.
 
@@ -47,6 +50,8 @@ def train(config, out, *, progress=None):
         ValueError: if ``out`` holds a run of another configuration or of more steps, the data do not fit the
             model, the device is not here, or there is nothing to compile with. Nothing is then written.
         OSError: if ``out`` cannot be written, or a checkpoint cannot: the one before it is then still there.
+        FloatingPointError: if the loss or what is trained becomes NaN or infinite. The last checkpoint before
+            that is kept.
         FailedElsewhere: in all processes but the first, where any of them raised one of these.
     """
     if config.threads:
@@ -101,16 +106,43 @@ def _loop(run, out, log, progress):
             record["loss"], stopped = run.world.mean_and_any(record["loss"], stopping())
             if log is not None:
                 log.write(record)
+            if not math.isfinite(record["loss"]):
+                raise _diverged(f"the loss is {record['loss']} at step {run.step - 1}", config, out)
+            if log is not None:
                 if progress is not None:
                     progress(run.step, record)
                 if config.sample_every and run.step % config.sample_every == 0 and run.step < config.steps:
+                    with _divergence_named(run, out):
+                        check_finite(run.ema)
                     log.picture(_picture(run.averaged_model(), config, out, run.step), run.step)
             if run.step % config.checkpoint_every == 0 and run.step < config.steps:
                 if log is not None:
                     log.flush()
-                run.save(out)
-    run.save(out)
+                with _divergence_named(run, out):
+                    run.save(out)
+    with _divergence_named(run, out):
+        run.save(out)
     return run.step
+
+
+@contextmanager
+def _divergence_named(run, out):
+    """Has what is found NaN or infinite within end the run as a loss does."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise _diverged(f"{error} after step {run.step - 1}", run.config, out) from None
+
+
+def _diverged(what, config, out):
+    """The error that ends a run whose numbers became NaN or infinite: where, what is kept, what to try."""
+    kept = checkpoint_step(out)
+    kept = f"its checkpoint after {kept} steps is kept" if kept else "it had no checkpoint yet"
+    clip = f"less than {config.grad_clip:g}" if config.grad_clip else "1"
+    advice = f"a smaller --learning-rate, more --warmup-steps, a --grad-clip of {clip}"
+    if config.precision != "float32":
+        advice += ", --precision float32"
+    return FloatingPointError(f"training diverged: {what}; {kept}. Try, in another --out, {advice}")
 
 
 def picture_run(config, out):
@@ -119,7 +151,9 @@ def picture_run(config, out):
     _, model = load_model(out)
     return [
         _picture(model.to(resolve_device(config.device)), config, out, config.steps),
-        save_coupling_figure(read_log(out / "log.jsonl"), out / "coupling.png"),
+        save_coupling_figure(
+            read_log(out / "log.jsonl", ("step", "swaps", "cost_after")), out / "coupling.png"
+        ),
     ]
 
 
@@ -200,11 +234,14 @@ def reseed_dropout(seed, step, part=0):
 
 @contextmanager
 def stop_on_signals():
-    """Within: SIGTERM and SIGINT ask to stop after the running step, instead of killing it."""
+    """Within: SIGTERM and SIGINT, where not ignored, ask to stop after the running step, not to be killed."""
     asked = []
     # Python handles signals in the main thread only; elsewhere they are left as they are.
     main = threading.current_thread() is threading.main_thread()
     handled = (signal.SIGTERM, signal.SIGINT) if main else ()
+    # What was ignored from the start stays ignored, as under nohup or in a shell's background; what is no
+    # handler of Python's (None) could not be put back.
+    handled = [number for number in handled if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, lambda *_: asked.append(True)) for number in handled}
     try:
         yield lambda: bool(asked)

@@ -42,7 +42,10 @@ def output_file(text):
 def writable(text):
     """The Path of a file, ValueError if it cannot be written."""
     path = Path(text)
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+    folder = Path(os.path.realpath(path)).parent
+    # A pipe or a device is written to as it is, a file is replaced.
+    taken = path if path.exists() and not path.is_file() else folder
+    if path.is_dir() or not taken.exists() or not os.access(taken, os.W_OK):
         raise ValueError(f"cannot write {text!r}: name a file in a folder that can be written")
     return path
 

@@ -1,7 +1,6 @@
 """``loomfast evaluate RUN``."""
 
 import argparse
-import json
 from pathlib import Path
 
 from loomfast import console
@@ -40,7 +39,7 @@ def run(arguments):
     need("torch", "train")
     from loomfast.checkpoint import write_json
     from loomfast.evaluate import evaluate
-    from loomfast.rundir import load_model
+    from loomfast.rundir import append_entry, load_model
     from loomfast.sample import ADAPTIVE
 
     config, model = load_model(arguments.directory)
@@ -55,8 +54,7 @@ def run(arguments):
             seed=arguments.seed,
             progress=update,
         )
-    with open(Path(arguments.directory) / "metrics.jsonl", "a", encoding="utf-8") as log:
-        log.write(json.dumps(result) + "\n")
+    append_entry(Path(arguments.directory) / "metrics.jsonl", result)
     if arguments.json:
         write_json(arguments.json, result)
     headers = [name.replace("_", " ") for name in result["samples"][0]]

@@ -56,16 +56,14 @@ def run(arguments):
 
 def load_matrix(path):
     """The array of a .npy file, or the only one of an .npz archive; nothing is unpickled."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except ValueError:
-        raise ValueError(
-            f"{path} must be a .npy array or an .npz archive of numbers; it is neither"
-        ) from None
+    from loomfast.arrayfiles import read_arrays
+
+    loaded = read_arrays(path, "must be a .npy array or an .npz archive of numbers")
     if isinstance(loaded, np.ndarray):
         return loaded
-    with loaded as archive:
-        if len(archive.files) != 1:
-            names = ", ".join(archive.files) or "nothing"
-            raise ValueError(f"{path} must hold one array, the cost matrix; it holds {names}")
-        return archive[archive.files[0]]
+    names = list(loaded)
+    if len(names) != 1:
+        raise ValueError(
+            f"{path} must hold one array, the cost matrix; it holds {', '.join(names) or 'nothing'}"
+        )
+    return loaded[names[0]]

@@ -76,16 +76,13 @@ def _first_message(box):
 
 
 def _print_plan(config, out):
-    import torch
-
     from loomfast import models
     from loomfast.data import DRAWN, LOADERS
     from loomfast.memory import estimate_memory
     from loomfast.presets import config_to_dict
     from loomfast.rundir import load_data
 
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in models.build(config.model).parameters())
+    parameters = sum(p.numel() for p in models.build(config.model, "meta").parameters())
     at_hand = config.data in (*LOADERS, *DRAWN)
     num_items = config.num_items or (len(load_data(config).train) if at_hand else None)
     print(json.dumps(config_to_dict(config), indent=2))
@@ -104,7 +101,7 @@ def _train(config, out):
 
     if not first_of_all():
         # The first process says why; torchrun would kill it at another one's failure.
-        with contextlib.suppress(FailedElsewhere):
+        with contextlib.suppress(FailedElsewhere, FloatingPointError):
             train(config, out)
         return 0
     first = min(checkpoint_step(out), config.steps)

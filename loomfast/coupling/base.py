@@ -10,7 +10,7 @@ import numpy as np
 
 from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
 from loomfast.assignment import solve
-from loomfast.checkpoint import read_tensors, write_tensors
+from loomfast.checkpoint import json_object, read_tensors, readable, write_tensors
 
 MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
 
@@ -94,14 +94,17 @@ class CouplingBase:
     def load(self, path):
         """Take up the state written by `save`. Raises ValueError if it is not a coupling's, or another's."""
         tensors, metadata = read_tensors(path)
-        self.load_state_dict({**tensors, "metadata": coupling_metadata(path, metadata)})
+        metadata = coupling_metadata(path, metadata)
+        with readable(path, "cannot be taken up"):
+            self.load_state_dict({**tensors, "metadata": metadata})
 
 
 def coupling_metadata(path, metadata):
     """What the coupling in a file belongs to, from the file's metadata; ValueError if it holds none."""
     if "coupling" not in metadata:
         raise ValueError(f"path={str(path)!r} holds no coupling: its metadata has no entry 'coupling'")
-    return json.loads(metadata["coupling"])
+    with readable(path, "holds no coupling, its metadata are damaged"):
+        return json_object(metadata["coupling"])
 
 
 class Stopwatch:

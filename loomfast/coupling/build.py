@@ -27,9 +27,9 @@ def build_coupler(config, num_items, shape, *, seed, fingerprint, data=None, fre
     if config.init and config.method not in ("loom", "semidiscrete"):
         raise ValueError(f"coupling.init is for methods loom and semidiscrete, got method {config.method}")
     if config.method == "independent":
-        return Independent(num_items, shape, seed=seed)
+        return Independent(num_items, shape, seed=seed, dataset_fingerprint=fingerprint)
     if config.method == "minibatch-ot":
-        return MinibatchOT(num_items, shape, seed=seed, metric=config.metric)
+        return MinibatchOT(num_items, shape, seed=seed, metric=config.metric, dataset_fingerprint=fingerprint)
     if config.method == "semidiscrete":
         return _semidiscrete(config, data, seed, fingerprint, fresh)
     coupler = Loom(

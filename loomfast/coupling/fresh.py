@@ -30,10 +30,11 @@ class _Fresh(CouplingBase):
 
     method = ""
 
-    def __init__(self, num_items, shape, *, seed=0):
+    def __init__(self, num_items, shape, *, seed=0, dataset_fingerprint=""):
         self.num_items = integer(num_items, "num_items", 1, 1 << 31)
         self.shape = item_shape(shape)
         self.seed = integer(seed, "seed", 0, 1 << 64)
+        self.dataset_fingerprint = dataset_fingerprint
         self.step = 0
 
     def _draw(self, x, index, step):
@@ -61,6 +62,7 @@ class _Fresh(CouplingBase):
             "shape": list(self.shape),
             "seed": self.seed,
             "noise_format": NOISE_FORMAT,
+            "dataset_fingerprint": self.dataset_fingerprint,
         }
 
     def state_dict(self):
@@ -80,6 +82,7 @@ class Independent(_Fresh):
         num_items: number of items in the dataset.
         shape: shape of one item.
         seed: the run's seed; noise is a function of (seed, step, item).
+        dataset_fingerprint: any string that names the data; a state with another one is refused.
     """
 
     method = "independent"
@@ -112,14 +115,14 @@ class MinibatchOT(_Fresh):
     ablation "without saving local reassignments" (Section 4.1).
 
     Args:
-        num_items, shape, seed: as for `Independent`.
+        num_items, shape, seed, dataset_fingerprint: as for `Independent`.
         metric: ``"sqeuclidean"`` (paper, eq. 7) or ``"euclidean"``.
     """
 
     method = "minibatch-ot"
 
-    def __init__(self, num_items, shape, *, seed=0, metric="sqeuclidean"):
-        super().__init__(num_items, shape, seed=seed)
+    def __init__(self, num_items, shape, *, seed=0, metric="sqeuclidean", dataset_fingerprint=""):
+        super().__init__(num_items, shape, seed=seed, dataset_fingerprint=dataset_fingerprint)
         self.metric = metric
 
     def metadata(self):

@@ -17,7 +17,7 @@ import numpy as np
 from loomfast._arrays import FLOATS, count, finite, integer, name_of_dtype, to_numpy
 from loomfast._limits import free_memory, most_memory
 from loomfast.assignment import solve
-from loomfast.checkpoint import read_tensors, write_tensors
+from loomfast.checkpoint import read_tensors, readable, write_tensors
 from loomfast.cost import paired_cost, pairwise_cost_from_ids
 from loomfast.coupling.base import Stopwatch
 from loomfast.coupling.cache import improving_cycles
@@ -360,21 +360,34 @@ class _Work:
         )
 
     def _load(self):
-        tensors, metadata = read_tensors(self.folder / "state.safetensors")
-        metadata = {name: json.loads(value) for name, value in metadata.items()}
+        path = self.folder / "state.safetensors"
+        tensors, metadata = read_tensors(path)
+        with readable(path, "is no unfinished work; remove its folder to begin again"):
+            metadata = {name: json.loads(value) for name, value in metadata.items()}
+            result, work = GlobalCoupling(**metadata["result"]), metadata["work"]
+            coupling, num_blocks = metadata["coupling"], metadata["num_blocks"]
+            _check_work(asdict(result), **work)
         try:
-            if metadata["num_blocks"] != self.num_blocks:
-                raise ValueError(f"its num_blocks is {metadata['num_blocks']}, here {self.num_blocks}")
-            self.coupler.load_state_dict({**tensors, "metadata": metadata["coupling"]})
+            if num_blocks != self.num_blocks:
+                raise ValueError(f"its num_blocks is {num_blocks}, here {self.num_blocks}")
+            self.coupler.load_state_dict({**tensors, "metadata": coupling})
         except ValueError as error:
             raise ValueError(
                 f"{self.folder} holds the unfinished work of another coupling: {error}; remove it or choose "
                 "another"
             ) from None
-        self.result = GlobalCoupling(**metadata["result"])
+        self.result = result
         self.watch.seconds = dict(self.result.seconds)
-        self.block, self.sweep_gain = metadata["work"]["block"], metadata["work"]["sweep_gain"]
-        self.finished = metadata["work"]["finished"]
+        self.block, self.sweep_gain, self.finished = work["block"], work["sweep_gain"], work["finished"]
+
+
+def _check_work(result, block, sweep_gain, finished):
+    """ValueError unless these are of the types that `_Work` keeps."""
+    numbers = (*(result.pop("seconds") or {}).values(), *result.values(), block, sweep_gain)
+    if not all(type(value) in (int, float) for value in numbers):
+        raise ValueError("what it says of the work are no numbers")
+    if type(block) is not int or not 0 <= block <= result["num_blocks"] or type(finished) is not bool:
+        raise ValueError(f"its block {block!r} is none of {result['num_blocks']}")
 
 
 def keep_own(col4row, num_caches):

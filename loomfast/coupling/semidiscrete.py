@@ -9,7 +9,7 @@ import numpy as np
 
 from loomfast._arrays import finite, integer, to_numpy
 from loomfast.assignment import solve
-from loomfast.checkpoint import read_tensors
+from loomfast.checkpoint import read_tensors, readable
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.base import (
     CouplingBase,
@@ -212,12 +212,14 @@ def read_duals(path, *, num_items, shape, metric, dataset_fingerprint):
         "metric": metric,
         "dataset_fingerprint": dataset_fingerprint,
     }
-    check_metadata({"metadata": found}, expected)
+    with readable(path, "has no prices for this"):
+        check_metadata({"metadata": found}, expected)
     if "label_weight" in found:
         raise ValueError(f"{path} was coupled with a label_weight, which fresh noise cannot take part in")
     if "duals" not in tensors:
         raise ValueError(f"{path} has no duals: only a global solve, as of `loomfast couple`, writes them")
-    return checked_entry(tensors, "duals", (num_items,), np.float64)
+    with readable(path, "has no prices for this"):
+        return checked_entry(tensors, "duals", (num_items,), np.float64)
 
 
 def _ids(num, step):

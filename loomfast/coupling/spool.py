@@ -1,6 +1,6 @@
 """Rows of a large matrix on disk as they are finished: a killed process does not compute them again."""
 
-import json
+import operator
 import os
 import shutil
 import threading
@@ -35,14 +35,14 @@ class Spool:
         """Read the rows an earlier process wrote into the matrix; returns how many."""
         try:
             journal = read_json(self._journal)
-            rows = int(journal["rows"]) if journal["key"] == self._key else 0
+            rows = operator.index(journal["rows"]) if journal["key"] == self._key else 0
             with open(self._data, "rb") as file:
                 if (
                     rows
                     and file.readinto(memoryview(self._matrix[:rows]).cast("B")) != rows * self._row_bytes
                 ):
                     rows = 0
-        except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError):
+        except (OSError, ValueError, KeyError, TypeError):
             rows = 0
         self._finished = self._written = rows
         return rows

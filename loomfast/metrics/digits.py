@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from loomfast._defaults import plain_defaults
+
 WEIGHTS = Path(__file__).with_name("digits_classifier.safetensors")
 NUM_FEATURES = 32
 
@@ -39,13 +41,14 @@ class DigitsClassifier(nn.Module):
 def _classifier():
     from safetensors.torch import load_file
 
-    model = DigitsClassifier()
+    with plain_defaults():
+        model = DigitsClassifier()
     model.load_state_dict(load_file(WEIGHTS))
     return model.eval().requires_grad_(False)
 
 
 def _images(images):
-    images = torch.as_tensor(images)
+    images = torch.as_tensor(images, device="cpu")
     if images.ndim != 4 or images.shape[1:] != (1, 8, 8):
         raise ValueError(f"images must have shape (N, 1, 8, 8), got {tuple(images.shape)}")
     return images.to("cpu", torch.float32)

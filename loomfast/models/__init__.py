@@ -2,6 +2,7 @@
 
 import torch
 
+from loomfast._defaults import plain_defaults
 from loomfast.models.ema import ema_decay, ema_update
 from loomfast.models.mlp import MLP, MLPConfig
 from loomfast.models.unet import UNet, UNetConfig
@@ -19,17 +20,19 @@ __all__ = [
 ]
 
 
-def build(config):
+def build(config, device="cpu"):
     """The network of a configuration: a ``UNet`` for a ``UNetConfig``, an ``MLP`` for an ``MLPConfig``.
 
     Every network takes ``(x, t, y=None)`` and returns the velocity, of x's shape. Its initial weights come
-    from torch's global generator; a UNet's are laid out channels last, which its convolutions prefer. Raises
-    TypeError for anything else.
+    from torch's global generator; a UNet's are laid out channels last, which its convolutions prefer. They
+    are float32 and on ``device`` ("meta" for shapes alone), whatever torch's defaults are. Raises TypeError
+    for anything else.
     """
-    if isinstance(config, UNetConfig):
-        return UNet(config).to(memory_format=torch.channels_last)
-    if isinstance(config, MLPConfig):
-        return MLP(config)
+    with plain_defaults(device):
+        if isinstance(config, UNetConfig):
+            return UNet(config).to(memory_format=torch.channels_last)
+        if isinstance(config, MLPConfig):
+            return MLP(config)
     raise TypeError(f"config must be a UNetConfig or an MLPConfig, got {type(config).__name__}")
 
 
@@ -42,4 +45,4 @@ def item_shape(config):
 
 def classes_in_turn(config, num):
     """(num,) int64: sample k's class, all of them in turn; None for a configuration without classes."""
-    return None if config.num_classes is None else torch.arange(num) % config.num_classes
+    return None if config.num_classes is None else torch.arange(num, device="cpu") % config.num_classes

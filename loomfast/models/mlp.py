@@ -27,6 +27,8 @@ class MLPConfig:
         for name in ("dim", "width", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.depth > 1024:
+            raise ValueError(f"depth must be at most 1024, got {self.depth}")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"num_classes must be positive or None, got {self.num_classes}")
 

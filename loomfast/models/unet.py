@@ -76,6 +76,11 @@ class UNetConfig:
                 f"num_groups={self.num_groups} leaves one channel a group, whose norm would cancel the time "
                 f"embedding: take fewer groups or more channels"
             )
+        if self.num_res_blocks > 1024 or len(self.channel_mult) > self.image_size.bit_length():
+            raise ValueError(
+                f"num_res_blocks must be at most 1024 and channel_mult have fewer levels than halve "
+                f"image_size={self.image_size}, got {self.num_res_blocks} and {len(self.channel_mult)} levels"
+            )
         factors = [2**level for level in range(len(self.channel_mult))]
         if self.image_size % factors[-1]:
             raise ValueError(
