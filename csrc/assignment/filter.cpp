@@ -131,8 +131,8 @@ bool columns_apart(const Filter& filter, const Source& source) {
     return minima > 0.5 * mean;
 }
 
-// What the first row suggests where it is large, so that most matrices are read once. Only what cannot hide magnitudes
-// that matter, nor make others overflow.
+// What the first row suggests, so that most matrices are read once: only what cannot hide magnitudes that matter, nor
+// make others overflow.
 double likely_factor(Source source) {
     source.set_factor(1.0);
     if (source.rows() == 0 || source.cols() == 0) return 1.0;
@@ -141,7 +141,9 @@ double likely_factor(Source source) {
         double a = std::fabs(source.at(0, j));
         largest = a < kInf ? std::max(largest, a) : largest;
     }
-    return largest > kMost && largest < 0x1p300 ? std::ldexp(kTarget, -std::ilogb(largest)) : 1.0;
+    const bool small = largest != 0.0 && largest < kLeast && source.dtype() != DType::float64 && source.steps() == 0;
+    const bool large = largest > kMost && largest < 0x1p300;
+    return small || large ? std::ldexp(kTarget, -std::ilogb(largest)) : 1.0;
 }
 
 }  // namespace

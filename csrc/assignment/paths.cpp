@@ -239,8 +239,8 @@ struct Paths {
         for (std::int32_t j : scanned) {
             auto k = static_cast<std::size_t>(j);
             auto i = static_cast<std::int32_t>(predecessor[k]);
-            const double price = i < 0 ? 0.0 : w.value(i, w.x[static_cast<std::size_t>(i)]) - w.cost(i, j);
-            w.set_price(j, i < 0 ? w.floor(j) : std::max(w.floor(j), price));
+            const double least = i < 0 ? w.floor(j) : w.value(i, w.x[static_cast<std::size_t>(i)]) - w.cost(i, j);
+            w.set_price(j, std::max(w.floor(j), least));
         }
     }
 

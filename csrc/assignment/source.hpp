@@ -111,13 +111,13 @@ public:
     }
 
     double at(std::int64_t i, std::int64_t j) const {
-        const char* p = data_ + i / row_repeats_ * row_stride_ + j / col_repeats_ * col_stride_;
+        const char* p = data_ + row_of(i) * row_stride_ + col_of(j) * col_stride_;
         return with_type(dtype_, [&]<class T>(T) { return adjusted(widen(read<T>(p))); });
     }
 
     // Row i as doubles. Returns its data in place where it already is that, else fills `out` (cols() long).
     const double* row(std::int64_t i, double* out) const {
-        const char* p = data_ + i / row_repeats_ * row_stride_;
+        const char* p = data_ + row_of(i) * row_stride_;
         if (dtype_ == DType::float64 && col_stride_ == 8 && unchanged() && col_repeats_ == 1 &&
             reinterpret_cast<std::uintptr_t>(p) % 8 == 0)
             return reinterpret_cast<const double*>(p);
@@ -125,9 +125,10 @@ public:
         with_type(dtype_, [&]<class T>(T) {
             if (col_repeats_ == 1 && col_stride_ == sizeof(T))
                 for (std::int64_t j = 0; j < m_; j++) out[j] = scale * widen(read<T>(p + j * sizeof(T)));
+            else if (col_repeats_ == 1)
+                for (std::int64_t j = 0; j < m_; j++) out[j] = scale * widen(read<T>(p + j * col_stride_));
             else
-                for (std::int64_t j = 0; j < m_; j++)
-                    out[j] = scale * widen(read<T>(p + j / col_repeats_ * col_stride_));
+                for (std::int64_t j = 0; j < m_; j++) out[j] = scale * widen(read<T>(p + col_of(j) * col_stride_));
         });
         apply_steps(out, m_);
         return out;
@@ -143,7 +144,7 @@ public:
             std::int64_t j = 0;
             for (; j + side <= width; j += side) {
                 const char* at[side];
-                for (std::int64_t k = 0; k < side; k++) at[k] = p + (first + j + k) / col_repeats_ * col_stride_;
+                for (std::int64_t k = 0; k < side; k++) at[k] = p + col_of(first + j + k) * col_stride_;
                 for (std::int64_t i = 0; i < count; i++)
                     for (std::int64_t k = 0; k < side; k++)
                         out[i * width + j + k] = scale * widen(read<T>(at[k] + i * row_stride_));
@@ -151,7 +152,7 @@ public:
             for (; j < width; j++)
                 for (std::int64_t i = 0; i < count; i++)
                     out[i * width + j] =
-                        scale * widen(read<T>(p + (first + j) / col_repeats_ * col_stride_ + i * row_stride_));
+                        scale * widen(read<T>(p + col_of(first + j) * col_stride_ + i * row_stride_));
         });
         apply_steps(out, count * width);
     }
@@ -169,6 +170,10 @@ public:
     }
 
 private:
+    // A division takes longer than everything else about an entry.
+    std::int64_t row_of(std::int64_t i) const { return row_repeats_ == 1 ? i : i / row_repeats_; }
+    std::int64_t col_of(std::int64_t j) const { return col_repeats_ == 1 ? j : j / col_repeats_; }
+
     bool unchanged() const { return sign_ > 0 && factor_ == 1.0 && steps_.empty(); }
 
     double adjusted(double cost) const {
