@@ -1,5 +1,6 @@
 """Files that are whole or not there: safetensors and JSON, written aside, flushed, then renamed."""
 
+import errno
 import json
 import math
 import os
@@ -39,6 +40,8 @@ def atomic(path):
                 raise
         return
     target = Path(os.path.realpath(path))
+    if target.is_symlink():  # they go in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     before = target.stat() if target.exists() else None
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

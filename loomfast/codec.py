@@ -44,7 +44,7 @@ def autoencoder_kl(path_or_name, *, scale=None, device="cpu", batch_size=16):
         options = {"use_safetensors": True, "local_files_only": here, "low_cpu_mem_usage": False}
         with plain_defaults():
             network = kind.from_pretrained(path_or_name, **options)
-    except (OSError, ValueError) as missing:
+    except Exception as missing:  # diffusers passes on whatever its readers raise at a damaged file
         reason = " ".join(str(missing).split())
         raise ValueError(f"no AutoencoderKL can be read from {path_or_name!r}: {reason}") from None
     scale = network.config.scaling_factor if scale is None else scale

@@ -6,6 +6,7 @@ rounded to 8; colours behind an alpha channel lie on white; palettes, grey and C
 shown so, and what claims more pixels than its file can hold, is refused by name.
 """
 
+import io
 import warnings
 from contextlib import suppress
 
@@ -74,8 +75,9 @@ def read_image(path, image_size=None):
     with readable(path, "is no image that can be read"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata that is not looked at
         warnings.simplefilter("error", image_module.DecompressionBombWarning)
-        with image_module.open(path, formats=FORMATS) as image:
-            _check_pixels(image.size, path.stat().st_size)
+        content = path.read_bytes()  # where a length that is only claimed is cut off by the end
+        with image_module.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_pixels(image.size, len(content))
             return np.array(_squared(_upright(_as_rgb(image), image), image_size))
 
 

@@ -126,8 +126,16 @@ class Run:
             batch = self._items(self.coupler.last_choice()) if chosen else self.batch_at(group)
             noise = self.coupler.recall(batch["x"], batch["index"], step=group).noise
             self._group, self._batch = group, {**batch, "noise": noise}
-        rows = slice(part * config.batch_size, (part + 1) * config.batch_size)
-        return {name: value[rows] for name, value in self._batch.items()}, pair
+        return self._part(part), pair
+
+    def last_batch(self):
+        """What `next_batch` gave last, without the Pair; None before it gave any."""
+        k = self.config.coupling.ot_batch
+        return None if self._batch is None else self._part((self.step - 1) % k)
+
+    def _part(self, part):
+        rows = slice(part * self.config.batch_size, (part + 1) * self.config.batch_size)
+        return {name: value[rows] for name, value in self._batch.items()}
 
     def parts(self):
         """The parts of a batch this process takes one after the other: [(number in the batch, rows)]."""

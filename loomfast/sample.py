@@ -13,7 +13,7 @@ from loomfast._defaults import plain_defaults
 from loomfast.extras import need
 from loomfast.noise import NoiseDomain, noise_from_ids
 
-MOST_STEPS = 100_000  # of an adaptive solver between two times
+MOST_STEPS = 20_000  # of an adaptive solver between two times
 CPU_BLOCK = 32  # ids a network call takes on the CPU, always, so that bits do not depend on the batch
 
 
@@ -162,10 +162,20 @@ def _adaptive(f, z, solver, times, rtol, atol):
         odeint = need("torchdiffeq", "train").odeint
     grid = torch.from_numpy(times).to(z.device, z.dtype)
     _check_adaptive(z, solver, times, grid, rtol, atol)
+    if z.numel() == 0:  # there is no error to go by
+        return z.expand(len(times), *z.shape)
     reached = float(times[0])
+
+    def out_of_reach():
+        return ValueError(
+            f"{solver} does not reach rtol={rtol:g}, atol={atol:g} in {_bare(z.dtype)}: its steps became too "
+            f"small near t = {reached:g}; raise them, or take a solver with fixed steps"
+        )
 
     def velocity(t, x):
         nonlocal reached
+        if not torch.isfinite(t):
+            raise out_of_reach()
         reached = float(t)
         v = f(x, t)
         if not torch.isfinite(v).all():
@@ -176,10 +186,7 @@ def _adaptive(f, z, solver, times, rtol, atol):
     try:
         return odeint(velocity, z, grid, rtol=rtol, atol=atol, method=solver, options=options)
     except AssertionError:
-        raise ValueError(
-            f"{solver} does not reach rtol={rtol:g}, atol={atol:g} in {_bare(z.dtype)}: its steps became too "
-            f"small near t = {reached:g}; raise them, or take a solver with fixed steps"
-        ) from None
+        raise out_of_reach() from None
 
 
 def _check_adaptive(z, solver, times, grid, rtol, atol):

@@ -113,16 +113,32 @@ def _loop(run, out, log, progress):
                     progress(run.step, record)
                 if config.sample_every and run.step % config.sample_every == 0 and run.step < config.steps:
                     with _divergence_named(run, out):
-                        check_finite(run.ema)
+                        _check_sound(run)
                     log.picture(_picture(run.averaged_model(), config, out, run.step), run.step)
             if run.step % config.checkpoint_every == 0 and run.step < config.steps:
                 if log is not None:
                     log.flush()
-                with _divergence_named(run, out):
-                    run.save(out)
-    with _divergence_named(run, out):
-        run.save(out)
+                _save(run, out)
+    _save(run, out)
     return run.step
+
+
+def _save(run, out):
+    """Write a checkpoint that can be gone on from: one whose own loss is no number is not written."""
+    with _divergence_named(run, out):
+        with run.world.together():
+            _check_sound(run)
+        run.save(out)
+
+
+def _check_sound(run):
+    """FloatingPointError unless the weights as they are now, and the loss that they lead to, are finite."""
+    check_finite(run.ema)
+    check_finite(dict(run.model.named_parameters()))
+    batch = run.last_batch()
+    loss = sum(_loss(run, run.model, batch, *part).item() for part in run.parts()) if batch else 0.0
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss}")
 
 
 @contextmanager
@@ -188,6 +204,14 @@ def training_step(run):
 
 def _descend(run, batch, number, rows):
     """Add the gradient of one part of the batch to the network's; returns the part's share of the loss."""
+    with run.summed_over_processes(number):
+        loss = _loss(run, run.network, batch, number, rows)
+        loss.backward()
+    return loss.detach()
+
+
+def _loss(run, network, batch, number, rows):
+    """The share of the loss of one part of the batch, at the times of this step."""
     config, step = run.config, run.step
     x, index = batch["x"][rows], batch["index"][rows]
     t = timesteps(index, seed=config.seed, step=step, law=config.time_law).to(run.device)
@@ -201,14 +225,11 @@ def _descend(run, batch, number, rows):
             y = drop_labels(y, index, seed=config.seed, step=step, probability=config.label_dropout)
     reseed_dropout(config.seed, step, number)
     half = config.precision == "bfloat16"
-    with run.summed_over_processes(number):
-        with torch.autocast(run.device.type, torch.bfloat16) if half else nullcontext():
-            loss = flow_matching_loss(
-                run.network, x, batch["noise"][rows], t, sigma=config.sigma, sigma_noise=noise_on_path, y=y
-            )
-        loss = loss / config.accumulate
-        loss.backward()
-    return loss.detach()
+    with torch.autocast(run.device.type, torch.bfloat16) if half else nullcontext():
+        loss = flow_matching_loss(
+            network, x, batch["noise"][rows], t, sigma=config.sigma, sigma_noise=noise_on_path, y=y
+        )
+    return loss / config.accumulate
 
 
 def _coupling_entry(config, batch, pair):

@@ -32,7 +32,7 @@ from loomfast.rundir import append_entry, load_model, read_log, truncate_log
 from loomfast.train import train
 
 COUNT = 500
-CONSTANT = 4 << 20  # bytes that reading takes whatever the file's size
+CONSTANT = 64 << 20  # bytes that reading takes whatever the file's size
 ITEMS = np.random.default_rng(0).standard_normal((24, 2, 3)).astype(np.float32)
 PIXELS = np.random.default_rng(1).integers(256, size=(9, 9, 3), dtype=np.uint8)
 TOY = TrainConfig(

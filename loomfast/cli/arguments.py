@@ -2,13 +2,18 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 USER_ERROR = 2
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
+    """argparse, with errors of one line, and without silence where its own text cannot be printed."""
+
+    def _print_message(self, message, file=None):
+        if message:
+            (file or sys.stderr).write(message)
 
     def error(self, message):
         self.exit(USER_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
