@@ -168,16 +168,20 @@ def table(sizes, families):
     return rows
 
 
+def short(number):
+    """Two digits, without an exponent."""
+    return f"{float(f'{number:.2g}'):g}"
+
+
 def markdown(rows):
     """The table as the README shows it."""
     print(f"\n| costs | n | ms, float32 | float64 | {' | '.join(PEERS)} | best peer |")
     print("|---" * (len(PEERS) + 5) + "|")
     for row in rows:
         ratios = [
-            f"{found['ratio']:.2g}" if "ratio" in found else found["why not"]
-            for found in row["peers"].values()
+            short(found["ratio"]) if "ratio" in found else found["why not"] for found in row["peers"].values()
         ]
-        ms = " | ".join(f"{1e3 * seconds:.2g}" for seconds in row["ours"].values())
+        ms = " | ".join(short(1e3 * seconds) for seconds in row["ours"].values())
         print(f"| {row['family']} | {row['n']} | {ms} | {' | '.join(ratios)} | {row['best']} |")
 
 

@@ -169,7 +169,7 @@ def test_forms_run_and_report(tmp_path):
 def test_forms_refuse_what_they_do_not_know():
     done = run("assignment_forms.py", "--only", "circles")
     assert done.returncode == 2
-    assert "--only knows rectangles, batches, points, tiny, not circles" in done.stderr
+    assert "--only knows batches, rectangles, points, tiny, not circles" in done.stderr
 
 
 def test_warm_starts_run(tmp_path):
