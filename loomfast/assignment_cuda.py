@@ -213,7 +213,7 @@ def _check_dtype(name):
 
 
 def _solve(cost, kind, maximize, start, tolerance, row_repeats):
-    from .assignment import Assignment
+    from loomfast.assignment import Assignment
 
     _, dtype, shape, _ = kind.describe(cost)
     if len(shape) not in (2, 3):

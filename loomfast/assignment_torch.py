@@ -19,7 +19,7 @@ def solve_assignment(cost: torch.Tensor, maximize: bool = False) -> Outputs:
     gaps, and an int32 status per instance, 0 where it was solved. On a GPU nothing is synchronised and a
     problem that cannot be solved is reported by its status alone; on the CPU it raises ValueError.
     """
-    from .assignment import solve
+    from loomfast.assignment import solve
 
     result = solve(cost, maximize=maximize, backend="cpu")
     lead = cost.shape[:-2]

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ..assignment import Assignment
+from loomfast.assignment import Assignment
 
 
 def solve(cost, *, maximize=False, row_repeats=1) -> Assignment:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _engine
-from . import assignment_cuda as _cuda
-from ._arithmetic import default_arithmetic
-from ._arrays import (
+from loomfast import _engine
+from loomfast import assignment_cuda as _cuda
+from loomfast._arithmetic import default_arithmetic
+from loomfast._arrays import (
     FLOATS,
     INTEGERS,
     REAL,
@@ -20,7 +20,7 @@ from ._arrays import (
     real_array,
     widened,
 )
-from ._engine import linear_sum_assignment
+from loomfast._engine import linear_sum_assignment
 
 __all__ = ["Assignment", "linear_sum_assignment", "solve"]
 
@@ -122,7 +122,7 @@ def solve(
     _check_size(*problem_shape[1:])
     known = _as_start(start, problem_shape, batched)
     if backend == "reference":
-        from .reference.assignment import solve as reference_solve
+        from loomfast.reference.assignment import solve as reference_solve
 
         if dtype == "bfloat16":
             array = widened(array)
