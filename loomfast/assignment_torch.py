@@ -2,7 +2,7 @@
 
 import torch
 
-from . import assignment_cuda
+from loomfast.assignment import cuda as assignment_cuda
 
 __all__ = ["solve_assignment"]
 

@@ -12,7 +12,8 @@ from checks import check_assignment
 from cuda_on_cpu import build, engine
 
 import loomfast
-from loomfast import _engine, assignment_cuda, assignment_torch, backends
+from loomfast import _engine, assignment_torch, backends
+from loomfast.assignment import cuda as assignment_cuda
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_bad_arguments_are_named(on_shim, cost, start, error, text):
 
 def test_the_extension_imports_without_a_driver_and_says_what_is_missing():
     code = (
-        "import loomfast.assignment_cuda as a, sys; print(a.unavailable()); assert 'torch' not in sys.modules"
+        "import loomfast.assignment.cuda as a, sys; print(a.unavailable()); assert 'torch' not in sys.modules"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     if torch.cuda.is_available():

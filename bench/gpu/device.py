@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from loomfast import assignment_cuda
+from loomfast.assignment import cuda as assignment_cuda
 
 
 class Gpu:

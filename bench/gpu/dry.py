@@ -24,7 +24,7 @@ class DryGpu:
         sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
         from cuda_on_cpu import engine
 
-        from loomfast import assignment_cuda
+        from loomfast.assignment import cuda as assignment_cuda
 
         engine.install(setattr, MULTIPROCESSORS, SHARED_PER_BLOCK)
         self.solve = assignment_cuda.solve

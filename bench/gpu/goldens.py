@@ -96,7 +96,7 @@ def answer(goldens):
     sys.path.insert(0, str(ROOT / "tests"))
     from cuda_on_cpu import engine
 
-    from loomfast import assignment_cuda
+    from loomfast.assignment import cuda as assignment_cuda
 
     engine.install(setattr, MULTIPROCESSORS, SHARED_PER_BLOCK)
     by_name = {golden.name: golden for golden in goldens}
@@ -109,7 +109,7 @@ def answer(goldens):
 
 
 def on_tensors(solve, to_device=lambda tensor: tensor):
-    """`loomfast.assignment_cuda.solve` for a Golden's arrays."""
+    """`loomfast.assignment.cuda.solve` for a Golden's arrays."""
 
     def run(cost, start, options):
         tensors = None

@@ -5,7 +5,7 @@ import sys
 import torch
 
 import loomfast
-from loomfast import assignment_cuda
+from loomfast.assignment import cuda as assignment_cuda
 
 
 def main():

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from loomfast import _engine
-from loomfast import assignment_cuda as _cuda
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import (
     FLOATS,
@@ -21,6 +20,7 @@ from loomfast._arrays import (
     widened,
 )
 from loomfast._engine import linear_sum_assignment
+from loomfast.assignment import cuda as _cuda
 
 __all__ = ["Assignment", "linear_sum_assignment", "solve"]
 
@@ -46,8 +46,8 @@ class Assignment:
         stats: counts of the work done, and under ``"path"`` the algorithm that decided.
 
     From ``backend="cuda"`` every field is a device array: ``status`` int32, an index into
-    `loomfast.assignment_cuda.STATUS` (0: optimal), and ``stats`` int64 counters in the order of
-    `loomfast.assignment_cuda.COUNTERS`.
+    `loomfast.assignment.cuda.STATUS` (0: optimal), and ``stats`` int64 counters in the order of
+    `loomfast.assignment.cuda.COUNTERS`.
     """
 
     col4row: Any
@@ -88,7 +88,7 @@ def solve(
         row_repeats: row i of ``cost`` stands for rows ``i * row_repeats ... (i + 1) * row_repeats - 1`` of
             the problem, which share storage. At most 2^30 rows and columns in all.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"`` (the obvious NumPy version) or ``"auto"``: the CPU for
-            a cost there, and `loomfast.assignment_cuda.auto_backend` for a cost on a GPU.
+            a cost there, and `loomfast.assignment.cuda.auto_backend` for a cost on a GPU.
         threads: threads to share a batch between; by default the cores this process may run on. The answer
             does not depend on it.
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from cuda_on_cpu import build
 
-from loomfast import assignment_cuda
+from loomfast.assignment import cuda as assignment_cuda
 
 NAMES = (
     *("cost", "type", "integers", "batch", "rows", "columns", "batch_stride", "row_stride", "column_stride"),
@@ -67,7 +67,7 @@ def poisoned(shape, dtype, like):
 
 
 def install(assign, multiprocessors, shared_per_block):
-    """Give `loomfast.assignment_cuda` the shim; ``assign(object, name, value)`` is ``setattr`` or alike."""
+    """Give `loomfast.assignment.cuda` the shim; ``assign(object, name, value)`` is ``setattr`` or alike."""
     kind = assignment_cuda._torch_kind()._replace(
         empty=poisoned, scope=lambda a: contextlib.nullcontext(), stream=lambda a: STREAM
     )

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _engine
-from ._arrays import FLOATS, REAL, integer
-from .backends import cuda_unavailable
+from loomfast import _engine
+from loomfast._arrays import FLOATS, REAL, integer
+from loomfast.backends import cuda_unavailable
 
 __all__ = ["auto_backend", "check_status", "on_cuda", "solve", "solve_where_best", "unavailable"]
 
