@@ -12,8 +12,9 @@ from checks import check_assignment
 from cuda_on_cpu import build, engine
 
 import loomfast
-from loomfast import _engine, assignment_torch, backends
+from loomfast import _engine, backends
 from loomfast.assignment import cuda as assignment_cuda
+from loomfast.assignment import torch_ops as assignment_torch
 
 
 @pytest.fixture

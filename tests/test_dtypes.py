@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import loomfast
-from loomfast import _engine, assignment_torch
+from loomfast import _engine
 from loomfast._arrays import FLOATS, INTEGERS, REAL
 from loomfast.assignment import cuda as assignment_cuda
+from loomfast.assignment import torch_ops as assignment_torch
 
 PLAIN = ("complex64", "complex128", "clongdouble", "longdouble", "object", "M8[s]", "m8[s]", "S3", "U3", "V8")
 SMALL = [n for n, kind in vars(ml_dtypes).items() if isinstance(kind, type) and n not in ("finfo", "iinfo")]
