@@ -122,7 +122,7 @@ def solve(
     _check_size(*problem_shape[1:])
     known = _as_start(start, problem_shape, batched)
     if backend == "reference":
-        from loomfast.reference.assignment import solve as reference_solve
+        from loomfast.assignment.reference import solve as reference_solve
 
         if dtype == "bfloat16":
             array = widened(array)
