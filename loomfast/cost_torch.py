@@ -3,9 +3,9 @@
 import torch
 
 from loomfast import _engine
-from loomfast import cost as cost_room
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import REAL, apart, check_dtype, flat
+from loomfast.cost import api as cost_room
 from loomfast.ops import (
     check_ids,
     check_out,

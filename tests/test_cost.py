@@ -23,8 +23,8 @@ KINDS = {"numpy": np.asarray, "torch": torch.as_tensor}
 def path(request, monkeypatch):
     """Both ways of a float32 product on the CPU: these sizes would all take the engine's tiles."""
     if request.param == "blas":
-        monkeypatch.setattr(loomfast.cost, "LONGEST_TILED", -1)
-        monkeypatch.setattr(loomfast.cost, "MOST_TILED", -1)
+        monkeypatch.setattr(loomfast.cost.api, "LONGEST_TILED", -1)
+        monkeypatch.setattr(loomfast.cost.api, "MOST_TILED", -1)
 
 
 def items(n, d, seed=0, scale=1.0):

@@ -211,7 +211,7 @@ def test_interpolation_at_every_instruction_set(level, threads):
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("d", [2, 40])
 def test_cost_from_ids(monkeypatch, kind, backend, metric, d):
-    monkeypatch.setattr(loomfast.cost, "NOISE_BLOCK", 2 * d)  # so that it takes several blocks
+    monkeypatch.setattr(loomfast.cost.api, "NOISE_BLOCK", 2 * d)  # so that it takes several blocks
     x = x_of(d=d)
     z = reference.noise_from_ids(IDS.numpy(), (d,), seed=6, domain=2)
     expected = cost_reference.pairwise_cost(x, z, metric=metric, labels=LABELS, label_weight=3.0)

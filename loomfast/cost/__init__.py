@@ -1,0 +1,5 @@
+"""Pairwise cost between data and noise, and the cost of pairs: (n, d) and (m, d) to (n, m), never n x m x d."""
+
+from loomfast.cost.api import paired_cost, pairwise_cost, pairwise_cost_from_ids
+
+__all__ = ["paired_cost", "pairwise_cost", "pairwise_cost_from_ids"]
