@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast import _engine, cost_torch
+from loomfast import _engine
 from loomfast.cost import api as cost
+from loomfast.cost import torch_ops as cost_torch
 from loomfast.cost.api import DIFFERENCES, FULL, PRODUCTS, pairwise_cost
 from loomfast.reference import cost as reference
 

@@ -93,7 +93,7 @@ def pairwise_cost(
     drop = drops_norms(assignment_only, metric)
     simple = labels is None and precision in (None, "float32") and backend in ("auto", "cpu")
     if is_tensor(x) or is_tensor(z):
-        from loomfast import cost_torch
+        from loomfast.cost import torch_ops as cost_torch
 
         result = cost_torch.cost_at_once(x, z, metric, drop, out, threads) if simple else None
         if result is not None:
@@ -184,7 +184,7 @@ def pairwise_cost_from_ids(
     seed, domain = integer(seed, "seed", 0, 1 << 64), integer(domain, "domain", 0, 1 << 31)
     options = {"metric": metric, "label_weight": label_weight, "assignment_only": bool(assignment_only)}
     if is_tensor(x):
-        from loomfast import cost_torch
+        from loomfast.cost import torch_ops as cost_torch
 
         options |= {"labels": labels, "precision": precision, "out": out}
         return cost_torch.cost_from_ids(x, ids, seed, domain, backend=backend, threads=threads, **options)
@@ -212,7 +212,7 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     """
     _check_options(metric, None, "auto", 0.0, None)
     if is_tensor(x) or is_tensor(z):
-        from loomfast import cost_torch
+        from loomfast.cost import torch_ops as cost_torch
 
         return cost_torch.paired_cost(x, z, metric)
     x, z = _real_items(x, "x"), _real_items(z, "z")
