@@ -10,8 +10,8 @@ import torch
 import loomfast
 from loomfast import _engine
 from loomfast.cost import paired_cost, pairwise_cost
+from loomfast.cost import reference as reference
 from loomfast.noise import noise_from_ids
-from loomfast.reference import cost as reference
 
 SIZES = [(0, 3), (3, 0), (1, 1), (1, 7), (5, 4), (33, 65), (130, 129)]
 DIMENSIONS = [0, 1, 2, 15, 16, 17, 64, 200]

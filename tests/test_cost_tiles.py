@@ -10,9 +10,9 @@ import torch
 
 from loomfast import _engine
 from loomfast.cost import api as cost
+from loomfast.cost import reference as reference
 from loomfast.cost import torch_ops as cost_torch
 from loomfast.cost.api import DIFFERENCES, FULL, PRODUCTS, pairwise_cost
-from loomfast.reference import cost as reference
 
 LEVELS = _engine.cost_levels()
 FORMS = {"products": PRODUCTS, "full": FULL, "differences": DIFFERENCES}

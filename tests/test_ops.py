@@ -13,7 +13,7 @@ from loomfast import (
     pairwise_cost,
     pairwise_cost_from_ids,
 )
-from loomfast.reference import cost as cost_reference
+from loomfast.cost import reference as cost_reference
 from loomfast.reference import noise as reference
 
 IDS = torch.tensor([3, -1, 2**40, 7, 0])

@@ -136,7 +136,7 @@ def _cost_of_arrays(x, z, metric, labels, label_weight, assignment_only, precisi
         raise RuntimeError("backend='triton' needs torch tensors on a GPU; NumPy arrays are on the CPU")
     result = check_numpy_out(out, (len(x), len(z)), np.float32, "x")
     if backend == "reference":
-        from loomfast.reference import cost as reference
+        from loomfast.cost import reference as reference
 
         options = {"metric": metric, "labels": labels, "label_weight": label_weight}
         write_narrowed(result, reference.pairwise_cost(x, z, assignment_only=assignment_only, **options))

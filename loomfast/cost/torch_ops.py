@@ -6,6 +6,7 @@ from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import REAL, apart, check_dtype, flat
 from loomfast.cost import api as cost_room
+from loomfast.cost import reference as cost_reference
 from loomfast.ops import (
     check_ids,
     check_out,
@@ -16,7 +17,6 @@ from loomfast.ops import (
     ordinary,
     signed,
 )
-from loomfast.reference import cost as cost_reference
 
 WIDE = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
 TRITON_PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "bf16"}
