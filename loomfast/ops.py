@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from loomfast import _engine
-from loomfast import noise as noise_room
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_strides, default_threads
 from loomfast.backends import cuda_unavailable
+from loomfast.noise import api as noise_room
 from loomfast.reference import noise as noise_reference
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}

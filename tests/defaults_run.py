@@ -16,7 +16,7 @@ torch.set_default_dtype(getattr(torch, sys.argv[1]))
 torch.set_default_device(sys.argv[2])
 
 import loomfast  # noqa: E402 what is made when a module is loaded counts, too
-from loomfast import metrics
+from loomfast import metrics  # noqa: E402
 from loomfast.assignment import torch_ops as assignment_torch  # noqa: E402
 from loomfast.evaluate import evaluate  # noqa: E402
 from loomfast.memory import estimate_memory  # noqa: E402

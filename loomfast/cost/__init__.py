@@ -1,4 +1,4 @@
-"""Pairwise cost between data and noise, and the cost of pairs: (n, d) and (m, d) to (n, m), never n x m x d."""
+"""Cost between data and noise, of all pairs or of some: (n, d) and (m, d) to (n, m), never n x m x d."""
 
 from loomfast.cost.api import paired_cost, pairwise_cost, pairwise_cost_from_ids
 

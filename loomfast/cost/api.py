@@ -12,7 +12,6 @@ import math
 import numpy as np
 
 from loomfast import _engine
-from loomfast import noise as noise_room
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import (
     apart,
@@ -26,6 +25,7 @@ from loomfast._arrays import (
     is_tensor,
     real_array,
 )
+from loomfast.noise import api as noise_room
 
 METRICS = ("sqeuclidean", "euclidean")
 PRECISIONS = (None, "float64", "float32", "tf32", "bfloat16")

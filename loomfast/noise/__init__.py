@@ -1,0 +1,23 @@
+"""Noise as a pure function of an id: bit-identical on every backend and machine (noise format 1)."""
+
+from loomfast.noise.api import (
+    NOISE_FORMAT,
+    NoiseDomain,
+    StepDomain,
+    interpolate_from_ids,
+    noise_from_ids,
+    step_bits,
+    step_normals,
+    step_uniforms,
+)
+
+__all__ = [
+    "NOISE_FORMAT",
+    "NoiseDomain",
+    "StepDomain",
+    "interpolate_from_ids",
+    "noise_from_ids",
+    "step_bits",
+    "step_normals",
+    "step_uniforms",
+]
