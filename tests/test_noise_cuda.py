@@ -124,7 +124,7 @@ def test_the_launcher_gets_the_pointers_of_the_tensors(monkeypatch):
     """Without a GPU: what the operation hands to the engine, item stride, seed and stream included."""
     from contextlib import nullcontext
 
-    from loomfast import ops
+    from loomfast.noise import torch_ops as ops
 
     calls = []
     monkeypatch.setattr(ops._engine, "noise_fill_cuda", lambda *a: calls.append(a), raising=False)

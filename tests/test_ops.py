@@ -10,11 +10,11 @@ from loomfast import (
     cost_torch,  # noqa: F401  (registers torch.ops.loomfast)
     interpolate_from_ids,
     noise_from_ids,
-    ops,
     pairwise_cost,
     pairwise_cost_from_ids,
 )
 from loomfast.cost import reference as cost_reference
+from loomfast.noise import torch_ops as ops
 from loomfast.reference import noise as reference
 
 IDS = torch.tensor([3, -1, 2**40, 7, 0])

@@ -7,7 +7,7 @@ from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import REAL, apart, check_dtype, flat
 from loomfast.cost import api as cost_room
 from loomfast.cost import reference as cost_reference
-from loomfast.ops import (
+from loomfast.noise.torch_ops import (
     check_ids,
     check_out,
     choose_backend,

@@ -101,7 +101,7 @@ def noise_from_ids(
     check_backend(backend, BACKENDS)
     threads = check_threads(threads)
     if is_tensor(ids) or device is not None:
-        from loomfast import ops
+        from loomfast.noise import torch_ops as ops
 
         result = None
         if name == "float32" and device is None and backend in ("auto", "cpu"):
@@ -146,7 +146,7 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
     check_backend(backend, BACKENDS)
     threads = check_threads(threads)
     if is_tensor(x):
-        from loomfast import ops
+        from loomfast.noise import torch_ops as ops
 
         return ops.interpolate(x, ids, t, seed, domain, backend, threads)
     return _interpolate_arrays(x, ids, t, seed, domain, backend, threads)
