@@ -15,7 +15,7 @@ import torch
 from noise_cases import IDS, KNOWN_ANSWERS
 
 from loomfast import noise_from_ids
-from loomfast.reference import noise as reference
+from loomfast.noise import reference as reference
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)

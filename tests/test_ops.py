@@ -14,8 +14,8 @@ from loomfast import (
     pairwise_cost_from_ids,
 )
 from loomfast.cost import reference as cost_reference
+from loomfast.noise import reference as reference
 from loomfast.noise import torch_ops as ops
-from loomfast.reference import noise as reference
 
 IDS = torch.tensor([3, -1, 2**40, 7, 0])
 LABELS = (torch.tensor([0, 1, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 2, 0]))

@@ -37,7 +37,7 @@ from loomfast._arrays import (
     numpy_dtype,
     real_array,
 )
-from loomfast.reference import noise as reference
+from loomfast.noise import reference as reference
 
 NOISE_FORMAT = 1
 BACKENDS = ("auto", "reference", "cpu", "cuda", "triton")

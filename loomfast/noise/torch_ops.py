@@ -18,7 +18,7 @@ from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_strides, default_threads
 from loomfast.backends import cuda_unavailable
 from loomfast.noise import api as noise_room
-from loomfast.reference import noise as noise_reference
+from loomfast.noise import reference as noise_reference
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 PLAIN, STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
