@@ -96,7 +96,7 @@ def answer(goldens):
     sys.path.insert(0, str(ROOT / "tests"))
     from cuda_on_cpu import engine
 
-    from loomfast.assignment import cuda as assignment_cuda
+    from loomfast.assignment import cuda
 
     engine.install(setattr, MULTIPROCESSORS, SHARED_PER_BLOCK)
     by_name = {golden.name: golden for golden in goldens}
@@ -104,7 +104,7 @@ def answer(goldens):
         if "of" in golden.start:
             before = by_name[str(golden.start["of"])].answers
             golden.start = {name: before[name] for name in ("col4row", "u", "v")}
-        golden.answers = solve_golden(on_tensors(assignment_cuda.solve), golden)
+        golden.answers = solve_golden(on_tensors(cuda.solve), golden)
     return goldens
 
 

@@ -1,69 +1,18 @@
-"""The linear assignment problem, solved exactly and certified: `linear_sum_assignment` and `solve`."""
+"""`linear_sum_assignment` and `solve`: what callers may pass, and where it is solved."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import fields
 
 import numpy as np
 
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import (
-    FLOATS,
-    INTEGERS,
-    REAL,
-    check_threads,
-    cores,
-    integer,
-    is_tensor,
-    name_of_dtype,
-    real_array,
-    widened,
-)
+from loomfast._arrays import REAL, check_threads, cores, integer, is_tensor, name_of_dtype, widened
 from loomfast._engine import linear_sum_assignment
-from loomfast.assignment import cuda as _cuda
-
-__all__ = ["Assignment", "linear_sum_assignment", "solve"]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """An optimal matching, its proof, and how it was found.
-
-    Every array has a leading batch axis when the cost had one; ``total`` and ``gap`` are then (b,) arrays,
-    ``status`` and ``stats`` tuples. Arrays are torch tensors where the cost was one.
-
-    Attributes:
-        col4row: (n,) int64, the column of each row, -1 where the row is unmatched.
-        row4col: (m,) int64, the row of each column, -1 where the column is unmatched.
-        u, v: (n,), (m,) float64 dual prices. Minimising with n <= m: ``u[i] + v[j] <= cost[i, j]`` for all
-            pairs, ``v <= 0`` and ``v = 0`` on unmatched columns. For n > m it is ``u <= 0`` and ``u = 0`` on
-            unmatched rows. Maximising reverses the inequalities. Prices beyond the range of float64 are cut
-            to it, where they stay feasible.
-        total: the cost of the matching.
-        gap: a rigorous upper bound on its distance from the optimum, rounded upward.
-        status: ``"optimal"`` (gap <= 8 n 2^-53 s, s the largest magnitude among the costs matched and the
-            prices; 0 for integers) or ``"within_tolerance"``.
-        stats: counts of the work done, and under ``"path"`` the algorithm that decided.
-
-    From ``backend="cuda"`` every field is a device array: ``status`` int32, an index into
-    `loomfast.assignment.cuda.STATUS` (0: optimal), and ``stats`` int64 counters in the order of
-    `loomfast.assignment.cuda.COUNTERS`.
-    """
-
-    col4row: Any
-    row4col: Any
-    u: Any
-    v: Any
-    total: Any
-    gap: Any
-    status: Any
-    stats: Any
-
-    def check(self):
-        """Wait for a solve on a GPU and raise ValueError if it failed; returns self."""
-        if hasattr(self.status, "tolist"):
-            _cuda.check_status(self.status)
-        return self
+from loomfast.assignment import cuda
+from loomfast.assignment.reference import solve as reference_solve
+from loomfast.assignment.result import SOLVED, Assignment, raise_for, stacked
+from loomfast.assignment.start import host_start
+from loomfast.backends import auto_solver, check_solver
 
 
 def solve(
@@ -88,7 +37,7 @@ def solve(
         row_repeats: row i of ``cost`` stands for rows ``i * row_repeats ... (i + 1) * row_repeats - 1`` of
             the problem, which share storage. At most 2^30 rows and columns in all.
         backend: ``"cpu"``, ``"cuda"``, ``"reference"`` (the obvious NumPy version) or ``"auto"``: the CPU for
-            a cost there, and `loomfast.assignment.cuda.auto_backend` for a cost on a GPU.
+            a cost there, and `loomfast.backends.auto_solver` for a cost on a GPU.
         threads: threads to share a batch between; by default the cores this process may run on. The answer
             does not depend on it.
 
@@ -101,51 +50,74 @@ def solve(
     _check_tolerance(tolerance)
     row_repeats = integer(row_repeats, "row_repeats", 1, _engine.most_rows + 1)
     threads = check_threads(threads)
-    if backend == "cuda" or (backend == "auto" and _cuda.on_cuda(cost)):
+    options = {"maximize": bool(maximize), "tolerance": float(tolerance), "row_repeats": row_repeats}
+    if backend == "cuda" or (backend == "auto" and cuda.on_cuda(cost)):
+        return _solve_on_device(cost, start, options, backend, threads)
+    return _solve_on_host(cost, start, options, backend, threads)
 
-        def on_cpu(cost, start):
-            return solve(
-                cost,
-                maximize=maximize,
-                start=start,
-                tolerance=tolerance,
-                row_repeats=row_repeats,
-                backend="cpu",
-                threads=threads,
-            )
 
-        return _cuda.solve_where_best(cost, backend, maximize, start, tolerance, row_repeats, on_cpu)
+def _solve_on_device(cost, start, options, backend, threads):
+    """`solve` for ``backend="cuda"``, and for ``"auto"`` with a cost on a GPU, where the result is, too."""
+    if backend == "auto":
+        cost, _ = cuda.device_array(cost)
+        if not _stays_on_device(cost.shape, options["row_repeats"]):
+            host_cost, start = cuda.on_host(cost), cuda.on_host(start)
+            return cuda.moved(_solve_on_host(host_cost, start, options, "cpu", threads), cost)
+    return cuda.solve(cost, start=start, **options)
+
+
+def _stays_on_device(shape, row_repeats):
+    if len(shape) < 2 or cuda.unavailable() is not None:
+        return False
+    batch, rows, columns = (1, *shape)[-3:]
+    return auto_solver(rows * row_repeats, columns, batch) == "cuda"
+
+
+def _solve_on_host(cost, start, options, backend, threads):
+    """`solve` on the CPU, by the engine or by the reference."""
     array, dtype, batched, wrap = _as_costs(cost)
-    if backend not in ("auto", "cpu", "reference"):
-        raise _unknown_backend(backend)
-    problem_shape = (len(array), array.shape[1] * row_repeats, array.shape[2])
+    check_solver(backend)
+    problem_shape = (len(array), array.shape[1] * options["row_repeats"], array.shape[2])
     _check_size(*problem_shape[1:])
-    known = _as_start(start, problem_shape, batched)
+    known = host_start(start, problem_shape, batched)
     if backend == "reference":
-        from loomfast.assignment.reference import solve as reference_solve
-
-        if dtype == "bfloat16":
-            array = widened(array)
-        with default_arithmetic():
-            results = [reference_solve(c, maximize=maximize, row_repeats=row_repeats) for c in array]
-        parts = _stack(results, problem_shape)
+        parts = _by_reference(array, dtype, options, problem_shape, batched)
     else:
-        *arrays, reports = _engine.assignment_solve(
-            array, dtype, bool(maximize), float(tolerance), row_repeats, *known, threads or cores()
-        )
-        for k, (status, row, col, _) in enumerate(reports):
-            _raise_for(status, row, col, array, f"[{k}]" if batched else "")
-        parts = (*arrays, tuple(r[0] for r in reports), tuple(r[3] for r in reports))
-    if not batched:
-        parts = tuple(part[0] for part in parts)
-        parts = (*parts[:4], float(parts[4]), float(parts[5]), *parts[6:])
+        parts = _by_engine(array, dtype, options, known, batched, threads)
     return Assignment(*(wrap(part) if isinstance(part, np.ndarray) else part for part in parts))
 
 
-def _unknown_backend(backend):
-    if backend == "triton":
-        return RuntimeError("solve has no backend='triton': use backend='cpu', 'cuda' or 'auto'")
-    return ValueError(f"backend must be 'auto', 'cpu', 'cuda' or 'reference', got {backend!r}")
+def _by_engine(array, dtype, options, known, batched, threads):
+    """The fields of the `Assignment` of costs (b, n, m), without the batch axis unless ``batched``."""
+    *arrays, reports = _engine.assignment_solve(
+        array,
+        dtype,
+        options["maximize"],
+        options["tolerance"],
+        options["row_repeats"],
+        *known,
+        threads or cores(),
+    )
+    for k, (status, row, column, _) in enumerate(reports):
+        if status not in SOLVED:
+            entry, values = f"entry ({row}, {column})", f"{array.dtype} values"
+            raise_for(status, f"[{k}]" if batched else "", entry=entry, values=values)
+    if batched:
+        return *arrays, tuple(report[0] for report in reports), tuple(report[3] for report in reports)
+    col4row, row4col, u, v, total, gap = (part[0] for part in arrays)
+    ((status, _, _, stats),) = reports
+    return col4row, row4col, u, v, float(total), float(gap), status, stats
+
+
+def _by_reference(array, dtype, options, problem_shape, batched):
+    """The same by the obvious NumPy version, which knows no start and no tolerance."""
+    if dtype == "bfloat16":
+        array = widened(array)
+    maximize, row_repeats = options["maximize"], options["row_repeats"]
+    with default_arithmetic():
+        results = [reference_solve(cost, maximize=maximize, row_repeats=row_repeats) for cost in array]
+    found = stacked(results, *problem_shape[1:]) if batched else results[0]
+    return tuple(getattr(found, field.name) for field in fields(found))
 
 
 def _check_tolerance(tolerance):
@@ -158,37 +130,6 @@ def _check_size(rows, columns):
     if max(rows, columns) > _engine.most_rows:
         raise ValueError(
             f"cost must have at most 2**30 rows (row_repeats included) and columns, got {rows} x {columns}"
-        )
-
-
-def _stack(results, shape):
-    """Batch of results: arrays with a leading axis, statuses and stats as tuples."""
-    b, n, m = shape
-    lengths = {"col4row": n, "row4col": m, "u": n, "v": m}
-    arrays = [
-        np.array([getattr(r, name) for r in results], np.int64 if "4" in name else np.float64).reshape(
-            b, length
-        )
-        for name, length in lengths.items()
-    ]
-    numbers = [np.array([getattr(r, name) for r in results], np.float64) for name in ("total", "gap")]
-    return (*arrays, *numbers, tuple(r.status for r in results), tuple(r.stats for r in results))
-
-
-def _raise_for(status, row, col, array, where):
-    if status == "invalid_entry":
-        raise ValueError(
-            f"cost{where} contains invalid numeric entries: "
-            f"entry ({row}, {col}) must be a number, or +inf where a pair is forbidden (-inf when maximising)"
-        )
-    if status == "infeasible":
-        raise ValueError(f"cost{where} matrix is infeasible: no complete matching avoids the forbidden pairs")
-    if status == "uncertified":
-        raise ValueError(f"cost{where} changed while it was being solved: no solution could be certified")
-    if status == "inexact_integers":
-        raise ValueError(
-            f"cost{where} holds {array.dtype} values too large to be summed exactly: min(n, m) * max|cost| "
-            "must be below 2**53; subtract a constant, or pass float64 to accept rounding"
         )
 
 
@@ -254,42 +195,6 @@ def _as_costs(cost):
         )
     batched = array.ndim == 3
     return (array if batched else array[None]), dtype, batched, wrap
-
-
-def _as_start(start, shape, batched):
-    """`start` as (col4row, u, v), each of them a C-contiguous batch or None."""
-    if start is None:
-        return None, None, None
-    if isinstance(start, Assignment):
-        start = (start.col4row, start.u, start.v)
-    if not isinstance(start, tuple):
-        start = start if is_tensor(start) else np.asarray(start)
-        start = (start, None) if name_of_dtype(start.dtype) in INTEGERS else (None, start)
-    if len(start) == 2:
-        start = (start[0], None, start[1])
-    if len(start) != 3:
-        raise ValueError(
-            "start must be an Assignment, col4row, v, a pair (col4row, v) or a triple (col4row, u, v), "
-            f"got {len(start)} parts"
-        )
-    b, n, m = shape
-    return (
-        _start_part("start col4row", start[0], np.int64, INTEGERS, (b, n), batched),
-        _start_part("start u", start[1], np.float64, FLOATS, (b, n), batched),
-        _start_part("start v", start[2], np.float64, FLOATS, (b, m), batched),
-    )
-
-
-def _start_part(name, value, dtype, takes, shape, batched):
-    if value is None:
-        return None
-    array = real_array(
-        value, name, takes, "be integers" if dtype is np.int64 else "hold floating-point numbers"
-    )
-    expected = shape if batched else shape[1:]
-    if array.shape != expected:
-        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
-    return np.ascontiguousarray(array, dtype).reshape(shape)
 
 
 def _linear_sum_assignment_of_any(cost, maximize):

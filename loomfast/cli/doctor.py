@@ -15,7 +15,7 @@ def add(commands):
 
 def run(_):
     """``loomfast doctor``."""
-    from loomfast.backends import report
+    from loomfast.doctor import report
 
     print(
         console.table(
