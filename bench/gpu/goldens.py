@@ -165,7 +165,7 @@ def load(path):
 
 def save_noise_and_cost(path):
     """Noise bits of format 1 in three dtypes, and costs in float64 of inputs that a seed gives."""
-    from loomfast.noise import reference as reference
+    from loomfast.noise import reference
 
     ids = np.array([0, 1, 2**31, 2**40 + 5, -1, -(2**63)], np.int64)
     noise = reference.noise_from_ids(ids, (3, 32, 33), seed=2**63 + 7, domain=2)

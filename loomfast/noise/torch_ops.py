@@ -1,108 +1,50 @@
-"""The operations on torch tensors: custom ops with fake kernels. Imported when a tensor first arrives.
+"""Noise of torch tensors: the operators ``loomfast::noise_from_ids`` and ``loomfast::interpolate_from_ids``.
 
-The public functions in ``loomfast.noise`` check what is common and come here, those in ``loomfast.cost`` go
-to ``loomfast.cost_torch``. Each op is ``torch.ops.loomfast.<name>``, opaque to ``torch.compile``, so code
-that calls them compiles as one graph. On ordinary CPU tensors the function behind the op is called without
-torch's dispatcher, which takes longer than a small request itself. Seeds travel as int64, two's complement.
-No gradient flows through an op.
+Imported when a tensor first arrives. `loomfast._torch` says what an operator is.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_strides, default_threads
-from loomfast.backends import cuda_unavailable
-from loomfast.noise import api as noise_room
-from loomfast.noise import reference as noise_reference
+from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_out, default_threads, is_tensor
+from loomfast._torch import call, ordinary, register, tell_autograd
+from loomfast.backends import choose_backend
+from loomfast.noise import reference
+from loomfast.noise.cpu import LEAST_PER_THREAD, fill, fill_interpolated
+from loomfast.noise.spec import NoiseSpec, check_batch
+from loomfast.noise.spec import check_ids as check_numpy_ids
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-PLAIN, STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
-_num_modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
-_transform = torch._C._functorch.peek_interpreter_stack
 
 
-def choose_backend(operation, backend, device):
-    """The rule of ``auto``, "cpu" on the CPU and "triton" on a GPU, and why a named backend cannot run."""
-    kind = device.type
-    if backend == "auto":
-        backend = {"cpu": "cpu", "cuda": "triton"}.get(kind)
-        if backend is None:
-            raise ValueError(f"{operation} has no backend for device {device}; it takes cpu and cuda")
-    if backend == "cpu" and kind != "cpu":
-        raise RuntimeError(f"backend='cpu' needs tensors on the CPU, got {device}")
-    if backend == "cuda":
-        _check_cuda(operation, device)
-    if backend == "triton":
-        _check_triton(device)
-    return backend
+def noise_of_tensor(ids, shape, name, device, spec, out):
+    """`noise_from_ids` for torch ids or a named device, its other arguments checked."""
+    if device is None and name == "float32" and ordinary(ids, out):
+        result = _at_once(ids, shape, spec, out)
+        if result is not None:
+            if out is not None:
+                tell_autograd(out)
+            return result
+    ids, dtype = check_ids(ids, device), DTYPES[name]
+    choose_backend("noise_from_ids", spec.backend, ids)
+    if out is not None:
+        check_out(out, (ids.shape[0], *shape), dtype, "the input", ids.device)
+    return call(NOISE, (ids,), spec, (shape, dtype), out)
 
 
-def _check_cuda(operation, device):
-    if operation != "noise_from_ids":
-        raise RuntimeError(f"{operation} has no CUDA kernel of its own: use backend='triton' on a GPU")
-    if not hasattr(_engine, "noise_fill_cuda"):
-        raise RuntimeError(f"backend='cuda' cannot run here: {cuda_unavailable()}")
-    if device.type != "cuda":
-        raise RuntimeError(f"backend='cuda' needs tensors on an NVIDIA GPU, got {device}")
+def _at_once(ids, shape, spec, out):
+    """The noise where the engine takes CPU tensors as they are, int64 and float32, else None.
 
-
-def _check_triton(device):
-    try:
-        import triton
-    except ImportError:
-        raise RuntimeError("backend='triton' needs triton: pip install 'loomfast[gpu]'") from None
-    if device.type != "cuda" and not triton.knobs.runtime.interpret:
-        raise RuntimeError(
-            f"backend='triton' needs tensors on an NVIDIA GPU, got {device}; on the CPU it runs only in "
-            "Triton's interpreter, which TRITON_INTERPRET=1 turns on before Python starts"
-        )
-
-
-def ordinary(*tensors):
-    """Whether these are plain CPU tensors outside any compilation, trace, mode and transform."""
-    if torch.compiler.is_compiling() or _num_modes() or _tracing() or _transform() is not None:
-        return False
-    for tensor in tensors:
-        if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.layout is not STRIDED or tensor.is_neg():
-            return False
-    return True
-
-
-def fill_ordinary(fill, out, *arguments):
-    """``fill(*arguments, out)``, told to autograd as a change of ``out``, as the dispatcher does."""
-    fill(*arguments, out)
-    if not out.is_inference():
-        torch.autograd.graph.increment_version(out)
-
-
-def detached(tensor, plain):
-    return tensor if plain and not tensor.requires_grad else tensor.detach()
-
-
-def signed(seed):
-    return seed - (1 << 64) if seed >> 63 else seed
-
-
-def _unsigned(seed):
-    return seed & ((1 << 64) - 1)
-
-
-# ---- noise ------------------------------------------------------------------------------------------------
-
-
-def noise_at_once(ids, shape, seed, domain, out, threads):
-    """The noise where the engine takes int64 ids and float32 ``out`` as they are, else None and nothing done.
-
-    A small request would spend more time in the checks and conversions of the whole way than in the engine.
+    At addresses: a NumPy array takes longer to make of a tensor than a small request takes. So would the
+    checks of all other requests.
     """
-    if not (ordinary(ids) if out is None else ordinary(ids, out)):
+    if spec.backend not in ("auto", "cpu") or ids.dtype is not torch.int64:
         return None
-    if ids.dtype is not torch.int64 or ids.dim() != 1 or not ids.is_contiguous():
+    if ids.dim() != 1 or not ids.is_contiguous():
         return None
     num, size = ids.shape[0], math.prod(shape)
     if out is None:
@@ -110,148 +52,131 @@ def noise_at_once(ids, shape, seed, domain, out, threads):
     else:
         result = out
         fits = out.shape == (num, *shape) and out.dtype is torch.float32 and out.is_contiguous()
-        if not fits or out.requires_grad or _overlap(ids, out):
+        if not fits or out.requires_grad or _share_memory(ids, out):
             return None
-    threads = threads or default_threads(num * size, noise_room.LEAST_PER_THREAD)
+    seed, domain, _, threads = spec
+    threads = threads or default_threads(num * size, LEAST_PER_THREAD)
     _engine.noise_fill_at(ids.data_ptr(), num, size, seed, domain, result.data_ptr(), threads)
-    if out is not None and not out.is_inference():
-        torch.autograd.graph.increment_version(out)
     return result
 
 
-def _overlap(ids, out):
-    """Whether contiguous ids share memory with ``out``, or lie between its elements."""
-    begin, size = ids.data_ptr(), ids.element_size() * ids.numel()
-    reach = sum(stride * (length - 1) for stride, length in zip(out.stride(), out.shape, strict=True)) + 1
-    return (
-        out.numel() > 0
-        and begin < out.data_ptr() + out.element_size() * reach
-        and out.data_ptr() < begin + size
-    )
+def check_ids(ids, device=None):
+    """The ids as a contiguous int64 tensor (n,) on the device, or on their own where none is named."""
+    if not is_tensor(ids):
+        ids = torch.from_numpy(check_numpy_ids(np.asarray(ids)).copy())
+    if ids.dim() != 1:
+        raise ValueError(f"ids must be one-dimensional, got shape {tuple(ids.shape)}")
+    if ids.dtype is not torch.int64:
+        check_dtype(ids.dtype, "ids", INTEGERS, "be integers")
+    if device is not None or ids.dtype is not torch.int64:
+        ids = ids.to(device=ids.device if device is None else device, dtype=torch.int64)
+    return ids.contiguous()
 
 
-def noise(ids, shape, seed, domain, dtype, device, out, backend, threads):
-    """``noise_from_ids`` for tensors, its plain arguments already checked."""
-    ids = check_ids(ids, device)
-    backend = choose_backend("noise_from_ids", backend, ids.device)
-    tail = (signed(seed), domain, backend, threads or 0)
-    if out is None:
-        make = make_noise if ordinary(ids) else torch.ops.loomfast.noise_from_ids
-        return make(ids, shape, DTYPES[dtype], *tail)
-    check_out(out, (ids.shape[0], *shape), DTYPES[dtype], ids.device)
-    if out.is_neg():
-        return out.copy_(torch.ops.loomfast.noise_from_ids(ids, shape, DTYPES[dtype], *tail))
-    if ordinary(ids, out) and not out.requires_grad:
-        fill_ordinary(fill_noise, out, ids, *tail)
-    else:
-        torch.ops.loomfast.noise_from_ids_out(ids, *tail, out)
-    return out
-
-
-def fill_noise(
-    ids: torch.Tensor, seed: int, domain: int, backend: str, threads: int, out: torch.Tensor
-) -> None:
+def fill_noise(ids, spec, out):
+    """The noise of int64 ids (n,) into ``out`` (n, ...), a tensor of a dtype of `DTYPES` with any strides."""
+    backend = choose_backend("noise_from_ids", spec.backend, ids)
+    if backend == "cpu" and _at_once(ids, out.shape[1:], spec, out) is not None:
+        return
     if backend == "reference":
         shape = tuple(out.shape[1:])
-        values = noise_reference.noise_from_ids(ids.cpu().numpy(), shape, seed=_unsigned(seed), domain=domain)
+        values = reference.noise_from_ids(ids.cpu().numpy(), shape, seed=spec.seed, domain=spec.domain)
         out.copy_(torch.from_numpy(values))
         return
-    ids = ids.clone() if _overlap(ids, out) else ids
+    if _share_memory(ids, out):
+        ids = ids.clone()
     # The kernels on a GPU take items apart from each other, the engine does not.
     fits = out.is_contiguous() if backend == "cpu" else out[:1].is_contiguous()
     target = out if fits else torch.empty(out.shape, dtype=out.dtype, device=out.device)
-    if backend == "triton":
+    if backend == "cpu":
+        array = target.view(torch.uint16) if target.dtype is torch.bfloat16 else target
+        fill(ids.numpy(), array.numpy(), spec.seed, spec.domain, spec.threads)
+    elif backend == "triton":
         from loomfast.kernels import noise as kernels
 
-        kernels.fill(ids, target, seed, domain)
-    elif backend == "cuda":
-        _fill_cuda(ids, target, seed, domain)
+        kernels.fill(ids, target, signed(spec.seed), spec.domain)
     else:
-        array = target.view(torch.uint16) if target.dtype == torch.bfloat16 else target
-        noise_room.fill_cpu(ids.numpy(), array.numpy(), _unsigned(seed), domain, threads)
+        _fill_cuda(ids, spec, target)
     if target is not out:
         out.copy_(target)
 
 
-def _fill_cuda(ids, out, seed, domain):
+def _fill_cuda(ids, spec, out):
     if not out.numel():
         return
     with torch.cuda.device(out.device):
         stream = torch.cuda.current_stream().cuda_stream
         sizes = (len(ids), out[0].numel(), out.stride(0))
-        tail = (_unsigned(seed), domain, out.element_size(), out.data_ptr(), stream)
+        tail = (spec.seed, spec.domain, out.element_size(), out.data_ptr(), stream)
         _engine.noise_fill_cuda(ids.data_ptr(), *sizes, *tail)
 
 
-_noise_out = torch.library.custom_op("loomfast::noise_from_ids_out", fill_noise, mutates_args=("out",))
+def _share_memory(ids, out):
+    """Whether contiguous ids lie in the memory that ``out`` is in, or between its elements."""
+    begin, to = ids.data_ptr(), out.data_ptr()
+    if out.is_contiguous():
+        reach = out.numel()
+    else:
+        reach = 1 + sum(stride * (size - 1) for stride, size in zip(out.stride(), out.shape, strict=True))
+    apart = begin >= to + out.element_size() * reach or to >= begin + ids.element_size() * ids.numel()
+    return not apart and out.numel() > 0
 
 
-@_noise_out.register_fake
-def _(ids, seed, domain, backend, threads, out):
-    return None
-
-
-def make_noise(
-    ids: torch.Tensor,
-    shape: Sequence[int],
-    dtype: torch.dtype,
-    seed: int,
-    domain: int,
-    backend: str,
-    threads: int,
-) -> torch.Tensor:
-    out = torch.empty((ids.shape[0], *shape), dtype=dtype, device=ids.device)
-    fill_noise(ids, seed, domain, backend, threads, out)
-    return out
-
-
-_noise = torch.library.custom_op("loomfast::noise_from_ids", make_noise, mutates_args=())
-
-
-@_noise.register_fake
-def _(ids, shape, dtype, seed, domain, backend, threads):
+def _empty_noise(ids, spec, shape, dtype):
     return ids.new_empty((ids.shape[0], *shape), dtype=dtype)
 
 
-def interpolate(x, ids, t, seed, domain, backend, threads):
-    """``interpolate_from_ids`` for tensors, its plain arguments already checked."""
+NOISE = register(
+    *("noise_from_ids", "Tensor ids", NoiseSpec, _empty_noise, fill_noise),
+    more=", SymInt[] shape, ScalarType dtype",
+)
+
+
+def interpolation_of_tensor(x, ids, t, spec):
+    """`interpolate_from_ids` for a torch x, its other plain arguments checked."""
     ids, t = check_ids(ids, x.device), torch.as_tensor(t, device=x.device)
-    noise_room.check_batch(x.shape, ids.shape, t.shape)
+    check_batch(x.shape, ids.shape, t.shape)
     _check_point(x, t)
-    backend = choose_backend("interpolate_from_ids", backend, x.device)
-    x = x.detach()
-    make = make_interpolated if ordinary(x, ids, t) else torch.ops.loomfast.interpolate_from_ids
-    return make(x, ids, t.detach(), signed(seed), domain, backend, threads or 0)
+    choose_backend("interpolate_from_ids", spec.backend, x)
+    x, t = x.detach(), t.detach()
+    if ordinary(x, ids, t):
+        return make_interpolation(x, ids, t, spec)
+    return torch.ops.loomfast.interpolate_from_ids(x, ids, t, spec.text())
 
 
 @default_arithmetic()
-def make_interpolated(
-    x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, seed: int, domain: int, backend: str, threads: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def make_interpolation(x, ids, t, spec):
+    """(t x + (1 - t) z, x - z) of tensors x (n, ...), int64 ids (n,) and t (n,): float32, contiguous."""
     _check_point(x, t)
+    backend = choose_backend("interpolate_from_ids", spec.backend, x)
     x, t = (tensor.to(torch.float32).contiguous() for tensor in (x, t))
     point, velocity = torch.empty_like(x), torch.empty_like(x)
     if backend == "triton":
         from loomfast.kernels import noise as kernels
 
-        kernels.fill_interpolated(ids, x, t, point, velocity, seed, domain)
+        kernels.fill_interpolated(ids, x, t, point, velocity, signed(spec.seed), spec.domain)
         return point, velocity
     arrays = [tensor.cpu().numpy() for tensor in (x, ids, t)]
     if backend == "reference":
-        results = noise_reference.interpolate_from_ids(*arrays, seed=_unsigned(seed), domain=domain)
+        results = reference.interpolate_from_ids(*arrays, seed=spec.seed, domain=spec.domain)
         for out, values in zip((point, velocity), results, strict=True):
             out.copy_(torch.from_numpy(values))
     else:
-        outputs = (point.numpy(), velocity.numpy())
-        noise_room.fill_interpolated_cpu(*arrays, *outputs, _unsigned(seed), domain, threads)
+        fill_interpolated(*arrays, point.numpy(), velocity.numpy(), spec)
     return point, velocity
 
 
-_interpolate = torch.library.custom_op("loomfast::interpolate_from_ids", make_interpolated, mutates_args=())
+@torch.library.custom_op(
+    "loomfast::interpolate_from_ids",
+    mutates_args=(),
+    schema="(Tensor x, Tensor ids, Tensor t, str spec) -> (Tensor, Tensor)",
+)
+def _interpolate(x, ids, t, spec):
+    return make_interpolation(x, ids, t, NoiseSpec.parse(spec))
 
 
 @_interpolate.register_fake
-def _(x, ids, t, seed, domain, backend, threads):
+def _(x, ids, t, spec):
     return tuple(torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in range(2))
 
 
@@ -260,23 +185,6 @@ def _check_point(x, t):
     check_dtype(t.dtype, "t", REAL, "hold real numbers")
 
 
-def check_ids(ids, device):
-    """ids as contiguous int64 (n,) on the device, or on their own if it is None."""
-    if not isinstance(ids, torch.Tensor):
-        ids = torch.from_numpy(noise_room.check_ids(np.asarray(ids)).copy())
-    if ids.dim() != 1:
-        raise ValueError(f"ids must be one-dimensional, got shape {tuple(ids.shape)}")
-    check_dtype(ids.dtype, "ids", INTEGERS, "be integers")
-    if device is None and ids.dtype is torch.int64:
-        return ids.contiguous()
-    return ids.to(device=ids.device if device is None else device, dtype=torch.int64).contiguous()
-
-
-def check_out(out, shape, dtype, device):
-    if not isinstance(out, torch.Tensor):
-        raise TypeError(f"out must be a torch tensor, like the input, got {type(out).__name__}")
-    if tuple(out.shape) != tuple(shape) or out.dtype != dtype or out.device != device:
-        got = f"{tuple(out.shape)} {out.dtype} on {out.device}"
-        wrong = TypeError if out.dtype != dtype else ValueError
-        raise wrong(f"out must be {tuple(shape)} {dtype} on {device}, got {got}")
-    check_strides(tuple(shape), out.stride())
+def signed(seed):
+    """The int64 whose two's complement is the seed, as Triton's kernels take it."""
+    return seed - (1 << 64) if seed >> 63 else seed
