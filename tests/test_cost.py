@@ -9,8 +9,7 @@ import torch
 
 import loomfast
 from loomfast import _engine
-from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.cost import reference
+from loomfast.cost import paired_cost, pairwise_cost, reference
 from loomfast.noise import noise_from_ids
 
 SIZES = [(0, 3), (3, 0), (1, 1), (1, 7), (5, 4), (33, 65), (130, 129)]

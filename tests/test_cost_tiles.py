@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from loomfast import _engine
-from loomfast.cost import cpu, pairwise_cost
-from loomfast.cost import reference
+from loomfast.cost import cpu, pairwise_cost, reference
 from loomfast.cost.cpu import DIFFERENCES, FULL, PRODUCTS
 
 LEVELS = _engine.cost_levels()
