@@ -8,6 +8,8 @@ import statistics
 import time
 from pathlib import Path
 
+from loomfast._arrays import cores
+
 
 def interleaved(contestants, rounds):
     """Median seconds of each named function, one call of each a round after one unmeasured round."""
@@ -44,7 +46,7 @@ def machine():
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "processor": names[0].split(": ")[1] if names else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "numpy": numpy.__version__,

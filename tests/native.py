@@ -7,6 +7,8 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from loomfast._arrays import cores
+
 ROOT = Path(__file__).parents[1]
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 X86 = platform.machine() in ("x86_64", "AMD64")
@@ -44,7 +46,7 @@ def build(out, program, room, *flags):
         objects.append(out / f"{source.stem}.o")
         if not objects[-1].exists():
             jobs.append([*common, *levels.get(level, []), "-c", str(source), "-o", str(objects[-1])])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lambda job: subprocess.run(job, check=True), jobs))
     binary = out / Path(program).stem
     subprocess.run([*common, *map(str, objects), "-pthread", "-o", str(binary)], check=True)
