@@ -7,7 +7,7 @@ HOW_TO_BUILD = (
     "nvidia-cuda-runtime and nvidia-cuda-cccl"
 )
 
-# How to get the Triton kernels, likewise.
+# How to get the Triton kernels.
 HOW_TO_GET_TRITON = "pip install 'loomfast[gpu]'"
 
 
@@ -78,10 +78,10 @@ def check_backend_of_arrays(backend):
 
 
 def _check_cuda(operation, device):
-    from loomfast import _engine
-
     if operation != "noise_from_ids":
         raise RuntimeError(f"{operation} has no CUDA kernel of its own: use backend='triton' on a GPU")
+    from loomfast import _engine
+
     if not hasattr(_engine, "noise_fill_cuda"):
         raise RuntimeError(f"backend='cuda' cannot run here: {cuda_unavailable()}")
     if device.type != "cuda":
@@ -108,7 +108,7 @@ def cuda_unavailable(engine=None):
 
     ``engine`` is the extension, or what stands in for it in tests.
     """
-    if engine is None:
+    if engine is None:  # imported here, so that `loomfast doctor` can say that it is broken
         from loomfast import _engine as engine
     if not engine.cuda_architectures:
         return f"loomfast was built without its CUDA kernels: {HOW_TO_BUILD}"

@@ -89,6 +89,32 @@ def test_one_graph_over_noise_cost_and_interpolation():
         assert torch.allclose(got, want, rtol=1e-6)
 
 
+def test_arguments_that_change_in_place_are_read_anew():
+    x, seed, weight = x_of(5), torch.tensor(1), torch.tensor(1.0)
+    for kind in KINDS.values():
+        for number in (1, 2):
+            seed.fill_(number), weight.fill_(number)
+            noise = noise_from_ids(kind(IDS), 3, seed=seed)
+            assert np.array_equal(noise, noise_from_ids(kind(IDS), 3, seed=number))
+            cost = pairwise_cost(kind(x), kind(x), labels=kind(IDS), label_weight=weight)
+            assert np.array_equal(
+                cost, pairwise_cost(kind(x), kind(x), labels=kind(IDS), label_weight=number)
+            )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_of_the_wrong_kind_is_refused_after_the_right_one(kind):
+    x, ids = KINDS[kind](x_of(5)), KINDS[kind](IDS)
+    noise_from_ids(ids, 3, seed=1, domain=1, threads=1)
+    pairwise_cost(x, x, threads=1)
+    for wrong in (True, 1.0):
+        for name in ("seed", "domain", "threads"):
+            with pytest.raises(TypeError, match=f"{name} must be an integer"):
+                noise_from_ids(ids, 3, **{"seed": 1, "domain": 1, "threads": 1, name: wrong})
+        with pytest.raises(TypeError, match="threads must be an integer"):
+            pairwise_cost(x, x, threads=wrong)
+
+
 def test_other_requests_do_not_make_a_graph_be_compiled_again():
     counter = CompileCounter()
 

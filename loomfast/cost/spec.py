@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from loomfast._arrays import check_threads, count, real_array
 from loomfast.backends import check_backend
-from loomfast.noise.spec import MOST_KNOWN, NoiseSpec
+from loomfast.noise.spec import NoiseSpec, remember
 
 METRICS = ("sqeuclidean", "euclidean")
 PRECISIONS = (None, "float64", "float32", "tf32", "bfloat16")
@@ -89,12 +89,11 @@ def known_cost_spec(metric, label_weight, assignment_only, precision, backend, t
     key = metric, label_weight, assignment_only, precision, backend, threads, type(threads)
     try:
         spec = _KNOWN.get(key)
-    except TypeError:  # something in it has no hash: no name or number, then, or an array of one number
-        key, spec = None, None
+    except TypeError:  # something in it has no hash
+        spec = None
     if spec is None:
         spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
-        if key is not None and len(_KNOWN) < MOST_KNOWN:
-            _KNOWN[key] = spec
+        remember(_KNOWN, key, spec)
     return spec
 
 

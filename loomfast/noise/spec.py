@@ -50,7 +50,8 @@ def noise_spec(seed, domain, backend, threads):
 
 
 _KNOWN: dict[tuple, NoiseSpec] = {}
-MOST_KNOWN = 1024
+_MOST_KNOWN = 1024
+_LASTING = (int, float, str, type, type(None))  # what cannot change while it is the key of something
 
 
 def known_noise_spec(seed, domain, backend, threads):
@@ -61,13 +62,18 @@ def known_noise_spec(seed, domain, backend, threads):
     key = seed, domain, backend, threads, type(seed), type(domain), type(threads)
     try:
         spec = _KNOWN.get(key)
-    except TypeError:  # something in it has no hash: no name or integer, then, or an array of one
-        key, spec = None, None
+    except TypeError:  # something in it has no hash
+        spec = None
     if spec is None:
         spec = noise_spec(seed, domain, backend, threads)
-        if key is not None and len(_KNOWN) < MOST_KNOWN:
-            _KNOWN[key] = spec
+        remember(_KNOWN, key, spec)
     return spec
+
+
+def remember(known, key, spec):
+    """Keep a spec under a key of names and numbers, while there are few: what else a key holds may change."""
+    if len(known) < _MOST_KNOWN and all(isinstance(part, _LASTING) for part in key):
+        known[key] = spec
 
 
 def check_ids(ids):
