@@ -6,11 +6,12 @@ A case is one level of each factor of FACTORS: shape, values, gating, offsets of
 dtype, order in memory and start. Cases are drawn with a fixed seed so that every two levels that go together
 meet in one; a case alone determines its costs: `cost_of(case)` and `start_of(case, cost)` make it again.
 
-loomfast gets the costs as the case says. scipy gets the array it takes fastest, float64 in C order; a second ratio
-adds what that conversion takes, as scipy would make it of the same array. Beside them run the case's siblings, other forms of the same numbers: float32 where
-float64 holds nothing more, C order, no start. Each contestant is called by turns until it has used its share
-of CPU time, at least twice if a call takes less than a second; the fastest call counts. Time is CPU time of
-the process: a second thread would be charged, another program is not.
+loomfast gets the costs as the case says. scipy gets the array it takes fastest, float64 in C order; a second
+ratio, "given the same array", adds what that conversion takes, which scipy would make itself. Beside them run
+the case's siblings, other forms of the same numbers: float32 where float64 holds nothing more, C order, no
+start. Each contestant is called by turns until it has used its share of CPU time, at least twice if a call
+takes less than a second; the fastest call counts. Time is CPU time of the process: a second thread would be
+charged, another program is not.
 
 The totals are compared as exact sums: ours may exceed scipy's by 8 n 2^-53 times the largest cost that
 scipy matched. Any that exceeds it is printed as WRONG and ends the run with exit code 1.
@@ -296,11 +297,12 @@ def summarise(rows):
         f"\n{len(rows)} cases: geometric mean {found['geometric mean']:.2f} (goal 5), "
         f"worst {found['worst']:.2f} (goal 1), {slower} slower than scipy"
     )
-    found["same array"] = {"worst": min(same_array), "slower than scipy": sum(ratio < 1 for ratio in same_array)}
-    found["same array"]["geometric mean"] = geometric_mean(same_array)
+    slower = sum(ratio < 1 for ratio in same_array)
+    mean = geometric_mean(same_array)
+    found["same array"] = {"worst": min(same_array), "slower than scipy": slower, "geometric mean": mean}
     print(
-        f"given the same array: geometric mean {found['same array']['geometric mean']:.2f}, worst "
-        f"{min(same_array):.2f}, {found['same array']['slower than scipy']} slower than scipy"
+        f"given the same array: geometric mean {mean:.2f}, worst {min(same_array):.2f}, "
+        f"{slower} slower than scipy"
     )
     found["by level"] = {
         factor: {

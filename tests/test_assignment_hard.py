@@ -101,7 +101,7 @@ def test_hard_matrices_against_rationals(seed):
 
 
 def draw_middle(rng):
-    """A matrix large enough for every path of the solver: offsets of rows and columns, ties, gates, orders, scales."""
+    """A matrix large enough for every path of the solver: offsets, ties, gates, orders, scales."""
     n, m = (int(rng.integers(41, 90)) for _ in range(2))
     if (kind := rng.integers(4)) == 0:
         m = n

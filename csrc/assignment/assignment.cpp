@@ -92,7 +92,8 @@ void report(const Source& source, const Kernels& k, bool integers, Answer& answe
 void solve(const Cost& cost, const Options& options, Output& out) {
     const Kernels& k = kernels();
     Answer tiny;
-    if (Source source(cost); solve_tiny(source, k, options.cancel, tiny)) return report(source, k, is_integer(cost.dtype), tiny, out);
+    if (Source source(cost); solve_tiny(source, k, options.cancel, tiny))
+        return report(source, k, is_integer(cost.dtype), tiny, out);
     bool turned = better_turned(cost, options);
     Source source(cost, turned);
     const bool skinny = is_skinny(source);

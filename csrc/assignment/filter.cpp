@@ -13,6 +13,7 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kLeast = 0x1p-60, kMost = 0x1p100;  // largest magnitudes that need no factor
+constexpr double kFarOff = 16.0;  // shift from a row's least cost, relative to its spread, that leaves the copy too few bits
 constexpr double kTarget = 0x1p30, kMostFactor = 0x1p1000;
 
 bool needs_factor(double largest) { return largest != 0.0 && (largest < kLeast || largest > kMost); }
@@ -268,7 +269,8 @@ Filter make_filter(Source& source, const Kernels& kernels) {
             filter.column_shift = filter.column_min;
             for (double& shift : filter.column_shift) shift = shift < kInf ? shift : 0.0;
         }
-        if (!filter.exact && (filter.columns_apart || std::fabs(rows.low) > 16.0 * rows.mean)) read_again(filter, source, kernels);
+        const bool far_off = std::fabs(rows.low) > kFarOff * rows.mean;
+        if (!filter.exact && (filter.columns_apart || far_off)) read_again(filter, source, kernels);
     }
     filter.fine = fine;
     filter.fine_bits = fine_bits;

@@ -177,7 +177,8 @@ Status solve_apart(Work& w) {
     std::nth_element(order.begin(), order.begin() + w.n, order.end());
     double level = order[static_cast<std::size_t>(w.n)];
     if (!(level < HUGE_VAL)) level = 0.0;
-    for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, w.floor(j) + std::max(0.0, level - minima[static_cast<std::size_t>(j)]));
+    for (std::int32_t j = 0; j < w.m; j++)
+        w.set_price(j, w.floor(j) + std::max(0.0, level - minima[static_cast<std::size_t>(j)]));
     if (w.n > kDenseRows || (!w.filter.exact && w.m > 2 * kMiddleRows)) w.use_caches();
     bool contended;
     std::vector<std::int32_t> rest = reduce_rows(w, rows_left(w), 4 * std::int64_t{w.n}, &contended);

@@ -110,8 +110,9 @@ public:
     const T* columns(std::int64_t& stride) const {
         constexpr DType dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
         constexpr auto size = static_cast<std::int64_t>(sizeof(T));
-        bool as_they_are = dtype_ == dtype && sign_ > 0 && steps_.empty() && row_repeats_ == 1 && col_repeats_ == 1 && row_stride_ == size &&
-                           col_stride_ % size == 0 && reinterpret_cast<std::uintptr_t>(data_) % sizeof(T) == 0;
+        bool as_they_are = dtype_ == dtype && sign_ > 0 && steps_.empty() && row_repeats_ == 1 && col_repeats_ == 1 &&
+                           row_stride_ == size && col_stride_ % size == 0 &&
+                           reinterpret_cast<std::uintptr_t>(data_) % sizeof(T) == 0;
         stride = col_stride_ / size;
         return as_they_are ? reinterpret_cast<const T*>(data_) : nullptr;
     }
