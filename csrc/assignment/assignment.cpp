@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
+#include "arithmetic.hpp"
 #include "assignment/sentinels.hpp"
 #include "assignment/skinny.hpp"
 #include "team.hpp"
@@ -90,6 +92,7 @@ void report(const Source& source, const Kernels& k, bool integers, Answer& answe
 }  // namespace
 
 void solve(const Cost& cost, const Options& options, Output& out) {
+    const DefaultArithmetic arithmetic;
     const Kernels& k = kernels();
     Answer tiny;
     if (Source source(cost); solve_tiny(source, k, options.cancel, tiny))

@@ -119,7 +119,6 @@ PyObject* matched_pairs(const lap::Cost& cost) {
     lap::Options options;
     options.round_integers = true;
     if (cost.rows * cost.cols <= 1024) {
-        const loomfast::DefaultArithmetic arithmetic;
         lap::solve(cost, options, out);
     } else {
         run_interruptible([&](lap::Cancel* cancel) {
