@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import images, untrained_run
+from untrained import images, untrained_run
 
 from loomfast.cli import main
 from loomfast.codec import autoencoder_kl

@@ -11,7 +11,7 @@ import pytest
 import torch
 from damage import mutations
 from PIL import Image
-from runs import POINTS, untrained_run
+from untrained import POINTS, untrained_run
 
 from loomfast.checkpoint import read_json, read_tensors, write_tensors
 from loomfast.cli import main

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from runs import POINTS, untrained_run
+from untrained import POINTS, untrained_run
 
 from loomfast import train as trainer
 from loomfast.checkpoint import json_text, read_json, read_tensors, write_json, write_tensors

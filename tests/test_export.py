@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import POINTS, images, untrained_run
+from untrained import POINTS, images, untrained_run
 
 from loomfast.cli import main
 from loomfast.export import export_run

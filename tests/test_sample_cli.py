@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import POINTS, images, untrained_run
+from untrained import POINTS, images, untrained_run
 
 from loomfast.cli import main
 from loomfast.plots import as_pixels

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from runs import images, untrained_run
 from torch.distributed import TCPStore
+from untrained import images, untrained_run
 
 from loomfast.cli import main
 from loomfast.distributed import World

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from runs import images, untrained_run
+from untrained import images, untrained_run
 
 from loomfast.checkpoint import read_tensors
 from loomfast.cli import main
