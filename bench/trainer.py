@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from timing import interleaved, report
 
+from loomfast.config import PRESETS, config_from_dict, config_to_dict
 from loomfast.distributed import World, resolve_device
-from loomfast.presets import PRESETS, config_from_dict, config_to_dict
 from loomfast.run import Run
 from loomfast.rundir import load_data
 from loomfast.train import training_step

@@ -3,8 +3,8 @@
 import numpy as np
 
 from loomfast.checkpoint import json_text
+from loomfast.config import config_to_dict
 from loomfast.extras import need
-from loomfast.presets import config_to_dict
 from loomfast.rundir import truncate_log
 
 

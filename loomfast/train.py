@@ -16,6 +16,7 @@ import torch
 from loomfast import models
 from loomfast._defaults import plain_defaults
 from loomfast.checkpoint import write_json
+from loomfast.config import config_to_dict
 from loomfast.cost import paired_cost
 from loomfast.distributed import resolve_device, world
 from loomfast.extras import need_compiler
@@ -24,7 +25,6 @@ from loomfast.logs import RunLog, check_log
 from loomfast.models import ema_decay, ema_update
 from loomfast.noise import StepDomain, step_bits, step_normals
 from loomfast.plots import save_coupling_figure, save_samples
-from loomfast.presets import config_to_dict
 from loomfast.run import Run, check_finite
 from loomfast.rundir import check_directory, checkpoint_step, load_data, load_model, read_log
 from loomfast.sample import generate

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Independent, Loom, MinibatchOT
 from loomfast.coupling.globally import solve_globally
 from loomfast.data import load_dataset
 from loomfast.models import MLPConfig, UNetConfig
-from loomfast.presets import CouplingConfig, TrainConfig
 from loomfast.train import train
 
 POINTS = np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32)

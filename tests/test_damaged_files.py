@@ -16,6 +16,7 @@ from untrained import POINTS, untrained_run
 from loomfast.checkpoint import read_json, read_tensors, write_tensors
 from loomfast.cli import main
 from loomfast.cli.solve import load_matrix
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Loom
 from loomfast.coupling.globally import solve_globally
 from loomfast.coupling.semidiscrete import read_duals
@@ -26,7 +27,6 @@ from loomfast.export import export_run, model_card, read_metrics
 from loomfast.imagefiles import read_image
 from loomfast.models import MLPConfig, UNet, UNetConfig
 from loomfast.models.authors import load_authors_checkpoint
-from loomfast.presets import CouplingConfig, TrainConfig
 from loomfast.run import Run
 from loomfast.rundir import append_entry, load_model, read_log, truncate_log
 from loomfast.train import train

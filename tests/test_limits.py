@@ -240,7 +240,7 @@ def test_memory_that_cannot_be_had_is_said_in_one_line(tmp_path, capsys, monkeyp
 
 
 def test_the_threads_of_a_run_are_limited():
-    from loomfast.presets import PRESETS, TrainConfig
+    from loomfast.config import PRESETS, TrainConfig
 
     with pytest.raises(ValueError, match=r"threads must be in \[0, 65536\)"):
         TrainConfig(model=PRESETS["digits"][1].model, threads=2**40)

@@ -14,10 +14,7 @@ import pytest
 import torch
 
 from loomfast.checkpoint import read_json, read_tensors
-from loomfast.coupling.cache import is_permutation
-from loomfast.data import load_dataset
-from loomfast.models import MLPConfig, UNetConfig, item_shape
-from loomfast.presets import (
+from loomfast.config import (
     DATA_WANTED,
     PRESETS,
     CouplingConfig,
@@ -25,6 +22,9 @@ from loomfast.presets import (
     config_from_dict,
     config_to_dict,
 )
+from loomfast.coupling.cache import is_permutation
+from loomfast.data import load_dataset
+from loomfast.models import MLPConfig, UNetConfig, item_shape
 from loomfast.run import Run, data_order
 from loomfast.rundir import load_model, read_log
 from loomfast.train import picture_run, train

@@ -12,11 +12,11 @@ import torch
 from loomfast import memory
 from loomfast.checkpoint import write_tensors
 from loomfast.cli import main
+from loomfast.config import PRESETS, CouplingConfig, TrainConfig
 from loomfast.data import load_dataset
 from loomfast.flow import flow_matching_loss
 from loomfast.memory import count_activations, estimate_memory
 from loomfast.models import MLPConfig, UNetConfig, build, item_shape
-from loomfast.presets import PRESETS, CouplingConfig, TrainConfig
 from loomfast.run import Run
 from loomfast.rundir import check_directory, read_log
 from loomfast.train import train

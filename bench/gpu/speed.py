@@ -258,8 +258,8 @@ def training(context, save):
     """A step of cifar10 (bfloat16, compiled): independent against LOOM, in line and ahead; sampling."""
     from dataclasses import replace
 
+    from loomfast.config import PRESETS
     from loomfast.models import UNetConfig
-    from loomfast.presets import PRESETS
     from loomfast.sample import generate
     from loomfast.train import training_step
 

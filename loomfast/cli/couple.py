@@ -115,8 +115,8 @@ def run(arguments):
 
 def _what_to_couple(arguments):
     """(Dataset, TrainConfig) of a preset, or of data that go by another name or a path."""
+    from loomfast.config import PRESETS, TrainConfig
     from loomfast.models import MLPConfig
-    from loomfast.presets import PRESETS, TrainConfig
     from loomfast.rundir import load_data
 
     named = {} if arguments.num_items is None else {"num_items": arguments.num_items}

@@ -24,7 +24,7 @@ def run(argv):
     """``loomfast train PRESET``: the flags are the fields of the configuration."""
     tyro = need("tyro", "train")
     need("torch", "train")
-    from loomfast.presets import PRESETS, TrainConfig
+    from loomfast.config import PRESETS, TrainConfig
     from loomfast.rundir import default_directory
 
     @dataclasses.dataclass(frozen=True)
@@ -77,9 +77,9 @@ def _first_message(box):
 
 def _print_plan(config, out):
     from loomfast import models
+    from loomfast.config import config_to_dict
     from loomfast.data import DRAWN, LOADERS
     from loomfast.memory import estimate_memory
-    from loomfast.presets import config_to_dict
     from loomfast.rundir import load_data
 
     parameters = sum(p.numel() for p in models.build(config.model, "meta").parameters())

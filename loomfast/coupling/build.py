@@ -10,7 +10,7 @@ from loomfast.coupling.semidiscrete import Semidiscrete, read_duals
 
 
 def build_coupler(config, num_items, shape, *, seed, fingerprint, data=None, fresh=True):
-    """The coupling of a `loomfast.presets.CouplingConfig` for a dataset.
+    """The coupling of a `loomfast.config.CouplingConfig` for a dataset.
 
     Args:
         config: method, num_caches, metric, label_weight, tolerance, precision and init.
