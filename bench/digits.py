@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from loomfast import console
-from loomfast.checkpoint import read_json, write_json
+from loomfast.files import read_json, write_json
 from loomfast.models import item_shape
 from loomfast.plots import save_comparison
 from loomfast.rundir import load_model, read_log

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from loomfast.checkpoint import readable
+from loomfast.files import readable
 
 COMPLAINT = "is no NumPy file that can be used without unpickling"
 

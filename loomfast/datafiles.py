@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from loomfast.arrayfiles import read_arrays
-from loomfast.checkpoint import readable
 from loomfast.extras import need
+from loomfast.files import readable
 from loomfast.imagefiles import as_unit_range, class_names, load_images, split_folders
 
 _MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for

@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-from loomfast.checkpoint import atomic_directory, read_tensors, readable
 from loomfast.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
+from loomfast.files import atomic_directory, read_tensors, readable
 from loomfast.models import item_shape
 from loomfast.rundir import load_model, read_log
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import numpy as np
 
-from loomfast.checkpoint import readable
 from loomfast.extras import need
+from loomfast.files import readable
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")  # of Pillow; others may start other programs

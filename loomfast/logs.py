@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from loomfast.checkpoint import json_text
 from loomfast.config import config_to_dict
 from loomfast.extras import need
+from loomfast.files import json_text
 from loomfast.rundir import truncate_log
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from loomfast._arrays import to_numpy
-from loomfast.checkpoint import atomic
+from loomfast.files import atomic
 
 
 def save_image_grid(images, path, *, columns=None, zoom=None):

@@ -9,10 +9,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from loomfast import models
 from loomfast._arrays import cores
-from loomfast.checkpoint import json_object, read_tensors, readable, write_tensors
 from loomfast.coupling import Ahead, build_coupler
 from loomfast.data import coupled_items, fingerprint
 from loomfast.distributed import SharedCoupler, World
+from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.noise import StepDomain, step_bits, step_uniforms
 from loomfast.rundir import check_weights, saved_step
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from loomfast import models
-from loomfast.checkpoint import atomic, json_object, json_text, read_json, read_tensors, readable
 from loomfast.config import DATA_WANTED, config_from_dict, config_to_dict
 from loomfast.data import load_dataset
+from loomfast.files import atomic, json_object, json_text, read_json, read_tensors, readable
 
 # What may change from one session of a run to the next: nothing in the weights depends on it.
 FREE = ("steps", "checkpoint_every", "sample_every", "log_to", "coupling.prefetch")

@@ -15,11 +15,11 @@ import torch
 
 from loomfast import models
 from loomfast._defaults import plain_defaults
-from loomfast.checkpoint import write_json
 from loomfast.config import config_to_dict
 from loomfast.cost import paired_cost
 from loomfast.distributed import resolve_device, world
 from loomfast.extras import need_compiler
+from loomfast.files import write_json
 from loomfast.flow import drop_labels, flow_matching_loss, timesteps
 from loomfast.logs import RunLog, check_log
 from loomfast.models import ema_decay, ema_update

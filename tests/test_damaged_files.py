@@ -13,7 +13,6 @@ from damage import mutations
 from PIL import Image
 from untrained import POINTS, untrained_run
 
-from loomfast.checkpoint import read_json, read_tensors, write_tensors
 from loomfast.cli import main
 from loomfast.cli.solve import load_matrix
 from loomfast.config import CouplingConfig, TrainConfig
@@ -24,6 +23,7 @@ from loomfast.coupling.spool import Spool
 from loomfast.data import load_dataset
 from loomfast.datafiles import load_cifar10
 from loomfast.export import export_run, model_card, read_metrics
+from loomfast.files import read_json, read_tensors, write_tensors
 from loomfast.imagefiles import read_image
 from loomfast.models import MLPConfig, UNet, UNetConfig
 from loomfast.models.authors import load_authors_checkpoint

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast.checkpoint import read_tensors
 from loomfast.cli import main
 from loomfast.coupling.cache import is_permutation
 from loomfast.distributed import World, resolve_device
+from loomfast.files import read_tensors
 from loomfast.rundir import read_log
 from loomfast.train import train
 

@@ -9,9 +9,9 @@ import torch
 from untrained import POINTS, untrained_run
 
 from loomfast import train as trainer
-from loomfast.checkpoint import json_text, read_json, read_tensors, write_json, write_tensors
 from loomfast.cli import main
 from loomfast.config import CouplingConfig, TrainConfig
+from loomfast.files import json_text, read_json, read_tensors, write_json, write_tensors
 from loomfast.models import MLPConfig, build
 from loomfast.rundir import checkpoint_step
 from loomfast.sample import ADAPTIVE, generate, integrate

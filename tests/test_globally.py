@@ -15,13 +15,13 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment as scipy_assignment
 
-from loomfast.checkpoint import read_tensors
 from loomfast.cli import main
 from loomfast.config import PRESETS, CouplingConfig
 from loomfast.coupling import Loom, globally, solve_globally, spool
 from loomfast.coupling.cache import is_permutation
 from loomfast.coupling.globally import block_bytes, blocks_for, keep_own
 from loomfast.data import load_dataset
+from loomfast.files import read_tensors
 from loomfast.noise import noise_from_ids
 from loomfast.run import Run
 from loomfast.rundir import load_data, read_log

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast.checkpoint import read_json, read_tensors
 from loomfast.config import (
     DATA_WANTED,
     PRESETS,
@@ -24,6 +23,7 @@ from loomfast.config import (
 )
 from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset
+from loomfast.files import read_json, read_tensors
 from loomfast.models import MLPConfig, UNetConfig, item_shape
 from loomfast.run import Run, data_order
 from loomfast.rundir import load_model, read_log

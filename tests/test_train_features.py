@@ -8,12 +8,12 @@ import pytest
 import torch
 from untrained import images, untrained_run
 
-from loomfast.checkpoint import read_tensors
 from loomfast.cli import main
 from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Loom, solve_globally
 from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset, make_dataset
+from loomfast.files import read_tensors
 from loomfast.flow import drop_labels
 from loomfast.models import MLPConfig, UNetConfig
 from loomfast.run import Run, works_ahead

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from loomfast import memory
-from loomfast.checkpoint import write_tensors
 from loomfast.cli import main
 from loomfast.config import PRESETS, CouplingConfig, TrainConfig
 from loomfast.data import load_dataset
+from loomfast.files import write_tensors
 from loomfast.flow import flow_matching_loss
 from loomfast.memory import count_activations, estimate_memory
 from loomfast.models import MLPConfig, UNetConfig, build, item_shape

@@ -2,8 +2,8 @@
 
 import torch
 
-from loomfast.checkpoint import write_json, write_tensors
 from loomfast.config import TrainConfig, config_to_dict
+from loomfast.files import write_json, write_tensors
 from loomfast.models import MLPConfig, UNetConfig, build
 
 POINTS = MLPConfig(width=16, depth=1)

@@ -63,11 +63,11 @@ def add(commands):
 def run(arguments):
     """Couple, write the file, and print one line of what came out."""
     need("torch", "train")
-    from loomfast.checkpoint import write_json
     from loomfast.coupling import Loom
     from loomfast.coupling.globally import solve_globally
     from loomfast.data import coupled_items
     from loomfast.distributed import first_of_all, started
+    from loomfast.files import write_json
 
     if started() > 1:
         if not first_of_all():

@@ -37,8 +37,8 @@ def add(commands):
 def run(arguments):
     """``loomfast evaluate RUN``."""
     need("torch", "train")
-    from loomfast.checkpoint import write_json
     from loomfast.evaluate import evaluate
+    from loomfast.files import write_json
     from loomfast.rundir import append_entry, load_model
     from loomfast.sample import ADAPTIVE
 

@@ -201,7 +201,7 @@ def kind_of(out):
 
 def output_of(arguments, kind, name):
     """Where the samples go, found writable; by default a picture of this name in the run directory."""
-    from loomfast.checkpoint import check_new_directory
+    from loomfast.files import check_new_directory
 
     if kind == "folder":
         check_new_directory(arguments.out)
@@ -292,7 +292,7 @@ def write_file(plan, group, update):
 
 def save(plan, states, times):
     """Write states (T, num, ...) as a picture or as arrays."""
-    from loomfast.checkpoint import atomic
+    from loomfast.files import atomic
     from loomfast.plots import save_samples, save_trajectory
 
     if plan.kind == "png":
@@ -312,7 +312,7 @@ def save(plan, states, times):
 
 def write_folder(plan, group, update):
     """Write every sample as a PNG into a new folder; returns the mean evaluations of a sample."""
-    from loomfast.checkpoint import atomic_directory
+    from loomfast.files import atomic_directory
     from loomfast.plots import save_image_files
 
     with ExitStack() as stack:

@@ -29,7 +29,7 @@ def add(commands):
 def run(arguments):
     """``loomfast solve FILE``."""
     from loomfast import solve
-    from loomfast.checkpoint import atomic
+    from loomfast.files import atomic
 
     cost = load_matrix(arguments.file)
     start = time.perf_counter()

@@ -10,7 +10,7 @@ import numpy as np
 
 from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
 from loomfast.assignment import solve
-from loomfast.checkpoint import json_object, read_tensors, readable, write_tensors
+from loomfast.files import json_object, read_tensors, readable, write_tensors
 
 MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from loomfast._arrays import finite, integer, to_numpy
 from loomfast.assignment import solve
-from loomfast.checkpoint import read_tensors, readable
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.base import (
     CouplingBase,
@@ -25,6 +24,7 @@ from loomfast.coupling.base import (
     like,
     mean_cost,
 )
+from loomfast.files import read_tensors, readable
 from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
 
 PROBES = 256  # noises that measure the scale of the prices

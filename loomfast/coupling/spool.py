@@ -7,7 +7,7 @@ import threading
 import warnings
 from pathlib import Path
 
-from loomfast.checkpoint import read_json, write_json
+from loomfast.files import read_json, write_json
 
 
 class Spool:

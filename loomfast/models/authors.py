@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from loomfast._defaults import plain_defaults
-from loomfast.checkpoint import readable
+from loomfast.files import readable
 from loomfast.models.unet import UNet
 
 _PREFIX = re.compile(r"^(module\.)?backbone\.(module\.)?")
