@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from loomfast.coupling.base import like
+from loomfast.coupling.interface import like
 from loomfast.noise import NoiseDomain, noise_from_ids
 
 

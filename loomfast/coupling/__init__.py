@@ -4,10 +4,10 @@ Every coupling has the same interface (see `Coupling`): ``couple(x, index)`` ret
 """
 
 from loomfast.coupling.ahead import Ahead
-from loomfast.coupling.base import Coupling, Pair, Prepared
 from loomfast.coupling.build import build_coupler
 from loomfast.coupling.fresh import Independent, MinibatchOT
 from loomfast.coupling.globally import GlobalCoupling, solve_globally
+from loomfast.coupling.interface import Coupling, Pair, Prepared
 from loomfast.coupling.loom import Loom
 from loomfast.coupling.semidiscrete import Semidiscrete
 

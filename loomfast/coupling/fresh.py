@@ -8,7 +8,7 @@ import numpy as np
 
 from loomfast._arrays import integer, item_shape, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.coupling.base import (
+from loomfast.coupling.interface import (
     CouplingBase,
     Pair,
     Prepared,

@@ -18,8 +18,8 @@ from loomfast._arrays import FLOATS, count, finite, integer, name_of_dtype, to_n
 from loomfast._limits import free_memory, most_memory
 from loomfast.assignment import solve
 from loomfast.cost import paired_cost, pairwise_cost_from_ids
-from loomfast.coupling.base import Stopwatch
 from loomfast.coupling.cache import improving_cycles
+from loomfast.coupling.interface import Stopwatch
 from loomfast.coupling.spool import Spool
 from loomfast.files import read_tensors, readable, write_tensors
 from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits

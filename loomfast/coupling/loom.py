@@ -11,7 +11,8 @@ import numpy as np
 
 from loomfast._arrays import finite, integer, item_shape, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.coupling.base import (
+from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation
+from loomfast.coupling.interface import (
     CouplingBase,
     Pair,
     Prepared,
@@ -26,7 +27,6 @@ from loomfast.coupling.base import (
     mean_cost,
     solve_batch,
 )
-from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation
 from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids, step_bits
 
 

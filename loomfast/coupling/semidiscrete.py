@@ -10,7 +10,7 @@ import numpy as np
 from loomfast._arrays import finite, integer, to_numpy
 from loomfast.assignment import solve
 from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.coupling.base import (
+from loomfast.coupling.interface import (
     CouplingBase,
     Pair,
     Prepared,
