@@ -3,8 +3,8 @@
 Every coupling has the same interface (see `Coupling`): ``couple(x, index)`` returns the noise for a batch.
 """
 
+from loomfast.coupling.baselines import Independent, MinibatchOT
 from loomfast.coupling.build import build_coupler
-from loomfast.coupling.fresh import Independent, MinibatchOT
 from loomfast.coupling.globally import GlobalCoupling, solve_globally
 from loomfast.coupling.interface import Coupling, Pair, Prepared
 from loomfast.coupling.loom import Loom

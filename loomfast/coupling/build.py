@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from loomfast.coupling.fresh import Independent, MinibatchOT
+from loomfast.coupling.baselines import Independent, MinibatchOT
 from loomfast.coupling.loom import Loom
 from loomfast.coupling.semidiscrete import Semidiscrete, read_duals
 
