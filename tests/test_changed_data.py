@@ -8,7 +8,7 @@ import torch
 
 from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Independent, Loom, MinibatchOT
-from loomfast.coupling.globally import solve_globally
+from loomfast.coupling.whole_dataset import solve_globally
 from loomfast.data import load_dataset
 from loomfast.models import MLPConfig, UNetConfig
 from loomfast.train import train

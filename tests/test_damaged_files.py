@@ -17,9 +17,9 @@ from loomfast.cli import main
 from loomfast.cli.solve import load_matrix
 from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Loom
-from loomfast.coupling.globally import solve_globally
+from loomfast.coupling.row_store import RowStore
 from loomfast.coupling.semidiscrete import read_duals
-from loomfast.coupling.spool import Spool
+from loomfast.coupling.whole_dataset import solve_globally
 from loomfast.data import load_dataset
 from loomfast.datafiles import load_cifar10
 from loomfast.export import export_run, model_card, read_metrics
@@ -169,13 +169,13 @@ def unfinished(folder):
     return folder / "state.safetensors", solve
 
 
-def spool(folder):
+def rows(folder):
     matrix = np.ones((4, 3), np.float32)
     matrix.tofile(folder / "rows.bin")
     (folder / "rows.json").write_text(json.dumps({"key": "k", "rows": 4}))
 
     def read(path):
-        assert 0 <= Spool(path.parent, matrix, "k").restore() <= 4
+        assert 0 <= RowStore(path.parent, matrix, "k").restore() <= 4
 
     return folder / "rows.json", read
 
@@ -189,7 +189,7 @@ def authors(folder):
 
 MAKERS = (
     npy, cost, npz, npz_packed, hdf5, hdf5_packed, cifar, plain_json, tensors, halves, configuration, weights,
-    state, log, metrics, coupling, prices, unfinished, spool, authors,
+    state, log, metrics, coupling, prices, unfinished, rows, authors,
 )  # fmt: skip
 READERS = {
     **{make.__name__: make for make in MAKERS},
@@ -225,7 +225,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(name, tmp_path):
             refused += message != ""
     finally:
         tracemalloc.stop()
-    assert refused >= COUNT // 5 or name in ("spool", ".bmp", ".ppm")  # which notice little, or begin again
+    assert refused >= COUNT // 5 or name in ("rows", ".bmp", ".ppm")  # which notice little, or begin again
 
 
 def claims(shape, dtype="<f4"):

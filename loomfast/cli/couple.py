@@ -64,7 +64,7 @@ def run(arguments):
     """Couple, write the file, and print one line of what came out."""
     need("torch", "train")
     from loomfast.coupling import Loom
-    from loomfast.coupling.globally import solve_globally
+    from loomfast.coupling.whole_dataset import solve_globally
     from loomfast.data import coupled_items
     from loomfast.distributed import first_of_all, started
     from loomfast.files import write_json

@@ -192,8 +192,8 @@ class Loom(CouplingBase):
         return Pair(noise=noise, ids=ids, cost_before=cost, cost_after=cost, seconds={})
 
     def solve_globally(self, data, **options):
-        """Couple the whole dataset exactly; see `loomfast.coupling.globally.solve_globally`."""
-        from loomfast.coupling.globally import solve_globally
+        """Couple the whole dataset exactly; see `loomfast.coupling.whole_dataset.solve_globally`."""
+        from loomfast.coupling.whole_dataset import solve_globally
 
         return solve_globally(self, data, **options)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from loomfast.files import read_json, write_json
 
 
-class Spool:
+class RowStore:
     """A row-major matrix, written aside in a thread of its own while its later rows are computed.
 
     A row counts as written only after its bytes have reached the disk. Where the disk is too small or fails,
@@ -53,7 +53,7 @@ class Spool:
             self._finished = rows
             self._wake.notify()
         if self._thread is None and not self._stop:
-            self._thread = threading.Thread(target=self._write, name="loomfast-spool", daemon=True)
+            self._thread = threading.Thread(target=self._write, name="loomfast-store", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError as error:  # can't start new thread

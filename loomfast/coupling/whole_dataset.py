@@ -20,7 +20,7 @@ from loomfast.assignment import solve
 from loomfast.cost import paired_cost, pairwise_cost_from_ids
 from loomfast.coupling.cache import improving_cycles
 from loomfast.coupling.interface import Stopwatch
-from loomfast.coupling.spool import Spool
+from loomfast.coupling.row_store import RowStore
 from loomfast.files import read_tensors, readable, write_tensors
 from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits
 
@@ -271,9 +271,9 @@ class _Work:
         caches = coupler.num_caches
         ids = coupler.ids[items].reshape(-1).astype(np.int64)
         costs = np.empty((len(items), len(ids)), np.float32)
-        with self._spool(items, ids, costs) as spool:
+        with self._row_store(items, ids, costs) as store:
             with watch("cost"):
-                self._fill(costs, items, ids, spool, progress)
+                self._fill(costs, items, ids, store, progress)
             progress(len(items), f"solving {len(items)} x {len(ids)}")
             with watch("solve"):
                 fresh = not coupler.prices[ids].any()
@@ -312,29 +312,29 @@ class _Work:
             coupler.labels[items] = self.problem.labels[items]
 
     @contextmanager
-    def _spool(self, items, ids, costs):
+    def _row_store(self, items, ids, costs):
         """Where the block's costs are kept while it is worked at; None where that is not worth it."""
         if self.folder is None or len(items) <= self.problem.rows_a_chunk(len(ids)):
             yield None
             return
-        spool = Spool(self.folder, costs, self._block_key(items, ids))
+        store = RowStore(self.folder, costs, self._block_key(items, ids))
         try:
-            yield spool
+            yield store
         finally:
-            spool.close()
+            store.close()
 
-    def _fill(self, costs, items, ids, spool, progress):
+    def _fill(self, costs, items, ids, store, progress):
         """The block's matrix, but for the rows that an earlier process had done."""
         step = self.problem.rows_a_chunk(len(ids))
         begun = time.monotonic()
-        first = 0 if spool is None else spool.restore() // step * step  # the same chunks, the same bits
+        first = 0 if store is None else store.restore() // step * step  # the same chunks, the same bits
         progress(first, f"costs of {len(items)} x {len(ids)}")
         while first < len(items):
             last = min(first + step, len(items))
             self.problem.costs(items, ids, slice(first, last), costs[first:last])
             first = last
-            if spool is not None and time.monotonic() - begun > KEEP_AFTER:
-                spool.finished(first)
+            if store is not None and time.monotonic() - begun > KEEP_AFTER:
+                store.finished(first)
             progress(first, f"costs of {len(items)} x {len(ids)}")
 
     def _block_key(self, items, ids):
