@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast import memory
 from loomfast.cli import main
 from loomfast.config import PRESETS, CouplingConfig, TrainConfig
 from loomfast.data import load_dataset
 from loomfast.files import write_tensors
 from loomfast.flow import flow_matching_loss
-from loomfast.memory import count_activations, estimate_memory
 from loomfast.models import MLPConfig, UNetConfig, build, item_shape
 from loomfast.run import Run
 from loomfast.rundir import check_directory, read_log
 from loomfast.train import train
+from loomfast.training import memory
+from loomfast.training.memory import count_activations, estimate_memory
 
 TOY = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=8, batch_size=32, warmup_steps=2, threads=1,

@@ -79,8 +79,8 @@ def _print_plan(config, out):
     from loomfast import models
     from loomfast.config import config_to_dict
     from loomfast.data import DRAWN, LOADERS
-    from loomfast.memory import estimate_memory
     from loomfast.rundir import load_data
+    from loomfast.training.memory import estimate_memory
 
     parameters = sum(p.numel() for p in models.build(config.model, "meta").parameters())
     at_hand = config.data in (*LOADERS, *DRAWN)
