@@ -26,7 +26,7 @@ from loomfast.config import PRESETS, config_from_dict, config_to_dict
 from loomfast.distributed import World, resolve_device
 from loomfast.run import Run
 from loomfast.rundir import load_data
-from loomfast.train import training_step
+from loomfast.training.loop import training_step
 
 CHECKED_STEPS = 5
 

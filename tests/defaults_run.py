@@ -22,7 +22,7 @@ from loomfast.evaluate import evaluate  # noqa: E402
 from loomfast.models import MLPConfig, UNetConfig  # noqa: E402
 from loomfast.rundir import load_model  # noqa: E402
 from loomfast.sample import generate, integrate  # noqa: E402
-from loomfast.train import picture_run, train  # noqa: E402
+from loomfast.training.loop import picture_run, train  # noqa: E402
 from loomfast.training.memory import estimate_memory  # noqa: E402
 
 POINTS = TrainConfig(

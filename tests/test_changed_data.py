@@ -11,7 +11,7 @@ from loomfast.coupling import Independent, Loom, MinibatchOT
 from loomfast.coupling.whole_dataset import solve_globally
 from loomfast.data import load_dataset
 from loomfast.models import MLPConfig, UNetConfig
-from loomfast.train import train
+from loomfast.training.loop import train
 
 POINTS = np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32)
 TOY = TrainConfig(model=MLPConfig(width=8), steps=2, batch_size=12, threads=1)

@@ -29,7 +29,7 @@ from loomfast.models import MLPConfig, UNet, UNetConfig
 from loomfast.models.authors import load_authors_checkpoint
 from loomfast.run import Run
 from loomfast.rundir import append_entry, load_model, read_log, truncate_log
-from loomfast.train import train
+from loomfast.training.loop import train
 
 COUNT = 500
 CONSTANT = 64 << 20  # bytes that reading takes whatever the file's size

@@ -17,7 +17,7 @@ from loomfast.coupling.cache import is_permutation
 from loomfast.distributed import World, resolve_device
 from loomfast.files import read_tensors
 from loomfast.rundir import read_log
-from loomfast.train import train
+from loomfast.training.loop import train
 
 
 def torchrun(*words):

@@ -8,14 +8,14 @@ import pytest
 import torch
 from untrained import POINTS, untrained_run
 
-from loomfast import train as trainer
 from loomfast.cli import main
 from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.files import json_text, read_json, read_tensors, write_json, write_tensors
 from loomfast.models import MLPConfig, build
 from loomfast.rundir import checkpoint_step
 from loomfast.sample import ADAPTIVE, generate, integrate
-from loomfast.train import train
+from loomfast.training import loop as trainer
+from loomfast.training.loop import train
 
 TOY = TrainConfig(
     model=MLPConfig(width=8), data="moons", num_items=64, steps=9, batch_size=32, threads=1, warmup_steps=0,

@@ -16,7 +16,7 @@ import torch
 from loomfast import console
 from loomfast.models import MLP, MLPConfig
 from loomfast.sample import generate, integrate
-from loomfast.train import stop_on_signals
+from loomfast.training.loop import stop_on_signals
 
 HERE = Path(__file__).parent
 

@@ -27,7 +27,7 @@ from loomfast.files import read_json, read_tensors
 from loomfast.models import MLPConfig, UNetConfig, item_shape
 from loomfast.run import Run, data_order
 from loomfast.rundir import load_model, read_log
-from loomfast.train import picture_run, train
+from loomfast.training.loop import picture_run, train
 
 TINY_UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,

@@ -18,7 +18,7 @@ from loomfast.flow import drop_labels
 from loomfast.models import MLPConfig, UNetConfig
 from loomfast.run import Run, works_ahead
 from loomfast.rundir import read_log
-from loomfast.train import picture_run, train, training_step
+from loomfast.training.loop import picture_run, train, training_step
 
 UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,

@@ -17,8 +17,8 @@ from loomfast.flow import flow_matching_loss
 from loomfast.models import MLPConfig, UNetConfig, build, item_shape
 from loomfast.run import Run
 from loomfast.rundir import check_directory, read_log
-from loomfast.train import train
 from loomfast.training import memory
+from loomfast.training.loop import train
 from loomfast.training.memory import count_activations, estimate_memory
 
 TOY = TrainConfig(

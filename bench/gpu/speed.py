@@ -261,7 +261,7 @@ def training(context, save):
     from loomfast.config import PRESETS
     from loomfast.models import UNetConfig
     from loomfast.sample import generate
-    from loomfast.train import training_step
+    from loomfast.training.loop import training_step
 
     dry = context.device.dry
     model = PRESETS["cifar10"][1].model

@@ -97,7 +97,7 @@ def _print_plan(config, out):
 def _train(config, out):
     from loomfast.distributed import FailedElsewhere, first_of_all
     from loomfast.rundir import checkpoint_step
-    from loomfast.train import picture_run, train
+    from loomfast.training.loop import picture_run, train
 
     if not first_of_all():
         # The first process says why; torchrun would kill it at another one's failure.
