@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch.distributed as dist
 
-from loomfast import run as run_module
 from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Semidiscrete
 from loomfast.distributed import FailedElsewhere
 from loomfast.models import MLPConfig
 from loomfast.training import loop as train_module
+from loomfast.training import state as run_module
 
 CONFIG = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=30, batch_size=32, num_items=256, warmup_steps=5,

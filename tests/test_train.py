@@ -25,9 +25,9 @@ from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset
 from loomfast.files import read_json, read_tensors
 from loomfast.models import MLPConfig, UNetConfig, item_shape
-from loomfast.run import Run, data_order
 from loomfast.rundir import load_model, read_log
 from loomfast.training.loop import picture_run, train
+from loomfast.training.state import Run, data_order
 
 TINY_UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,

@@ -16,9 +16,9 @@ from loomfast.data import load_dataset, make_dataset
 from loomfast.files import read_tensors
 from loomfast.flow import drop_labels
 from loomfast.models import MLPConfig, UNetConfig
-from loomfast.run import Run, works_ahead
 from loomfast.rundir import read_log
 from loomfast.training.loop import picture_run, train, training_step
+from loomfast.training.state import Run, works_ahead
 
 UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,

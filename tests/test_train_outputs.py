@@ -15,11 +15,11 @@ from loomfast.data import load_dataset
 from loomfast.files import write_tensors
 from loomfast.flow import flow_matching_loss
 from loomfast.models import MLPConfig, UNetConfig, build, item_shape
-from loomfast.run import Run
 from loomfast.rundir import check_directory, read_log
 from loomfast.training import memory
 from loomfast.training.loop import train
 from loomfast.training.memory import count_activations, estimate_memory
+from loomfast.training.state import Run
 
 TOY = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=8, batch_size=32, warmup_steps=2, threads=1,

@@ -316,8 +316,8 @@ def training(context, save):
 def _run(base, batch, method, prefetch):
     from dataclasses import replace
 
-    from loomfast.run import Run
     from loomfast.rundir import load_data
+    from loomfast.training.state import Run
 
     coupling = replace(base.coupling, method=method, prefetch=prefetch)
     config = replace(base, batch_size=batch, coupling=coupling)
