@@ -19,7 +19,7 @@ from loomfast import console
 from loomfast.files import read_json, write_json
 from loomfast.models import item_shape
 from loomfast.plots import save_comparison
-from loomfast.rundir import load_model, read_log
+from loomfast.runs.directory import load_model, read_log
 from loomfast.sample import generate
 
 COUPLINGS = ("independent", "loom")

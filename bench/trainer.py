@@ -24,7 +24,7 @@ from timing import interleaved, report
 
 from loomfast.config import PRESETS, config_from_dict, config_to_dict
 from loomfast.distributed import World, resolve_device
-from loomfast.rundir import load_data
+from loomfast.runs.directory import load_data
 from loomfast.training.loop import training_step
 from loomfast.training.state import Run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from loomfast.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
 from loomfast.files import atomic_directory, read_tensors, readable
 from loomfast.models import item_shape
-from loomfast.rundir import load_model, read_log
+from loomfast.runs.directory import load_model, read_log
 
 CONDITIONS = ("solver", "nfe")  # of an entry of metrics.jsonl; its other numbers are measures
 
@@ -104,7 +104,7 @@ def _lines(lines):
 
 def _usage(shape, classes):
     labels = "" if classes is None else f", y=[k % {classes} for k in range(64)]"
-    return f"""from loomfast.rundir import load_model
+    return f"""from loomfast.runs.directory import load_model
 from loomfast.sample import generate
 
 config, model = load_model(".")

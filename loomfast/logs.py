@@ -5,7 +5,7 @@ import numpy as np
 from loomfast.config import config_to_dict
 from loomfast.extras import need
 from loomfast.files import json_text
-from loomfast.rundir import truncate_log
+from loomfast.runs.directory import truncate_log
 
 
 def check_log(name):

@@ -27,7 +27,7 @@ from loomfast.files import read_json, read_tensors, write_tensors
 from loomfast.imagefiles import read_image
 from loomfast.models import MLPConfig, UNet, UNetConfig
 from loomfast.models.authors import load_authors_checkpoint
-from loomfast.rundir import append_entry, load_model, read_log, truncate_log
+from loomfast.runs.directory import append_entry, load_model, read_log, truncate_log
 from loomfast.training.loop import train
 from loomfast.training.state import Run
 

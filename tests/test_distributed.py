@@ -16,7 +16,7 @@ from loomfast.cli import main
 from loomfast.coupling.cache import is_permutation
 from loomfast.distributed import World, resolve_device
 from loomfast.files import read_tensors
-from loomfast.rundir import read_log
+from loomfast.runs.directory import read_log
 from loomfast.training.loop import train
 
 

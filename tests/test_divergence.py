@@ -12,7 +12,7 @@ from loomfast.cli import main
 from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.files import json_text, read_json, read_tensors, write_json, write_tensors
 from loomfast.models import MLPConfig, build
-from loomfast.rundir import checkpoint_step
+from loomfast.runs.directory import checkpoint_step
 from loomfast.sample import ADAPTIVE, generate, integrate
 from loomfast.training import loop as trainer
 from loomfast.training.loop import train

@@ -11,7 +11,7 @@ from untrained import POINTS, images, untrained_run
 
 from loomfast.cli import main
 from loomfast.export import export_run
-from loomfast.rundir import load_model
+from loomfast.runs.directory import load_model
 from loomfast.sample import generate
 
 FILES = ["README.md", "config.json", "model.safetensors"]

@@ -13,7 +13,7 @@ from untrained import images, untrained_run
 from loomfast.cli import main
 from loomfast.distributed import World
 from loomfast.plots import as_pixels
-from loomfast.rundir import load_model
+from loomfast.runs.directory import load_model
 from loomfast.sample import generate
 
 # What torchrun would start twice. The first command joins the group by itself, from torchrun's variables.

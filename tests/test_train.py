@@ -25,7 +25,7 @@ from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset
 from loomfast.files import read_json, read_tensors
 from loomfast.models import MLPConfig, UNetConfig, item_shape
-from loomfast.rundir import load_model, read_log
+from loomfast.runs.directory import load_model, read_log
 from loomfast.training.loop import picture_run, train
 from loomfast.training.state import Run, data_order
 

@@ -16,7 +16,7 @@ from loomfast.data import load_dataset, make_dataset
 from loomfast.files import read_tensors
 from loomfast.flow import drop_labels
 from loomfast.models import MLPConfig, UNetConfig
-from loomfast.rundir import read_log
+from loomfast.runs.directory import read_log
 from loomfast.training.loop import picture_run, train, training_step
 from loomfast.training.state import Run, works_ahead
 

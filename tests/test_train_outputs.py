@@ -15,7 +15,7 @@ from loomfast.data import load_dataset
 from loomfast.files import write_tensors
 from loomfast.flow import flow_matching_loss
 from loomfast.models import MLPConfig, UNetConfig, build, item_shape
-from loomfast.rundir import check_directory, read_log
+from loomfast.runs.directory import check_directory, read_log
 from loomfast.training import memory
 from loomfast.training.loop import train
 from loomfast.training.memory import count_activations, estimate_memory
@@ -197,7 +197,9 @@ def test_directories_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(NotADirectoryError, match=r"cannot be a run directory: .*/file is a file"):
         train(TOY, tmp_path / "file" / "run")
-    monkeypatch.setattr("loomfast.rundir.os.access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(
+        "loomfast.runs.directory.os.access", lambda path, mode: False
+    )  # root may write anywhere
     with pytest.raises(PermissionError, match="run cannot be written: no permission in"):
         train(TOY, tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -23,7 +23,7 @@ from loomfast.coupling.whole_dataset import block_bytes, blocks_for, keep_own
 from loomfast.data import load_dataset
 from loomfast.files import read_tensors
 from loomfast.noise import noise_from_ids
-from loomfast.rundir import load_data, read_log
+from loomfast.runs.directory import load_data, read_log
 from loomfast.training.state import Run
 
 N, SHAPE = 80, (12,)

@@ -316,7 +316,7 @@ def training(context, save):
 def _run(base, batch, method, prefetch):
     from dataclasses import replace
 
-    from loomfast.rundir import load_data
+    from loomfast.runs.directory import load_data
     from loomfast.training.state import Run
 
     coupling = replace(base.coupling, method=method, prefetch=prefetch)

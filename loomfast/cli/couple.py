@@ -117,7 +117,7 @@ def _what_to_couple(arguments):
     """(Dataset, TrainConfig) of a preset, or of data that go by another name or a path."""
     from loomfast.config import PRESETS, TrainConfig
     from loomfast.models import MLPConfig
-    from loomfast.rundir import load_data
+    from loomfast.runs.directory import load_data
 
     named = {} if arguments.num_items is None else {"num_items": arguments.num_items}
     if arguments.data in PRESETS:

@@ -39,7 +39,7 @@ def run(arguments):
     need("torch", "train")
     from loomfast.evaluate import evaluate
     from loomfast.files import write_json
-    from loomfast.rundir import append_entry, load_model
+    from loomfast.runs.directory import append_entry, load_model
     from loomfast.sample import ADAPTIVE
 
     config, model = load_model(arguments.directory)

@@ -144,7 +144,7 @@ def make_plan(arguments, group):
     import torch
 
     from loomfast.models import item_shape
-    from loomfast.rundir import load_model
+    from loomfast.runs.directory import load_model
     from loomfast.sample import ADAPTIVE, check_solver, shares
 
     if arguments.compile:

@@ -25,7 +25,7 @@ def run(argv):
     tyro = need("tyro", "train")
     need("torch", "train")
     from loomfast.config import PRESETS, TrainConfig
-    from loomfast.rundir import default_directory
+    from loomfast.runs.directory import default_directory
 
     @dataclasses.dataclass(frozen=True)
     class Command(TrainConfig):
@@ -79,7 +79,7 @@ def _print_plan(config, out):
     from loomfast import models
     from loomfast.config import config_to_dict
     from loomfast.data import DRAWN, LOADERS
-    from loomfast.rundir import load_data
+    from loomfast.runs.directory import load_data
     from loomfast.training.memory import estimate_memory
 
     parameters = sum(p.numel() for p in models.build(config.model, "meta").parameters())
@@ -96,7 +96,7 @@ def _print_plan(config, out):
 
 def _train(config, out):
     from loomfast.distributed import FailedElsewhere, first_of_all
-    from loomfast.rundir import checkpoint_step
+    from loomfast.runs.directory import checkpoint_step
     from loomfast.training.loop import picture_run, train
 
     if not first_of_all():

@@ -14,7 +14,7 @@ from loomfast.data import coupled_items, fingerprint
 from loomfast.distributed import SharedCoupler, World
 from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.noise import StepDomain, step_bits, step_uniforms
-from loomfast.rundir import check_weights, saved_step
+from loomfast.runs.directory import check_weights, saved_step
 
 
 class Run:
