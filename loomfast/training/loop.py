@@ -21,11 +21,11 @@ from loomfast.distributed import resolve_device, world
 from loomfast.extras import need_compiler
 from loomfast.files import write_json
 from loomfast.flow import drop_labels, flow_matching_loss, timesteps
-from loomfast.logs import RunLog, check_log
 from loomfast.models import ema_decay, ema_update
 from loomfast.noise import StepDomain, step_bits, step_normals
 from loomfast.plots import save_coupling_figure, save_samples
 from loomfast.runs.directory import check_directory, checkpoint_step, load_data, load_model, read_log
+from loomfast.runs.log import RunLog, check_log
 from loomfast.sample import generate
 from loomfast.training.state import Run, check_finite
 
