@@ -10,8 +10,8 @@ import pytest
 from untrained import POINTS, images, untrained_run
 
 from loomfast.cli import main
-from loomfast.export import export_run
 from loomfast.runs.directory import load_model
+from loomfast.runs.export import export_run
 from loomfast.sample import generate
 
 FILES = ["README.md", "config.json", "model.safetensors"]

@@ -25,7 +25,7 @@ def add(commands):
 def run(arguments):
     """``loomfast export RUN``."""
     need("torch", "train")
-    from loomfast.export import export_run
+    from loomfast.runs.export import export_run
 
     out = export_run(arguments.directory, arguments.out)
     print(f"weights, configuration and model card: {out}")
