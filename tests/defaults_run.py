@@ -18,9 +18,9 @@ torch.set_default_device(sys.argv[2])
 import loomfast  # noqa: E402 what is made when a module is loaded counts, too
 from loomfast import assignment_torch, metrics  # noqa: E402
 from loomfast.config import CouplingConfig, TrainConfig  # noqa: E402
-from loomfast.evaluate import evaluate  # noqa: E402
 from loomfast.models import MLPConfig, UNetConfig  # noqa: E402
 from loomfast.runs.directory import load_model  # noqa: E402
+from loomfast.runs.evaluate import evaluate  # noqa: E402
 from loomfast.sample import generate, integrate  # noqa: E402
 from loomfast.training.loop import picture_run, train  # noqa: E402
 from loomfast.training.memory import estimate_memory  # noqa: E402

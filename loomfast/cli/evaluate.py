@@ -37,9 +37,9 @@ def add(commands):
 def run(arguments):
     """``loomfast evaluate RUN``."""
     need("torch", "train")
-    from loomfast.evaluate import evaluate
     from loomfast.files import write_json
     from loomfast.runs.directory import append_entry, load_model
+    from loomfast.runs.evaluate import evaluate
     from loomfast.sample import ADAPTIVE
 
     config, model = load_model(arguments.directory)

@@ -4,10 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-from loomfast.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
 from loomfast.files import atomic_directory, read_tensors, readable
 from loomfast.models import item_shape
 from loomfast.runs.directory import load_model, read_log
+from loomfast.runs.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
 
 CONDITIONS = ("solver", "nfe")  # of an entry of metrics.jsonl; its other numbers are measures
 
@@ -54,7 +54,7 @@ def model_card(config, model, *, step=None, metrics=()):
         config: the run's TrainConfig.
         model: its network.
         step: the training step of the weights, where it is known.
-        metrics: results of ``loomfast.evaluate.evaluate``; those of other steps are left out.
+        metrics: results of ``loomfast.runs.evaluate.evaluate``; those of other steps are left out.
     """
     data = Path(config.data).name
     shape = item_shape(config.model)
