@@ -229,7 +229,7 @@ def codec_of(name, shape, device):
     """The Codec of ``--codec``, found fit for the samples' shape; None where it was not asked for."""
     if name is None:
         return None
-    from loomfast.codec import autoencoder_kl
+    from loomfast.sampling.codec import autoencoder_kl
 
     codec = autoencoder_kl(name, device=device)
     if codec.channels != shape[0]:
