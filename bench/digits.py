@@ -20,7 +20,7 @@ from loomfast.files import read_json, write_json
 from loomfast.models import item_shape
 from loomfast.plots import save_comparison
 from loomfast.runs.directory import load_model, read_log
-from loomfast.sample import generate
+from loomfast.sampling.generate import generate
 
 COUPLINGS = ("independent", "loom")
 NFE = (1, 2, 4, 8, 40)

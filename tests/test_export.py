@@ -12,7 +12,7 @@ from untrained import POINTS, images, untrained_run
 from loomfast.cli import main
 from loomfast.runs.directory import load_model
 from loomfast.runs.export import export_run
-from loomfast.sample import generate
+from loomfast.sampling.generate import generate
 
 FILES = ["README.md", "config.json", "model.safetensors"]
 

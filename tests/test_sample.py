@@ -6,7 +6,7 @@ import torch
 
 from loomfast import noise_from_ids
 from loomfast.models import MLPConfig, UNetConfig, build
-from loomfast.sample import (
+from loomfast.sampling.generate import (
     ADAPTIVE,
     CPU_BLOCK,
     FIXED,

@@ -12,7 +12,7 @@ from untrained import POINTS, images, untrained_run
 from loomfast.cli import main
 from loomfast.plots import as_pixels
 from loomfast.runs.directory import load_model
-from loomfast.sample import generate
+from loomfast.sampling.generate import generate
 
 SHAPE = (1, 8, 8)
 

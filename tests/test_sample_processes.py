@@ -14,7 +14,7 @@ from loomfast.cli import main
 from loomfast.distributed import World
 from loomfast.plots import as_pixels
 from loomfast.runs.directory import load_model
-from loomfast.sample import generate
+from loomfast.sampling.generate import generate
 
 # What torchrun would start twice. The first command joins the group by itself, from torchrun's variables.
 SCRIPT = """

@@ -15,7 +15,7 @@ import torch
 
 from loomfast import console
 from loomfast.models import MLP, MLPConfig
-from loomfast.sample import generate, integrate
+from loomfast.sampling.generate import generate, integrate
 from loomfast.training.loop import stop_on_signals
 
 HERE = Path(__file__).parent

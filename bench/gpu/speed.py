@@ -260,7 +260,7 @@ def training(context, save):
 
     from loomfast.config import PRESETS
     from loomfast.models import UNetConfig
-    from loomfast.sample import generate
+    from loomfast.sampling.generate import generate
     from loomfast.training.loop import training_step
 
     dry = context.device.dry

@@ -145,7 +145,7 @@ def make_plan(arguments, group):
 
     from loomfast.models import item_shape
     from loomfast.runs.directory import load_model
-    from loomfast.sample import ADAPTIVE, check_solver, shares
+    from loomfast.sampling.generate import ADAPTIVE, check_solver, shares
 
     if arguments.compile:
         need_compiler(group.device)
@@ -255,7 +255,7 @@ def drawn(plan, update):
 
     States are (T, n, ...), with T = 1 unless trajectories are asked for. update: called with the number done.
     """
-    from loomfast.sample import blocks, generate_solution
+    from loomfast.sampling.generate import blocks, generate_solution
 
     first, count = plan.shares[plan.rank]
     for low, high in blocks(first, first + count, plan.options["batch_size"], plan.device) if count else ():

@@ -3,7 +3,7 @@
 import torch
 
 from loomfast._arrays import integer
-from loomfast.sample import integrate
+from loomfast.sampling.generate import integrate
 
 
 def _euler_path(velocity, z, steps):

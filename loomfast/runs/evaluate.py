@@ -10,7 +10,7 @@ from loomfast._arrays import integer
 from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain, noise_from_ids
 from loomfast.runs.directory import load_data
-from loomfast.sample import check_solver, generate_solution
+from loomfast.sampling.generate import check_solver, generate_solution
 
 CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
 CURVATURE_STEPS = 20

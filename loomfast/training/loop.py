@@ -26,7 +26,7 @@ from loomfast.noise import StepDomain, step_bits, step_normals
 from loomfast.plots import save_coupling_figure, save_samples
 from loomfast.runs.directory import check_directory, checkpoint_step, load_data, load_model, read_log
 from loomfast.runs.log import RunLog, check_log
-from loomfast.sample import generate
+from loomfast.sampling.generate import generate
 from loomfast.training.state import Run, check_finite
 
 
