@@ -21,9 +21,9 @@ from loomfast.coupling.row_store import RowStore
 from loomfast.coupling.semidiscrete import read_duals
 from loomfast.coupling.whole_dataset import solve_globally
 from loomfast.data import load_dataset
-from loomfast.datafiles import load_cifar10
+from loomfast.data.files import load_cifar10
+from loomfast.data.images import read_image
 from loomfast.files import read_json, read_tensors, write_tensors
-from loomfast.imagefiles import read_image
 from loomfast.models import MLPConfig, UNet, UNetConfig
 from loomfast.models.authors import load_authors_checkpoint
 from loomfast.runs.directory import append_entry, load_model, read_log, truncate_log

@@ -56,7 +56,7 @@ def run(arguments):
 
 def load_matrix(path):
     """The array of a .npy file, or the only one of an .npz archive; nothing is unpickled."""
-    from loomfast.arrayfiles import read_arrays
+    from loomfast.data.arrays import read_arrays
 
     loaded = read_arrays(path, "must be a .npy array or an .npz archive of numbers")
     if isinstance(loaded, np.ndarray):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from loomfast.arrayfiles import read_arrays
+from loomfast.data.arrays import read_arrays
+from loomfast.data.images import as_unit_range, class_names, load_images, split_folders
 from loomfast.extras import need
 from loomfast.files import readable
-from loomfast.imagefiles import as_unit_range, class_names, load_images, split_folders
 
 _MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
 _LARGEST_LABEL = 2**31 - 1
@@ -76,7 +76,7 @@ def load_image_folder(directory, image_size=None):
     """Images in a folder, as RGB (N, 3, H, W), all of one square size unless image_size makes them so.
 
     With folders ``train`` and one of heldout, test, val, validation, these are the split. Sub-folders (of a
-    split, or of the directory itself) are classes, in alphabetical order. See `loomfast.imagefiles` for what
+    split, or of the directory itself) are classes, in alphabetical order. See `loomfast.data.images` for what
     is passed over, and what is made of each picture.
     """
     directory = Path(directory)
