@@ -13,7 +13,8 @@ from loomfast.flow import timesteps
 from loomfast.models import MLPConfig, UNetConfig
 from loomfast.noise import step_bits, step_normals
 from loomfast.runs import evaluate
-from loomfast.sampling.generate import check_solver, generate, integrate
+from loomfast.sampling.generate import generate
+from loomfast.sampling.ode import check_solver, integrate
 
 ITEMS = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
 INDEX = np.arange(5)

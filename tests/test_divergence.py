@@ -13,7 +13,8 @@ from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.files import json_text, read_json, read_tensors, write_json, write_tensors
 from loomfast.models import MLPConfig, build
 from loomfast.runs.directory import checkpoint_step
-from loomfast.sampling.generate import ADAPTIVE, generate, integrate
+from loomfast.sampling.generate import generate
+from loomfast.sampling.ode import ADAPTIVE, integrate
 from loomfast.training import loop as trainer
 from loomfast.training.loop import train
 
@@ -144,7 +145,7 @@ BAD_SOLVES = [
 @pytest.mark.parametrize("solver", ADAPTIVE)
 @pytest.mark.parametrize(("options", "kind", "message"), BAD_SOLVES)
 def test_adaptive_solvers_name_what_stops_them(solver, options, kind, message, monkeypatch):
-    monkeypatch.setattr("loomfast.sampling.generate.MOST_STEPS", 300)
+    monkeypatch.setattr("loomfast.sampling.ode.MOST_STEPS", 300)
     options = {"z": torch.ones(2, 2), "velocity": lambda x, t: -x} | options
     with pytest.raises(kind, match=message):
         integrate(options.pop("velocity"), options.pop("z"), solver=solver, **options)

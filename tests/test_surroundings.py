@@ -15,7 +15,8 @@ import torch
 
 from loomfast import console
 from loomfast.models import MLP, MLPConfig
-from loomfast.sampling.generate import generate, integrate
+from loomfast.sampling.generate import generate
+from loomfast.sampling.ode import integrate
 from loomfast.training.loop import stop_on_signals
 
 HERE = Path(__file__).parent

@@ -40,7 +40,7 @@ def run(arguments):
     from loomfast.files import write_json
     from loomfast.runs.directory import append_entry, load_model
     from loomfast.runs.evaluate import evaluate
-    from loomfast.sampling.generate import ADAPTIVE
+    from loomfast.sampling.ode import ADAPTIVE
 
     config, model = load_model(arguments.directory)
     nfe = arguments.nfe or ([None] if arguments.solver in ADAPTIVE else [1, 2, 4, 8, 40])

@@ -145,7 +145,8 @@ def make_plan(arguments, group):
 
     from loomfast.models import item_shape
     from loomfast.runs.directory import load_model
-    from loomfast.sampling.generate import ADAPTIVE, check_solver, shares
+    from loomfast.sampling.generate import shares
+    from loomfast.sampling.ode import ADAPTIVE, check_solver
 
     if arguments.compile:
         need_compiler(group.device)

@@ -3,7 +3,7 @@
 import torch
 
 from loomfast._arrays import integer
-from loomfast.sampling.generate import integrate
+from loomfast.sampling.ode import integrate
 
 
 def _euler_path(velocity, z, steps):

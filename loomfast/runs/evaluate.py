@@ -10,7 +10,8 @@ from loomfast._arrays import integer
 from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain, noise_from_ids
 from loomfast.runs.directory import load_data
-from loomfast.sampling.generate import check_solver, generate_solution
+from loomfast.sampling.generate import generate_solution
+from loomfast.sampling.ode import check_solver
 
 CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
 CURVATURE_STEPS = 20

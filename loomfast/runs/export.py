@@ -104,8 +104,8 @@ def _lines(lines):
 
 def _usage(shape, classes):
     labels = "" if classes is None else f", y=[k % {classes} for k in range(64)]"
-    return f"""from loomfast.runs.directory import load_model
-from loomfast.sampling.generate import generate
+    return f"""from loomfast.rundir import load_model
+from loomfast.sample import generate
 
 config, model = load_model(".")
 samples = generate(model, 64, {shape}, seed=0, nfe=8{labels})"""
