@@ -4,19 +4,22 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import Doc
 
 from loomfast._arrays import MOST_THREADS, check_integers, integer
+from loomfast.coupling.build import COUPLINGS
 from loomfast.models import MLPConfig, UNetConfig
+
+_METHODS = "; ".join(f"{name}: {kind.summary}" for name, kind in COUPLINGS.items())
 
 
 @dataclass(frozen=True)
 class CouplingConfig:
     """How data are coupled with noise."""
 
-    method: Literal["loom", "independent", "minibatch-ot", "semidiscrete"] = "loom"
-    """loom: remembered and improved; minibatch-ot: new noise, optimal in the batch; independent: as drawn;
-    semidiscrete: new noise, coupled by the prices of a global solve (needs init)."""
+    method: Annotated[Literal[*COUPLINGS], Doc(_METHODS)] = "loom"
     num_caches: int = 4
     """loom: noises an item holds (paper, Section 3.2)."""
     metric: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"

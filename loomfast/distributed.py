@@ -17,9 +17,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from loomfast.coupling.interface import like
-from loomfast.noise import NoiseDomain, noise_from_ids
-
 
 class FailedElsewhere(Exception):
     """Raised in every process but the first where any has failed; the first raises the error itself."""
@@ -179,44 +176,3 @@ def resolve_device(name):
     if index and int(index) >= count:
         raise ValueError(f"device is {name!r}, but there are {count} GPUs, numbered from 0")
     return torch.device("cuda", int(index) if index else int(os.environ.get("LOCAL_RANK", 0)) % count)
-
-
-class SharedCoupler:
-    """A coupling that one process computes and all processes write back: see `Coupling` for its methods."""
-
-    def __init__(self, coupler, world):
-        self._coupler, self._world = coupler, world
-
-    def __getattr__(self, name):
-        return getattr(self._coupler, name)
-
-    def join(self):
-        """Take up the first process's state, which the others may have read or rounded otherwise.
-
-        Raises ValueError, or FailedElsewhere, if it belongs to other data than some process has.
-        """
-        state = self._world.first_sends(self._coupler.state_dict() if self._world.rank == 0 else None)
-        with self._world.together():
-            self._coupler.load_state_dict(state)
-
-    def prepare(self, x, index, **options):
-        """As the coupling's ``prepare``, computed by the first process only."""
-        prepared = None
-        if self._world.rank == 0:
-            prepared = self._coupler.prepare(x, index, **options)
-            noise = prepared.pair.noise
-            self._world.first_sends(replace(prepared, pair=replace(prepared.pair, noise=None)))
-        else:
-            prepared = self._world.first_sends(None)
-            noise = self._noise(prepared.pair.ids, x)
-        return replace(prepared, pair=replace(prepared.pair, noise=noise))
-
-    def choose(self, num, *, step):
-        """As `Semidiscrete.choose`, by the first process."""
-        chosen = self._coupler.choose(num, step=step) if self._world.rank == 0 else None
-        return self._world.first_sends(chosen)
-
-    def _noise(self, ids, x):
-        """The noise of ids, which has the same bits in every process."""
-        domain = NoiseDomain.CACHE if self._coupler.method == "loom" else NoiseDomain.FRESH
-        return noise_from_ids(like(ids, x), self._coupler.shape, seed=self._coupler.seed, domain=domain)

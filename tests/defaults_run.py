@@ -21,9 +21,10 @@ from loomfast.config import CouplingConfig, TrainConfig  # noqa: E402
 from loomfast.models import MLPConfig, UNetConfig  # noqa: E402
 from loomfast.runs.directory import load_model  # noqa: E402
 from loomfast.runs.evaluate import evaluate  # noqa: E402
+from loomfast.runs.pictures import picture_run  # noqa: E402
 from loomfast.sampling.generate import generate  # noqa: E402
 from loomfast.sampling.ode import integrate  # noqa: E402
-from loomfast.training.loop import picture_run, train  # noqa: E402
+from loomfast.training.loop import train  # noqa: E402
 from loomfast.training.memory import estimate_memory  # noqa: E402
 
 POINTS = TrainConfig(

@@ -29,7 +29,7 @@ from loomfast.models.authors import load_authors_checkpoint
 from loomfast.runs.directory import append_entry, load_model, read_log, truncate_log
 from loomfast.runs.export import export_run, model_card, read_metrics
 from loomfast.training.loop import train
-from loomfast.training.state import Run
+from loomfast.training.state import TrainingState
 
 COUNT = 500
 CONSTANT = 64 << 20  # bytes that reading takes whatever the file's size
@@ -123,7 +123,7 @@ def weights(folder):
 
 def state(folder):
     train(TOY, folder / "run")
-    run = Run(TOY, load_dataset("moons", num_items=24))
+    run = TrainingState(TOY, load_dataset("moons", num_items=24))
     return folder / "run" / "state.safetensors", run.load
 
 

@@ -15,7 +15,7 @@ from loomfast.models import MLPConfig, build
 from loomfast.runs.directory import checkpoint_step
 from loomfast.sampling.generate import generate
 from loomfast.sampling.ode import ADAPTIVE, integrate
-from loomfast.training import loop as trainer
+from loomfast.training import step as trainer
 from loomfast.training.loop import train
 
 TOY = TrainConfig(

@@ -19,7 +19,7 @@ from loomfast.runs.directory import check_directory, read_log
 from loomfast.training import memory
 from loomfast.training.loop import train
 from loomfast.training.memory import count_activations, estimate_memory
-from loomfast.training.state import Run
+from loomfast.training.state import TrainingState
 
 TOY = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=8, batch_size=32, warmup_steps=2, threads=1,
@@ -106,9 +106,9 @@ def test_the_memory_of_a_run():
     assert estimate["coupling cache"] == 100 * 2 * 2 * (4 + 8)
     assert estimate["activations"] == count_activations(TOY.model, 4)
     assert estimate_memory(TOY)["coupling cache"] is None
-    run = Run(TOY, load_dataset("moons", num_items=256))
+    run = TrainingState(TOY, load_dataset("moons", num_items=256))
     run.close()
-    state = run.coupler.state_dict()
+    state = run.batches.coupler.state_dict()
     assert memory.estimate_memory(TOY, num_items=256)["coupling cache"] == sum(
         state[name].nbytes for name in ("ids", "prices")
     )

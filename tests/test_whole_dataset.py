@@ -24,7 +24,7 @@ from loomfast.data import load_dataset
 from loomfast.files import read_tensors
 from loomfast.noise import noise_from_ids
 from loomfast.runs.directory import load_data, read_log
-from loomfast.training.state import Run
+from loomfast.training.state import TrainingState
 
 N, SHAPE = 80, (12,)
 
@@ -410,9 +410,9 @@ def test_mirror_images_are_items_of_their_own(tmp_path):
     np.testing.assert_array_equal(coupler.ids, tensors["ids"])
     preset = replace(PRESETS["digits"][1], flips=True, num_items=100, batch_size=20)
     config = replace(preset, coupling=CouplingConfig(num_caches=1, init=str(out)))
-    run = Run(config, load_data(config))
-    np.testing.assert_array_equal(run.coupler.ids, tensors["ids"])
-    assert run.next_batch()[1].cost_after < 0.95 * coupler_cost(images)
+    run = TrainingState(config, load_data(config))
+    np.testing.assert_array_equal(run.batches.coupler.ids, tensors["ids"])
+    assert run.batches.take(run.step)[1].cost_after < 0.95 * coupler_cost(images)
 
 
 def coupler_cost(images):

@@ -261,7 +261,7 @@ def training(context, save):
     from loomfast.config import PRESETS
     from loomfast.models import UNetConfig
     from loomfast.sampling.generate import generate
-    from loomfast.training.loop import training_step
+    from loomfast.training.step import training_step
 
     dry = context.device.dry
     model = PRESETS["cifar10"][1].model
@@ -317,10 +317,10 @@ def _run(base, batch, method, prefetch):
     from dataclasses import replace
 
     from loomfast.runs.directory import load_data
-    from loomfast.training.state import Run
+    from loomfast.training.state import TrainingState
 
     coupling = replace(base.coupling, method=method, prefetch=prefetch)
     config = replace(base, batch_size=batch, coupling=coupling)
-    run = Run(config, load_data(config))
+    run = TrainingState(config, load_data(config))
     run.join()
     return run

@@ -97,7 +97,8 @@ def _print_plan(config, out):
 def _train(config, out):
     from loomfast.distributed import FailedElsewhere, first_of_all
     from loomfast.runs.directory import checkpoint_step
-    from loomfast.training.loop import picture_run, train
+    from loomfast.runs.pictures import picture_run
+    from loomfast.training.loop import train
 
     if not first_of_all():
         # The first process says why; torchrun would kill it at another one's failure.

@@ -3,14 +3,16 @@
 import json
 import math
 import time
-from dataclasses import dataclass
-from typing import Any, Protocol
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
 from loomfast.assignment import solve
 from loomfast.files import json_object, read_tensors, readable, write_tensors
+from loomfast.noise import NoiseDomain
 
 MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
 
@@ -21,14 +23,15 @@ class Pair:
 
     Attributes:
         noise: (B, *shape) float32, of the kind and on the device of the ``x`` that was given.
-        ids: (B,) int64 NumPy array; ``noise`` is ``noise_from_ids(ids, shape, seed=..., domain=...)``.
-        fields: the per-item arrays that were given, in the order of the items in this batch.
+        ids: (B,) int64 NumPy array; ``noise`` is ``noise_from_ids(ids, shape, seed=..., domain=domain)``.
+        fields: the per-item arrays that were given to `Coupling.couple`; the data keep their order.
         swaps: how many items hold another noise than before the coupling.
         cost_before, cost_after: mean transport cost of a pair, before and after (float64; nan where a
             coupling does not look at costs).
         gap: proven bound on how far the batch's *total* cost is from its optimum, in the cost form that was
             solved (nan where nothing was solved).
         seconds: wall time by part: ``noise``, ``cost``, ``solve``, ``write``.
+        domain: the `NoiseDomain` of the ids.
     """
 
     noise: Any
@@ -39,11 +42,12 @@ class Pair:
     cost_after: float = float("nan")
     gap: float = float("nan")
     seconds: dict | None = None
+    domain: NoiseDomain = NoiseDomain.FRESH
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A coupling that has been computed and not been written back yet; `commit` takes it.
+    """A coupling that has been computed and not been written back yet; `Coupling.commit` takes it.
 
     Attributes:
         pair: what `commit` returns.
@@ -56,34 +60,111 @@ class Prepared:
     update: Any = None
 
 
-class Coupling(Protocol):
-    """The interface of a coupling of ``num_items`` data items, each of ``shape``."""
+class Coupling:
+    """The base of every coupling of ``num_items`` data items, each of ``shape``, with noise of a ``seed``.
 
-    def prepare(self, x, index, *, step=None, labels=None, fields=()) -> Prepared:
-        """Compute what `couple` would do, and change nothing: it may run while a network trains."""
+    A coupling says which items a step takes (`items`), pairs them with noise from a domain of its own
+    (`prepare`, `commit`), and keeps what it learnt (`state_dict`). To write another one, derive a class with
+    `pair_up`, `recall`, `metadata`, `state_dict`, `load_state_dict` and, if it learns anything, `commit`, and
+    add it to `loomfast.coupling.build.COUPLINGS`: it is then a ``--coupling.method`` of training.
 
-    def commit(self, prepared) -> Pair:
-        """Write back what `prepare` computed."""
+    Attributes:
+        method: the name of the coupling in a configuration, of the class.
+        summary: what it does, in a few words for ``loomfast train --help``, of the class.
+        takes_init: whether it can start from a file of `loomfast couple`, of the class.
+        chooses_items: whether `items` follows from what was coupled so far, of the class.
+        num_items: how many items there are. shape: of one item. seed: of the run.
+        step: the step the next call counts as, unless it names one.
+    """
 
-    def couple(self, x, index, *, step=None, labels=None, fields=()) -> Pair:
-        """Pair the batch ``x`` (B, *shape), the items ``index`` (B,), with noise: prepare, then commit."""
+    method = ""
+    summary = ""
+    takes_init = False
+    chooses_items = False
 
-    def recall(self, x, index, *, step) -> Pair:
-        """The pairs these items had after ``step`` was committed, before a later step touched them."""
+    @classmethod
+    def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
+        """The coupling that a `loomfast.config.CouplingConfig` describes; see `build_coupler`."""
+        return cls(num_items, shape, seed=seed, dataset_fingerprint=fingerprint)
 
-    def state_dict(self) -> dict:
-        """Everything needed to go on later: arrays, and ``metadata`` that says what they belong to."""
+    @classmethod
+    def cache_bytes(cls, config, num_items):
+        """Bytes that a coupling of this configuration remembers of its noises: none, unless it says so."""
+        return 0
 
-    def load_state_dict(self, state: dict) -> None:
-        """Take up a state; ValueError if it belongs to another dataset, seed, metric or noise format."""
+    @classmethod
+    def description(cls, config):
+        """The coupling of this configuration in a few words, for a model card."""
+        return cls.method
 
+    def items(self, step, num, in_turn):
+        """(num,) int64: the different items that step ``step`` takes.
 
-class CouplingBase:
-    """``couple`` for whoever has ``prepare`` and ``commit``; ``save`` and ``load`` of its state."""
+        Args:
+            step: a step that comes next, or the one that was committed last.
+            num: how many items it takes.
+            in_turn: function (step, num) -> (num,) int64, the items whose turn it is in the order of the
+                dataset. Most couplings take these.
+        """
+        return in_turn(step, num)
+
+    def prepare(self, x, index, *, step=None, labels=None, fields=()):
+        """Compute what `couple` would do, and change nothing: it may run while a network trains.
+
+        Args:
+            x: (B, *shape) floating point, NumPy array or torch tensor: the data of the batch.
+            index: (B,) integers: which items they are, each at most once.
+            step: the training step; one more than the last by default.
+            labels: (B,) integers of 0 or more, the items' labels; only a `Loom` with a label_weight looks at
+                them.
+            fields: per-item arrays that are handed on as ``Pair.fields``, and not looked at.
+
+        Returns:
+            Prepared: for `commit`. Its pair has the noise for ``x``, and what the step does.
+
+        Raises:
+            ValueError, TypeError: for a repeated or unknown item, a wrong shape or dtype, labels that are
+                missing or not those seen before, or data that are not finite. The coupling is what it was.
+        """
+        rows = checked_batch(x, index, self.shape, self.num_items)
+        check_distinct(rows)
+        step = self.step if step is None else check_step(step)
+        prepared = self.pair_up(x, rows, step, labels)
+        if fields:
+            prepared = replace(prepared, pair=replace(prepared.pair, fields=tuple(fields)))
+        return prepared
+
+    def pair_up(self, x, rows, step, labels):
+        """The Prepared of a batch that was checked: data ``x`` (B, *shape), items ``rows`` (B,) int64."""
+        raise NotImplementedError
+
+    def commit(self, prepared):
+        """Write back what `prepare` computed, count the step, and return the Pair."""
+        self.step = prepared.step + 1
+        return prepared.pair
 
     def couple(self, x, index, *, step=None, labels=None, fields=()):
-        """Pair the items ``index`` (B,) with noise and write the result back; see `prepare`."""
+        """Pair the items ``index`` (B,) with noise and write the result back: `prepare`, then `commit`."""
         return self.commit(self.prepare(x, index, step=step, labels=labels, fields=fields))
+
+    def recall(self, x, index, *, step):
+        """The Pair these items had after ``step`` was committed, before a later step touched them.
+
+        This is how a step that feeds several optimizer steps is continued after a restart; nothing is solved.
+        """
+        raise NotImplementedError
+
+    def metadata(self):
+        """What a state of this coupling belongs to, as a dict of plain JSON values."""
+        raise NotImplementedError
+
+    def state_dict(self):
+        """Everything needed to go on later: a dict of arrays, and ``metadata`` that says whose they are."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state):
+        """Take up a state; ValueError if it is damaged or belongs to another dataset, seed or metric."""
+        raise NotImplementedError
 
     def save(self, path):
         """Write the state to ``path`` (safetensors), atomically."""
@@ -97,6 +178,15 @@ class CouplingBase:
         metadata = coupling_metadata(path, metadata)
         with readable(path, "cannot be taken up"):
             self.load_state_dict({**tensors, "metadata": metadata})
+
+
+@contextmanager
+def fits_this_run(config):
+    """Within, a ValueError at the file ``config.init`` says which file it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"coupling.init={config.init!r} does not fit this run: {error}") from None
 
 
 def coupling_metadata(path, metadata):

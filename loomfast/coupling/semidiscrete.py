@@ -11,7 +11,7 @@ from loomfast._arrays import finite, integer, to_numpy
 from loomfast.assignment import solve
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.interface import (
-    CouplingBase,
+    Coupling,
     Pair,
     Prepared,
     Stopwatch,
@@ -21,6 +21,7 @@ from loomfast.coupling.interface import (
     checked_entry,
     checked_step,
     coupling_metadata,
+    fits_this_run,
     like,
     mean_cost,
 )
@@ -30,7 +31,7 @@ from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
 PROBES = 256  # noises that measure the scale of the prices
 
 
-class Semidiscrete(CouplingBase):
+class Semidiscrete(Coupling):
     """Couples fresh noise with the items of a dataset by the prices of a global solve.
 
     Unlike other couplings it chooses the items: `choose` draws a block of new noises and gives each one the
@@ -57,6 +58,30 @@ class Semidiscrete(CouplingBase):
     """
 
     method = "semidiscrete"
+    summary = "new noise, coupled by the prices of a global solve (needs init)"
+    takes_init = True
+    chooses_items = True
+
+    @classmethod
+    def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
+        """The coupling that a configuration describes, with the prices of ``config.init``."""
+        if not config.init:
+            raise ValueError(
+                "method semidiscrete needs coupling.init, the file of a global solve: `loomfast couple` "
+                "writes it"
+            )
+        data = data() if callable(data) else data
+        duals = np.zeros(num_items)  # a run that goes on has its own in its state
+        if fresh:
+            with fits_this_run(config):
+                duals = read_duals(
+                    config.init,
+                    num_items=num_items,
+                    shape=shape,
+                    metric=config.metric,
+                    dataset_fingerprint=fingerprint,
+                )
+        return cls(data, duals, seed=seed, metric=config.metric, dataset_fingerprint=fingerprint)
 
     def __init__(self, data, duals, *, seed=0, metric="sqeuclidean", correction=0.5, dataset_fingerprint=""):
         self.data = data
@@ -91,19 +116,23 @@ class Semidiscrete(CouplingBase):
         self._chosen = step, chosen.copy()
         return chosen
 
-    def prepare(self, x, index, *, step=None, labels=None, fields=()):
+    def items(self, step, num, in_turn=None):
+        """(num,) int64: what `choose` gives for this step, or gave if it is the one committed last."""
+        if step == self.step - 1 and len(self._last) == num:
+            return self.last_choice()
+        return self.choose(num, step=step)
+
+    def pair_up(self, x, rows, step, labels):
         """Pair the items `choose` gave for this step with the noises that chose them.
 
-        ``labels`` are not looked at. Raises ValueError for other items than those.
+        Raises ValueError for other items than those.
         """
         watch = Stopwatch()
-        step = self.step if step is None else check_step(step)
-        rows = checked_batch(x, index, self.shape, self.num_items)
         if self._chosen[0] != step or not np.array_equal(self._chosen[1], rows):
             raise ValueError(f"index must be what choose({len(rows)}, step={step}) returned")
         with watch("noise"):
             noise = like(self._noise(len(rows), step), x)
-        return Prepared(self._pair(x, noise, step, fields, watch), step, rows)
+        return Prepared(self._pair(x, noise, step, watch), step, rows)
 
     def commit(self, prepared):
         """Move the prices by what was chosen, count it, and return the Pair."""
@@ -122,20 +151,15 @@ class Semidiscrete(CouplingBase):
         rows = checked_batch(x, index, self.shape, self.num_items)
         if step != self.step - 1 or not np.array_equal(rows, self._last):
             raise ValueError(f"only the last block, of step {self.step - 1}, can be recalled, not {step}")
-        return self._pair(x, like(self._noise(len(rows), step), x), step, (), Stopwatch())
+        return self._pair(x, like(self._noise(len(rows), step), x), step, Stopwatch())
 
     def last_choice(self):
         """(num,) int64: the items of the block that was committed last."""
         return self._last.copy()
 
-    def _pair(self, x, noise, step, fields, watch):
-        return Pair(
-            noise=noise,
-            ids=_ids(len(noise), step),
-            fields=tuple(fields),
-            cost_after=mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric))),
-            seconds=watch.seconds,
-        )
+    def _pair(self, x, noise, step, watch):
+        cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
+        return Pair(noise, _ids(len(noise), step), cost_after=cost, seconds=watch.seconds)
 
     def _noise(self, num, step):
         return to_numpy(noise_from_ids(_ids(num, step), self.shape, seed=self.seed, domain=NoiseDomain.FRESH))

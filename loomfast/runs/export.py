@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from loomfast.coupling.build import COUPLINGS
 from loomfast.files import atomic_directory, read_tensors, readable
 from loomfast.models import item_shape
 from loomfast.runs.directory import load_model, read_log
@@ -60,14 +61,11 @@ def model_card(config, model, *, step=None, metrics=()):
     shape = item_shape(config.model)
     steps = config.steps if step is None else step
     classes = config.model.num_classes
-    coupling = config.coupling.method
-    if coupling == "loom":
-        coupling += f", {config.coupling.num_caches} noises an item, {config.coupling.metric} cost"
     facts = {
         "data": f"{data}, items of shape {shape}",
         "classes": "none, unconditional" if classes is None else str(classes),
         "network": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters",
-        "coupling of data and noise": coupling,
+        "coupling of data and noise": COUPLINGS[config.coupling.method].description(config.coupling),
         "training": f"{steps} steps of {config.batch_size}, seed {config.seed}; averaged weights",
         "licence": "not stated",
     }
