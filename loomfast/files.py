@@ -131,6 +131,17 @@ def check_new_directory(path):
         raise FileNotFoundError(f"cannot write {str(path)!r}: name a directory in one that can be written")
 
 
+def writable(text):
+    """The Path of a file, ValueError if it cannot be written."""
+    path = Path(text)
+    folder = Path(os.path.realpath(path)).parent
+    # A pipe or a device is written to as it is, a file is replaced.
+    taken = path if path.exists() and not path.is_file() else folder
+    if path.is_dir() or not taken.exists() or not os.access(taken, os.W_OK):
+        raise ValueError(f"cannot write {text!r}: name a file in a folder that can be written")
+    return path
+
+
 def _name(error, path, aside):
     """Have an error of the system, such as a full disk, name the file that was asked for."""
     if not isinstance(error, OSError) or not str(error.filename or aside).startswith(str(aside)):

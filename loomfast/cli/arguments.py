@@ -1,9 +1,9 @@
 """What the commands' argument parsers share: errors of one line, and the types of arguments."""
 
 import argparse
-import os
 import sys
-from pathlib import Path
+
+from loomfast.files import writable
 
 USER_ERROR = 2
 
@@ -42,17 +42,6 @@ def output_file(text):
         return writable(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def writable(text):
-    """The Path of a file, ValueError if it cannot be written."""
-    path = Path(text)
-    folder = Path(os.path.realpath(path)).parent
-    # A pipe or a device is written to as it is, a file is replaced.
-    taken = path if path.exists() and not path.is_file() else folder
-    if path.is_dir() or not taken.exists() or not os.access(taken, os.W_OK):
-        raise ValueError(f"cannot write {text!r}: name a file in a folder that can be written")
-    return path
 
 
 def natural(text):
