@@ -234,7 +234,7 @@ def test_memory_that_cannot_be_had_is_said_in_one_line(tmp_path, capsys, monkeyp
     def too_much(*arguments, **options):
         raise MemoryError("Unable to allocate 7 PiB")
 
-    monkeypatch.setattr(loomfast, "solve", too_much, raising=False)
+    monkeypatch.setattr("loomfast.cli.solve.solve", too_much)
     assert cli.main(["solve", str(tmp_path / "cost.npy")]) == cli.USER_ERROR
     assert capsys.readouterr().err == "loomfast: error: Unable to allocate 7 PiB\n"
 

@@ -20,8 +20,8 @@ from loomfast.sampling.generate import generate
 SCRIPT = """
 import errno, json, os, sys
 import torch, torch.distributed as dist
-from loomfast import plots
 from loomfast.cli import main
+from loomfast.runs import sample
 
 torch.set_num_threads(1)
 commands, meeting = json.loads(sys.argv[1]), sys.argv[2]
@@ -35,7 +35,7 @@ def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 if rank == 1:
-    plots.save_image_files = full
+    sample.save_image_files = full
 codes.append(main(commands[-1]))
 assert dist.is_initialized()
 dist.destroy_process_group()

@@ -98,7 +98,7 @@ def test_an_ot_batch_is_coupled_as_one(tmp_path):
     train(config, tmp_path / "run")
     run = TrainingState(config, load_dataset("moons", num_items=256))
     run.close()
-    batch = run.batch_at(0)
+    batch = run.batches.batch_at(0)
     expected = Loom(
         256, (2,), num_caches=1, dataset_fingerprint=load_dataset("moons", num_items=256).fingerprint
     )
@@ -121,7 +121,7 @@ def test_flips_are_items_of_their_own(tmp_path):
     run = TrainingState(config, load_dataset("digits", num_items=256))
     run.close()
     items = run.batches.items(0)
-    batch = run.batch_at(0)
+    batch = run.batches.batch_at(0)
     mirrored = items >= 256
     assert 8 < mirrored.sum() < 56
     plain = run.batches.data[torch.from_numpy(items % 256)]

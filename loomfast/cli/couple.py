@@ -11,53 +11,53 @@ from dataclasses import asdict, replace
 from loomfast import console
 from loomfast.cli.arguments import natural, output_file, positive
 from loomfast.extras import need
+from loomfast.files import write_json
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def add(commands):
-    """The parser of the command."""
-    couple = commands.add_parser(
-        "couple",
-        help="couple a whole dataset with its noise, exactly",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Find the optimal coupling of a dataset with its noises, all at once: exact where the\n"
+def describe(command):
+    """Give the command's parser its description and its flags."""
+    command.description = (
+        "Find the optimal coupling of a dataset with its noises, all at once: exact where the\n"
         "matrix fits into memory, else exact in the largest blocks that fit, swept until it gains no more.\n"
         "Training starts from the file with --coupling.init. To go on after an interruption, run the same\n"
-        "command again: unfinished work is in FILE.partial until the end.",
-        epilog="example: loomfast couple patches32 --num-items 8192 --out patches32.safetensors\n"
-        "         loomfast train patches32 --num-items 8192 --coupling.init patches32.safetensors",
+        "command again: unfinished work is in FILE.partial until the end."
     )
-    couple.set_defaults(run=run)
-    couple.add_argument("data", metavar="PRESET|DATA", help="a preset, or data as `loomfast train --data`")
-    couple.add_argument(
+    command.epilog = (
+        "example: loomfast couple patches32 --num-items 8192 --out patches32.safetensors\n"
+        "         loomfast train patches32 --num-items 8192 --coupling.init patches32.safetensors"
+    )
+    command.set_defaults(run=run)
+    command.add_argument("data", metavar="PRESET|DATA", help="a preset, or data as `loomfast train --data`")
+    command.add_argument(
         "--out", type=output_file, required=True, metavar="FILE", help=".safetensors file to write"
     )
-    couple.add_argument("--num-items", type=positive, help="training items (default: the preset's, or all)")
-    couple.add_argument(
+    command.add_argument("--num-items", type=positive, help="training items (default: the preset's, or all)")
+    command.add_argument(
         "--num-caches", type=positive, help="noises an item holds (default: the preset's, or 4)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--metric", choices=("sqeuclidean", "euclidean"), help="cost of a pair (default: the preset's)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--flips",
         action=argparse.BooleanOptionalAction,
         help="mirror images are items, too, as in training with flips (default: the preset's)",
     )
-    couple.add_argument(
+    command.add_argument(
         "--seed", type=natural, help="seed of the run that is to use it (default: the preset's, or 0)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--memory", type=size, help="memory a block may take, such as 12G (default: 70 %% of what is free)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--min-gain",
         type=share,
         default=1e-3,
         help="share of all gain under which a sweep over blocks is the last (default: %(default)s)",
     )
-    couple.add_argument("--json", type=output_file, help="write the result to this file, too")
+    command.add_argument("--json", type=output_file, help="write the result to this file, too")
 
 
 def run(arguments):
@@ -67,7 +67,6 @@ def run(arguments):
     from loomfast.coupling.whole_dataset import solve_globally
     from loomfast.data import coupled_items
     from loomfast.distributed import first_of_all, started
-    from loomfast.files import write_json
 
     if started() > 1:
         if not first_of_all():

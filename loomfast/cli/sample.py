@@ -1,6 +1,5 @@
 """``loomfast sample RUN``."""
 
-import argparse
 from contextlib import suppress
 
 from loomfast import console
@@ -15,58 +14,59 @@ from loomfast.cli.arguments import (
 from loomfast.extras import need
 
 
-def add(commands):
-    """The parser of the command."""
-    sample = commands.add_parser(
-        "sample",
-        help="draw samples from a run",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Draw samples from a trained run and write them to a file or a folder.\n\n"
+def describe(command):
+    """Give the command's parser its description and its flags."""
+    command.description = (
+        "Draw samples from a trained run and write them to a file or a folder.\n\n"
         "Sample k of a seed is always the same sample, whatever --num and --batch-size are.\n"
-        "Under torchrun the processes share the work, on a GPU each where there are several.",
-        epilog="examples:\n"
+        "Under torchrun the processes share the work, on a GPU each where there are several."
+    )
+    command.epilog = (
+        "examples:\n"
         "  loomfast sample runs/digits-loom-seed0 --num 16 --nfe 4 --out samples.png\n"
         "  loomfast sample runs/digits-loom-seed0 --num 6 --nfe 16 --trajectory --out paths.png\n"
-        "  torchrun --nproc-per-node 2 -m -- loomfast sample runs/digits-loom-seed0 --num 5000 --out digits/",
+        "  torchrun --nproc-per-node 2 -m -- loomfast sample runs/digits-loom-seed0 --num 5000 --out digits/"
     )
-    sample.set_defaults(run=run)
-    sample.add_argument("directory", metavar="RUN", help="run directory of `loomfast train`, or an export")
-    sample.add_argument("--num", type=positive, default=64, help="how many samples (default: %(default)s)")
-    sample.add_argument("--start", type=natural, default=0, help="number of the first sample (default: 0)")
-    add_times_and_labels(sample)
-    sample.add_argument(
+    command.set_defaults(run=run)
+    command.add_argument("directory", metavar="RUN", help="run directory of `loomfast train`, or an export")
+    command.add_argument("--num", type=positive, default=64, help="how many samples (default: %(default)s)")
+    command.add_argument("--start", type=natural, default=0, help="number of the first sample (default: 0)")
+    add_times_and_labels(command)
+    command.add_argument(
         "--codec",
         metavar="PATH",
         help="decode latents with this AutoencoderKL: a folder, or a name on the Hugging Face hub",
     )
-    sample.add_argument(
+    command.add_argument(
         "--batch-size", type=positive, default=256, help="samples at once on a GPU (default: %(default)s)"
     )
-    sample.add_argument(
+    command.add_argument(
         "--out",
         help=".png for a picture, .npz for numbers, DIR/ for a new folder with a PNG for each sample "
         "(default: a picture in samples/ of the run directory)",
     )
-    add_solver_and_seed(sample)
-    add_device(sample)
-    sample.add_argument("--compile", action="store_true", help="compile the network with torch.compile first")
+    add_solver_and_seed(command)
+    add_device(command)
+    command.add_argument(
+        "--compile", action="store_true", help="compile the network with torch.compile first"
+    )
 
 
-def add_times_and_labels(sample):
+def add_times_and_labels(command):
     """What is sampled: steps in time, classes, ends or whole paths."""
-    sample.add_argument(
+    command.add_argument(
         "--nfe",
         type=positive,
         help="function evaluations (default: 8; an adaptive solver chooses its own)",
     )
-    sample.add_argument(
+    command.add_argument(
         "--time-grid",
         type=time_grid,
         metavar="T,T,...|LAW",
         help="times from 0 (noise) to 1 (data) instead of --nfe, such as 0,0.2,0.5,1; or how the steps of "
         "--nfe are spaced: uniform, quadratic (short near the noise), cosine (short near both ends)",
     )
-    labels = sample.add_mutually_exclusive_group()
+    labels = command.add_mutually_exclusive_group()
     labels.add_argument(
         "--label",
         dest="labels",
@@ -75,7 +75,7 @@ def add_times_and_labels(sample):
         help="class of every sample, for a network trained with labels (default: all classes in turn)",
     )
     labels.add_argument("--labels", type=natural_list, metavar="K,K,...", help="classes, taken in turn")
-    sample.add_argument(
+    command.add_argument(
         "--trajectory", action="store_true", help="write the whole paths, not their ends alone"
     )
 

@@ -15,11 +15,6 @@ runs/PRESET-COUPLING-seedN) receives the configuration, checkpoints, a log, pict
 coupling. To resume, or to go on with more --steps, run the same command again."""
 
 
-def add(commands):
-    """The command's line in the list of commands; its flags are parsed by `run`."""
-    commands.add_parser("train", help="train a preset; run the same command again to resume", add_help=False)
-
-
 def run(argv):
     """``loomfast train PRESET``: the flags are the fields of the configuration."""
     tyro = need("tyro", "train")

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from loomfast.assignment import solve
+
 
 def _matrix(name, a):
     a = np.asarray(a.detach().cpu() if hasattr(a, "detach") else a, dtype=np.float64)
@@ -53,8 +55,6 @@ def frechet_distance(features_a, features_b):
 
 def exact_w2(a, b):
     """2-Wasserstein distance of two sets of as many samples, (N, ...) each, by exact assignment: a float."""
-    from loomfast import solve
-
     a, b = _pair("a", a, "b", b)
     if len(a) != len(b):
         raise ValueError(f"a and b must hold as many samples, got {len(a)} and {len(b)}")
