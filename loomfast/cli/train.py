@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
-import re
+from itertools import takewhile
 from pathlib import Path
 
 from loomfast import console
@@ -63,11 +63,13 @@ def _tyro_parse(tyro, table, argv):
         raise ValueError(f"{_first_message(printed.getvalue())} (see loomfast train --help)") from None
 
 
-def _first_message(box):
-    """The message of one of tyro's framed errors, without its frame and hints."""
-    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
-    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    return " ".join(lines[:rule])
+def _first_message(frame):
+    """What stands in the frame that tyro draws around an error, down to the rule above its hints.
+
+    tyro has no public way to get at the message alone.
+    """
+    lines = (line.strip("│ ") for line in frame.splitlines()[1:])
+    return " ".join(takewhile(lambda line: not line.startswith(("─", "╰")), lines))
 
 
 def _print_plan(config, out):
