@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 
 from loomfast import console
 from loomfast.cli.arguments import natural, output_file, positive
+from loomfast.coupling import Loom, solve_globally
+from loomfast.data import coupled_items
 from loomfast.extras import need
 from loomfast.files import write_json
 
@@ -63,9 +65,6 @@ def describe(command):
 def run(arguments):
     """Couple, write the file, and print one line of what came out."""
     need("torch", "train")
-    from loomfast.coupling import Loom
-    from loomfast.coupling.whole_dataset import solve_globally
-    from loomfast.data import coupled_items
     from loomfast.distributed import first_of_all, started
 
     if started() > 1:

@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from loomfast import console
+from loomfast.data import DRAWN, LOADERS
 from loomfast.extras import need
 
 TRAIN_DESCRIPTION = """Train a flow-matching model. The run directory (--out, by default
@@ -75,7 +76,6 @@ def _first_message(frame):
 def _print_plan(config, out):
     from loomfast import models
     from loomfast.config import config_to_dict
-    from loomfast.data import DRAWN, LOADERS
     from loomfast.runs.directory import load_data
     from loomfast.training.memory import estimate_memory
 
