@@ -156,11 +156,13 @@ def circles(arrows):
     return found
 
 
-def heavy(name):
+def heavy(name, seen=frozenset()):
     """Whether a package is heavy, or a module of ours that loads one, itself or by what it imports."""
     if name.split(".")[0] in HEAVY:
         return True
-    return name in sources() and any(heavy(target) for target, inside in imports(name) if not inside)
+    if name not in sources() or name in seen:
+        return False
+    return any(heavy(target, seen | {name}) for target, inside in imports(name) if not inside)
 
 
 @pytest.mark.parametrize("module", sorted(set(sources()) - UNJUDGED))
