@@ -26,11 +26,11 @@ class FailedElsewhere(Exception):
 class World:
     """The processes that work together, and which one this is. By default a single one, on the CPU.
 
-    rank: number of this process. world: how many there are. device: the one this process computes on.
+    rank: number of this process, from 0. size: how many there are. device: the one this process computes on.
     """
 
     rank: int = 0
-    world: int = 1
+    size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     coupling_group: Any = None
     """A group of its own: couplings are sent from a thread, while the network's gradients are summed."""
@@ -56,8 +56,8 @@ class World:
             raise OSError(f"process {failed[0]}: {messages[failed[0]]}")
 
     def _everyone(self, value):
-        values = [value] * self.world
-        if self.world > 1:
+        values = [value] * self.size
+        if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
@@ -77,7 +77,7 @@ class World:
                 which the first process's must not be.
             counts: list of int, one a process.
         """
-        if self.world == 1:
+        if self.size == 1:
             return part
         if self.rank:
             if counts[self.rank]:
@@ -95,15 +95,15 @@ class World:
 
     def mean_and_any(self, value, flag):
         """The mean of a number over all processes, and whether any of them raised its flag."""
-        if self.world == 1:
+        if self.size == 1:
             return value, flag
-        both = torch.tensor([value / self.world, float(flag)], dtype=torch.float64, device="cpu")
+        both = torch.tensor([value / self.size, float(flag)], dtype=torch.float64, device="cpu")
         dist.all_reduce(both)
         return float(both[0]), bool(both[1] > 0)
 
     def check_same(self, arrays):
         """RuntimeError unless all processes hold the same bytes in these arrays, {name: array}."""
-        if self.world == 1:
+        if self.size == 1:
             return
         mine = {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in arrays.items()}
         all_sums = self._everyone(mine)
@@ -143,7 +143,7 @@ def world(device="auto", *, patience=timedelta(minutes=30)):
             device = resolve_device(device)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        group = dist.new_group(backend="gloo", timeout=patience) if joined.world > 1 else None
+        group = dist.new_group(backend="gloo", timeout=patience) if joined.size > 1 else None
         yield replace(joined, device=device, coupling_group=group)
     finally:
         if ours:

@@ -125,7 +125,7 @@ def test_sigterm_stops_all_processes_after_the_same_step(tmp_path):
 
 def test_couplings_that_differ_are_found(monkeypatch):
     """Two processes whose checksums differ, without the processes."""
-    world = World(rank=0, world=2)
+    world = World(rank=0, size=2)
 
     def gather(box, mine):
         box[:] = [mine, {name: value + 1 for name, value in mine.items()}]

@@ -225,7 +225,7 @@ def test_rows_on_disk_are_not_computed_again(data, tmp_path, in_small_parts, mon
     straight = Loom(N, SHAPE, num_caches=1)
     solve_globally(straight, data)
     rows = []
-    compute = whole_dataset._Problem.costs
+    compute = whole_dataset._PairCosts.costs
 
     def counted(self, items, ids, part, out):
         rows.append((part.start, part.stop))
@@ -233,7 +233,7 @@ def test_rows_on_disk_are_not_computed_again(data, tmp_path, in_small_parts, mon
             raise Killed
         compute(self, items, ids, part, out)
 
-    monkeypatch.setattr(whole_dataset._Problem, "costs", counted)
+    monkeypatch.setattr(whole_dataset._PairCosts, "costs", counted)
     finished = row_store.RowStore.finished
 
     def finished_and_written(self, count):
@@ -266,7 +266,7 @@ def test_a_disk_that_fails_costs_time_and_nothing_else(data, tmp_path, in_small_
         key = "other" if fault == "other key" else None
         (folder / "rows.bin").write_bytes(b"x" * 100)
         if fault != "no journal":
-            block = whole_dataset._Work(whole_dataset._Problem(coupler, data, None), 1, folder, None)
+            block = whole_dataset._GlobalSolve(whole_dataset._PairCosts(coupler, data, None), 1, folder, None)
             key = key or block._block_key(np.arange(N), np.arange(4 * N))
             (folder / "rows.json").write_text(json.dumps({"key": key, "rows": 20}))
     if fault in ("no room", "no right"):

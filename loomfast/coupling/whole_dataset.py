@@ -95,11 +95,11 @@ def solve_globally(
             blocks of 64 items or more than there is, other options out of range, or a folder with the
             unfinished work of another coupling. The coupler is then what it was before the block that failed.
     """
-    problem = _Problem(coupler, data, labels)
+    problem = _PairCosts(coupler, data, labels)
     memory = default_memory() if memory is None else _check_memory(memory)
     max_sweeps, min_gain = integer(max_sweeps, "max_sweeps", 1), finite(min_gain, "min_gain")
     num_blocks = blocks_for(coupler.num_items, coupler.num_caches, memory)
-    work = _Work(problem, num_blocks, folder, progress)
+    work = _GlobalSolve(problem, num_blocks, folder, progress)
     work.begin()
     most = 1 if num_blocks == 1 else max_sweeps
     while not work.finished:
@@ -145,7 +145,7 @@ def blocks_for(num_items, num_caches, memory):
     return -(-num_items // largest)
 
 
-class _Problem:
+class _PairCosts:
     """A coupler with its data: rows of items, costs of pairs."""
 
     def __init__(self, coupler, data, labels):
@@ -212,7 +212,7 @@ class _Problem:
             raise ValueError(f"data[{items[bad[0]]}] contains NaN or infinity; couplings need finite data")
 
 
-class _Work:
+class _GlobalSolve:
     """A global solve under way: what is done of it, in memory and in its folder."""
 
     def __init__(self, problem, num_blocks, folder, progress):
@@ -382,7 +382,7 @@ class _Work:
 
 
 def _check_work(result, block, sweep_gain, finished):
-    """ValueError unless these are of the types that `_Work` keeps."""
+    """ValueError unless these are of the types that `_GlobalSolve` keeps."""
     numbers = (*(result.pop("seconds") or {}).values(), *result.values(), block, sweep_gain)
     if not all(type(value) in (int, float) for value in numbers):
         raise ValueError("what it says of the work are no numbers")

@@ -100,7 +100,7 @@ def sample_run(request, *, progress=None):
 def _progress_of(count, group, progress):
     if group.rank or progress is None:
         return nullcontext(lambda done: None)
-    return progress(count, "sample" if group.world == 1 else f"sample, process 0 of {group.world}")
+    return progress(count, "sample" if group.size == 1 else f"sample, process 0 of {group.size}")
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def make_plan(request, group):
         out=out,
         labels=labels,
         start=request.start,
-        shares=shares(request.start, request.num, group.world),
+        shares=shares(request.start, request.num, group.size),
         rank=group.rank,
         device=group.device,
         solver=solver,

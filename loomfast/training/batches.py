@@ -44,7 +44,7 @@ class Batches:
             data=lambda: take(np.arange(num_coupled)),
             fresh=fresh,
         )
-        self.coupler = SharedCoupler(coupler, world) if world.world > 1 else coupler
+        self.coupler = SharedCoupler(coupler, world) if world.size > 1 else coupler
         self._epoch, self._order = -1, None
         self._group, self._batch, self._part_taken = None, None, 0
         ahead = works_ahead(config.coupling.prefetch, world.device)
@@ -81,7 +81,7 @@ class Batches:
     def parts(self):
         """The parts of a batch this process takes one after the other: [(number in the batch, rows)]."""
         accumulate = self.config.accumulate
-        size = self.config.batch_size // (self.world.world * accumulate)
+        size = self.config.batch_size // (self.world.size * accumulate)
         first = self.world.rank * accumulate
         return [(n, slice(n * size, (n + 1) * size)) for n in range(first, first + accumulate)]
 
@@ -121,7 +121,7 @@ class Batches:
 
     def join(self):
         """Couple as one with the other processes from here on; all of them must come here."""
-        if self.world.world > 1:
+        if self.world.size > 1:
             self.coupler.join()
 
     def close(self):

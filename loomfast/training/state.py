@@ -39,7 +39,7 @@ class TrainingState:
     def __init__(self, config, dataset, world=None, *, fresh=True):
         self.config, self.world = config, world or World()
         self.device = self.world.device
-        check_fit(config, dataset, self.world.world)
+        check_fit(config, dataset, self.world.size)
         self.batches = Batches(config, dataset, self.world, fresh=fresh)
         torch.manual_seed(config.seed)
         self.model = models.build(config.model).to(self.device)
@@ -54,13 +54,13 @@ class TrainingState:
     def join(self):
         """Train as one with the other processes from here on; all of them must come here."""
         self.batches.join()
-        if self.world.world > 1:
+        if self.world.size > 1:
             self.network = DistributedDataParallel(self.model)
 
     def summed_over_processes(self, number):
         """Context in which the processes exchange gradients: in the last part of a batch only."""
         last = (number + 1) % self.config.accumulate == 0
-        return nullcontext() if last or self.world.world == 1 else self.network.no_sync()
+        return nullcontext() if last or self.world.size == 1 else self.network.no_sync()
 
     def averaged_model(self):
         """The network with the averaged weights, which it shares with this run, in evaluation mode."""
