@@ -69,7 +69,7 @@ def _bar(total, title, first, items):
 
 
 def _can_start_a_thread():
-    """Whether this process may start one, such as would draw a bar again and again."""
+    """Return whether this process may start a thread, such as one that redraws a bar."""
     thread = threading.Thread(target=int)
     try:
         thread.start()

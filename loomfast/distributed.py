@@ -62,11 +62,11 @@ class World:
         return values
 
     def total(self, value):
-        """The sum of the processes' numbers, in all of them."""
+        """Return the sum of the processes' numbers, in all of them."""
         return sum(self._everyone(value))
 
     def from_first(self, value):
-        """The first process's value, in all of them."""
+        """Return the first process's value, in all of them."""
         return self._everyone(value)[0]
 
     def collect(self, part, counts):
@@ -94,7 +94,7 @@ class World:
         return whole
 
     def mean_and_any(self, value, flag):
-        """The mean of a number over all processes, and whether any of them raised its flag."""
+        """Return the mean of a number over all processes, and whether any of them raised its flag."""
         if self.size == 1:
             return value, flag
         both = torch.tensor([value / self.size, float(flag)], dtype=torch.float64, device="cpu")
@@ -102,7 +102,7 @@ class World:
         return float(both[0]), bool(both[1] > 0)
 
     def check_same(self, arrays):
-        """RuntimeError unless all processes hold the same bytes in these arrays, {name: array}."""
+        """Raise RuntimeError unless all processes hold the same bytes in these arrays, {name: array}."""
         if self.size == 1:
             return
         mine = {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in arrays.items()}
@@ -112,7 +112,9 @@ class World:
                 raise RuntimeError(f"the couplings of processes 0 and {rank} differ; nothing was written")
 
     def first_sends(self, value):
-        """The first process's value, in all of them, by the couplings' own group."""
+        """Return the first process's value in all of them, sent by the group that couplings have of their
+        own.
+        """
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.coupling_group)
         return box[0]
@@ -151,12 +153,12 @@ def world(device="auto", *, patience=timedelta(minutes=30)):
 
 
 def started():
-    """How many processes torchrun started; 1 without torchrun."""
+    """Return how many processes torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
 def first_of_all():
-    """Whether this process is the one that prints and writes; known before the processes are connected."""
+    """Return whether this process is the one that prints and writes; known before they are connected."""
     return int(os.environ.get("RANK", 0)) == 0
 
 

@@ -63,7 +63,7 @@ def describe(command):
 
 
 def run(arguments):
-    """Couple, write the file, and print one line of what came out."""
+    """Couple the dataset, write the file, and print one line about the result."""
     need("torch", "train")
     from loomfast.distributed import first_of_all, started
 
@@ -112,7 +112,7 @@ def run(arguments):
 
 
 def _what_to_couple(arguments):
-    """(Dataset, TrainConfig) of a preset, or of data that go by another name or a path."""
+    """Return (Dataset, TrainConfig) of a preset, or of data given by another name or a path."""
     from loomfast.config import PRESETS, TrainConfig
     from loomfast.models import MLPConfig
     from loomfast.runs.directory import load_data
@@ -127,7 +127,7 @@ def _what_to_couple(arguments):
 
 
 def _bars(stack, title):
-    """A progress callback of `solve_globally`: a bar for every sweep."""
+    """Return a progress callback for `solve_globally` that shows a bar for every sweep."""
     update, before = None, math.inf
 
     def progress(done, total, note):
@@ -151,7 +151,7 @@ def _summary(result, seconds):
 
 
 def size(text):
-    """A number of bytes, such as 500M or 12G, for argparse."""
+    """Parse a number of bytes, such as 500M or 12G, for argparse."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.strip().lower())
     if not match or float(match[1]) <= 0:
         raise argparse.ArgumentTypeError(f"must be a size in bytes such as 500M or 12G, got {text!r}")
@@ -159,7 +159,7 @@ def size(text):
 
 
 def share(text):
-    """A number in [0, 1), for argparse."""
+    """Parse a number in [0, 1) for argparse."""
     try:
         value = float(text)
     except ValueError:

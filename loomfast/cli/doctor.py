@@ -11,7 +11,7 @@ def describe(command):
 
 
 def run(_):
-    """``loomfast doctor``."""
+    """Print what was found on this machine, one line a fact."""
     print(
         console.table(
             ["what", "here", "detail"], [(f.name, "yes" if f.found else "no", f.detail) for f in report()]

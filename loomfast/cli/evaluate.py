@@ -30,7 +30,7 @@ def describe(command):
 
 
 def run(arguments):
-    """``loomfast evaluate RUN``."""
+    """Evaluate the run, append the result to its metrics.jsonl, and print a table."""
     need("torch", "train")
     from loomfast.runs.directory import append_entry, load_model
     from loomfast.runs.evaluate import evaluate

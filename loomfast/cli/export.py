@@ -18,7 +18,7 @@ def describe(command):
 
 
 def run(arguments):
-    """``loomfast export RUN``."""
+    """Export the run, and print where it is."""
     need("torch", "train")
     from loomfast.runs.export import export_run
 

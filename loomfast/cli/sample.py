@@ -53,7 +53,7 @@ def describe(command):
 
 
 def add_times_and_labels(command):
-    """What is sampled: steps in time, classes, ends or whole paths."""
+    """Add the flags that say what is sampled: steps in time, classes, ends or whole paths."""
     command.add_argument(
         "--nfe",
         type=positive,

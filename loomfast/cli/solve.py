@@ -28,7 +28,7 @@ def describe(command):
 
 
 def run(arguments):
-    """``loomfast solve FILE``."""
+    """Solve the matrix or the batch of matrices in a file, and print total, gap and time."""
     cost = load_matrix(arguments.file)
     start = time.perf_counter()
     found = solve(cost, maximize=arguments.maximize, threads=arguments.threads)
@@ -53,7 +53,7 @@ def run(arguments):
 
 
 def load_matrix(path):
-    """The array of a .npy file, or the only one of an .npz archive; nothing is unpickled."""
+    """Return the array of a .npy file, or the only one of a .npz archive; nothing is unpickled."""
     loaded = read_arrays(path, "must be a .npy array or an .npz archive of numbers")
     if isinstance(loaded, np.ndarray):
         return loaded

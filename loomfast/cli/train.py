@@ -17,7 +17,7 @@ coupling. To resume, or to go on with more --steps, run the same command again."
 
 
 def run(argv):
-    """``loomfast train PRESET``: the flags are the fields of the configuration."""
+    """Train as the words ``argv`` say, or print the plan; the flags are the fields of the configuration."""
     tyro = need("tyro", "train")
     need("torch", "train")
     from loomfast.config import PRESETS, TrainConfig
@@ -47,7 +47,10 @@ def _fields(config):
 
 
 def _tyro_parse(tyro, table, argv):
-    """The Command that ``argv`` asks for; None if it asked for help. Errors become one line."""
+    """Return the Command that ``argv`` asks for, or None if it asked for help.
+
+    Raises ValueError with one line for words that are no command.
+    """
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):

@@ -24,7 +24,7 @@ from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
 
 
 class _Fresh(Coupling):
-    """The part the fresh couplings share: their noise and their (almost empty) state."""
+    """What the couplings with fresh noise share: their noise, and a state that is little more than the step."""
 
     def __init__(self, num_items, shape, *, seed=0, dataset_fingerprint=""):
         self.num_items = integer(num_items, "num_items", 1, 1 << 31)
@@ -34,16 +34,18 @@ class _Fresh(Coupling):
         self.step = 0
 
     def _draw(self, x, rows, step):
-        """(ids, noise) of these items in this step: (B,) int64, and (B, *shape) of x's kind."""
+        """Return the noises of these items in this step: ids (B,) int64, and (B, *shape) of the kind of
+        ``x``.
+        """
         ids = (np.int64(step) << np.int64(32)) + rows
         return ids, noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.FRESH)
 
     def recall(self, x, index, *, step):
-        """The pairs of ``step``, computed again: they depend on nothing but seed, step and items."""
+        """Return the pairs of ``step``, computed again: they depend on nothing but seed, step and items."""
         return self.prepare(x, index, step=check_step(step)).pair
 
     def metadata(self):
-        """What a state of this coupling belongs to, as plain JSON values."""
+        """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
         return {
             "method": self.method,
             "num_items": self.num_items,
@@ -54,7 +56,7 @@ class _Fresh(Coupling):
         }
 
     def state_dict(self):
-        """``step`` (int64 array of one) and ``metadata``."""
+        """Return ``step`` (an int64 array of one) and ``metadata``: nothing else is remembered."""
         return {"step": np.array([self.step], dtype=np.int64), "metadata": self.metadata()}
 
     def load_state_dict(self, state):
@@ -101,7 +103,7 @@ class MinibatchOT(_Fresh):
 
     @classmethod
     def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
-        """The coupling that a configuration describes: as for the other couplings, with its metric."""
+        """Return the coupling that a configuration describes, with its metric."""
         return cls(num_items, shape, seed=seed, metric=config.metric, dataset_fingerprint=fingerprint)
 
     def __init__(self, num_items, shape, *, seed=0, metric="sqeuclidean", dataset_fingerprint=""):
@@ -109,7 +111,7 @@ class MinibatchOT(_Fresh):
         self.metric = metric
 
     def metadata(self):
-        """As for the other couplings, and the metric."""
+        """Return what a state of this coupling belongs to, with the metric."""
         return {**super().metadata(), "metric": self.metric}
 
     def pair_up(self, x, rows, step, labels):

@@ -84,17 +84,19 @@ class Coupling:
 
     @classmethod
     def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
-        """The coupling that a `loomfast.config.CouplingConfig` describes; see `build_coupler`."""
+        """Return the coupling that a `loomfast.config.CouplingConfig` describes; arguments as in
+        `build_coupler`.
+        """
         return cls(num_items, shape, seed=seed, dataset_fingerprint=fingerprint)
 
     @classmethod
     def cache_bytes(cls, config, num_items):
-        """Bytes that a coupling of this configuration remembers of its noises: none, unless it says so."""
+        """Return the bytes of noise that such a coupling of ``num_items`` items remembers: none by default."""
         return 0
 
     @classmethod
     def description(cls, config):
-        """The coupling of this configuration in a few words, for a model card."""
+        """Return the coupling of this configuration in a few words, for a model card."""
         return cls.method
 
     def items(self, step, num, in_turn):
@@ -135,7 +137,7 @@ class Coupling:
         return prepared
 
     def pair_up(self, x, rows, step, labels):
-        """The Prepared of a batch that was checked: data ``x`` (B, *shape), items ``rows`` (B,) int64."""
+        """Return the Prepared of a batch that was checked: data ``x`` (B, *shape), items ``rows`` (B,) int64."""
         raise NotImplementedError
 
     def commit(self, prepared):
@@ -155,11 +157,13 @@ class Coupling:
         raise NotImplementedError
 
     def metadata(self):
-        """What a state of this coupling belongs to, as a dict of plain JSON values."""
+        """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
         raise NotImplementedError
 
     def state_dict(self):
-        """Everything needed to go on later: a dict of arrays, and ``metadata`` that says whose they are."""
+        """Return everything needed to go on later: a dict of arrays, and ``metadata`` that says whose they
+        are.
+        """
         raise NotImplementedError
 
     def load_state_dict(self, state):
@@ -182,7 +186,7 @@ class Coupling:
 
 @contextmanager
 def fits_this_run(config):
-    """Within, a ValueError at the file ``config.init`` says which file it is about."""
+    """Have a ValueError that is raised within say that the file ``config.init`` is the one that does not fit."""
     try:
         yield
     except ValueError as error:
@@ -190,7 +194,10 @@ def fits_this_run(config):
 
 
 def coupling_metadata(path, metadata):
-    """What the coupling in a file belongs to, from the file's metadata; ValueError if it holds none."""
+    """Return what the coupling in a file belongs to, from the metadata of the file, a dict of strings.
+
+    Raises ValueError naming ``path`` if the file holds no coupling, or if they are damaged.
+    """
     if "coupling" not in metadata:
         raise ValueError(f"path={str(path)!r} holds no coupling: its metadata has no entry 'coupling'")
     with readable(path, "holds no coupling, its metadata are damaged"):
@@ -198,7 +205,7 @@ def coupling_metadata(path, metadata):
 
 
 class Stopwatch:
-    """Wall time by part: ``with watch("noise"): ...`` adds to ``watch.seconds["noise"]``."""
+    """Measures wall time by part: ``with watch("noise"): ...`` adds to ``watch.seconds["noise"]``."""
 
     def __init__(self):
         self.seconds = {}
@@ -215,7 +222,7 @@ class Stopwatch:
 
 
 def like(array, x):
-    """A NumPy array as an array of x's kind on x's device, so that what is made from it is too."""
+    """Return a NumPy array as an array of the kind and on the device of ``x``, NumPy or torch."""
     if not is_tensor(x):
         return array
     import torch
@@ -224,7 +231,10 @@ def like(array, x):
 
 
 def checked_batch(x, index, shape, num_items):
-    """The batch's items as (B,) int64, after checking ``x`` and ``index`` against the coupling."""
+    """Return the items of a batch as (B,) int64, after checking ``x`` and ``index`` against the coupling.
+
+    Raises ValueError or TypeError for an unknown item, or a wrong shape or dtype.
+    """
     rows = to_numpy(index)
     if rows.ndim != 1 or name_of_dtype(rows.dtype) not in INTEGERS:
         raise ValueError(f"index must be a vector of integers, got shape {rows.shape}, dtype {rows.dtype}")
@@ -240,7 +250,7 @@ def checked_batch(x, index, shape, num_items):
 
 
 def check_distinct(rows):
-    """ValueError if an item is twice in a batch: it would write two noises to one place."""
+    """Raise ValueError if an item is twice in a batch: it would write two noises to one place."""
     ordered = np.sort(rows)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if twice.size:
@@ -248,12 +258,15 @@ def check_distinct(rows):
 
 
 def mean_cost(costs):
-    """Mean of the pairs' costs as a float; nan for an empty batch."""
+    """Return the mean of costs (B,) as a float; nan for an empty batch."""
     return float(costs.mean()) if len(costs) else float("nan")
 
 
 def solve_batch(cost, x, **options):
-    """The optimal assignment of a batch; if it cannot be had because ``x`` is not finite, say that."""
+    """Return the optimal Assignment of ``cost`` (B, B), solved with these options of `loomfast.solve`.
+
+    Raises ValueError naming the item if there is none because the data ``x`` (B, ...) are not finite.
+    """
     try:
         return solve(cost, **options).check()
     except ValueError:
@@ -264,12 +277,12 @@ def solve_batch(cost, x, **options):
 
 
 def check_step(step):
-    """A training step as int, or an error."""
+    """Return a training step as int; raises an error if it is none."""
     return integer(step, "step", 0, MOST_STEPS)
 
 
 def check_metadata(state, expected):
-    """ValueError naming the first entry in which a stored state and this coupling differ."""
+    """Raise ValueError naming the first entry in which a stored state and this coupling differ."""
     found = state.get("metadata")
     if not isinstance(found, dict):
         raise ValueError("the state has no metadata")
@@ -281,7 +294,9 @@ def check_metadata(state, expected):
 
 
 def checked_entry(state, name, shape, dtype, low=-math.inf):
-    """A copy of the state's array ``name``, finite and at least ``low``; ValueError if it is not that."""
+    """Return a copy of the state's array ``name``; raises ValueError if it is not finite and at least
+    ``low``.
+    """
     value = state.get(name)
     if value is None:
         raise ValueError(f"the state has no {name}")
@@ -297,7 +312,7 @@ def checked_entry(state, name, shape, dtype, low=-math.inf):
 
 
 def checked_step(state):
-    """The step in a state; ValueError if it is missing or none."""
+    """Return the step in a state as int; raises ValueError if it is missing or no step."""
     step = int(checked_entry(state, "step", (1,), np.int64, low=0)[0])
     if step > MOST_STEPS:
         raise ValueError(f"the state's step is damaged: it must be at most {MOST_STEPS}, got {step}")

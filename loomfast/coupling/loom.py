@@ -109,7 +109,9 @@ class Loom(Coupling):
 
     @classmethod
     def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
-        """The coupling that a configuration describes, started from ``config.init`` where a run begins."""
+        """Return the coupling that a configuration describes, started from ``config.init`` where a run
+        begins.
+        """
         coupler = cls(
             num_items,
             shape,
@@ -129,12 +131,12 @@ class Loom(Coupling):
 
     @classmethod
     def cache_bytes(cls, config, num_items):
-        """Bytes of the cache: an int32 id and a float64 price a noise."""
+        """Return the bytes of the cache: an int32 id and a float64 price for every noise."""
         return 12 * num_items * config.num_caches
 
     @classmethod
     def description(cls, config):
-        """The coupling of this configuration in a few words, for a model card."""
+        """Return the coupling of this configuration in a few words, for a model card."""
         return f"{cls.method}, {config.num_caches} noises an item, {config.metric} cost"
 
     def pair_up(self, x, rows, step, labels):
@@ -213,7 +215,10 @@ class Loom(Coupling):
         return solve_globally(self, data, **options)
 
     def checked_labels(self, labels, rows):
-        """The batch's labels as (B,) int64, None where labels do not count."""
+        """Return the batch's labels as (B,) int64, or None where labels do not count.
+
+        Raises ValueError if they are needed and missing, no labels, or not those seen before.
+        """
         if self.labels is None:
             return None
         if labels is None:
@@ -231,7 +236,7 @@ class Loom(Coupling):
         return labels.astype(np.int64)
 
     def _labels_of(self, ids, rows, labels):
-        """The labels of noises: that of the item which held the noise at first.
+        """Return the labels of noises, (B,) int64: a noise has that of the item which held it at first.
 
         A noise moves only in a batch that its item takes part in, so the item's label is known by then: from
         an earlier batch or from this one.
@@ -244,12 +249,14 @@ class Loom(Coupling):
         return found
 
     def _choose_caches(self, rows, step):
-        """One of an item's caches, uniformly, as a function of (seed, step, item) (Section 3.2)."""
+        """Return one of each item's caches (B,), uniformly, as a function of (seed, step, item) (Section
+        3.2).
+        """
         bits = step_bits(rows, 1, seed=self.seed, step=step, domain=StepDomain.CACHE_CHOICE)[:, 0]
         return (bits.astype(np.uint64) * np.uint64(self.num_caches)) >> np.uint64(32)
 
     def _strict_improvement(self, x, noise, order, labels=None):
-        """What of ``order`` is worth writing, with the mean pair cost before and after it.
+        """Return what of ``order`` is worth writing, with the mean pair cost before and after it.
 
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
         old and new pairs, computed directly in float64.
@@ -276,7 +283,7 @@ class Loom(Coupling):
             self.prices[ids] = v - v.mean() + self.prices[ids].mean()
 
     def metadata(self):
-        """What a state of this coupling belongs to, as plain JSON values."""
+        """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
         weight = {"label_weight": self.label_weight} if self.label_weight else {}
         return {
             "method": self.method,
@@ -292,8 +299,9 @@ class Loom(Coupling):
         }
 
     def state_dict(self):
-        """Copies of ``ids``, ``prices`` and ``step``, of ``labels`` and ``duals`` where there are any, and
-        the ``metadata`` they belong to.
+        """Return copies of ``ids``, ``prices`` and ``step``, and the ``metadata`` they belong to.
+
+        ``labels`` and ``duals`` are among them where there are any.
         """
         optional = {"labels": self.labels, "duals": self.duals}
         return {

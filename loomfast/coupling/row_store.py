@@ -32,7 +32,7 @@ class RowStore:
         self._thread = None
 
     def restore(self):
-        """Read the rows an earlier process wrote into the matrix; returns how many."""
+        """Read the rows that an earlier process wrote into the matrix, and return how many they are."""
         try:
             journal = read_json(self._journal)
             rows = operator.index(journal["rows"]) if journal["key"] == self._key else 0
@@ -88,7 +88,10 @@ class RowStore:
             _warn(error)
 
     def _wait(self):
-        """The rows to write next; None to stop. At most 64 MB at a time, so that stopping takes little."""
+        """Wait for rows to write, and return their slice, or None to stop.
+
+        A slice is at most 64 MB, so that stopping takes little.
+        """
         with self._wake:
             self._wake.wait_for(lambda: self._stop or self._finished > self._written)
             if self._stop:

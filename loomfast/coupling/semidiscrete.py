@@ -64,7 +64,7 @@ class Semidiscrete(Coupling):
 
     @classmethod
     def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
-        """The coupling that a configuration describes, with the prices of ``config.init``."""
+        """Return the coupling that a configuration describes, with the prices of ``config.init``."""
         if not config.init:
             raise ValueError(
                 "method semidiscrete needs coupling.init, the file of a global solve: `loomfast couple` "
@@ -103,11 +103,10 @@ class Semidiscrete(Coupling):
         self._chosen = None, None  # a step, and the items chosen for it
 
     def choose(self, num, *, step=None):
-        """(num,) int64: the items that step ``step``'s new noises go to, in the order of the noises.
+        """Return the items that step ``step``'s new noises go to, (num,) int64, in the order of the noises.
 
-        Changes nothing that is saved; the same prices, seed and step give the same items.
-
-        Raises ValueError for more than num_items.
+        Changes nothing that is saved; the same prices, seed and step give the same items. Raises ValueError
+        for more than num_items.
         """
         num = integer(num, "num", 1, self.num_items + 1)
         step = self.step if step is None else check_step(step)
@@ -117,7 +116,7 @@ class Semidiscrete(Coupling):
         return chosen
 
     def items(self, step, num, in_turn=None):
-        """(num,) int64: what `choose` gives for this step, or gave if it is the one committed last."""
+        """Return what `choose` gives for this step, or gave if it is the one committed last: (num,) int64."""
         if step == self.step - 1 and len(self._last) == num:
             return self.last_choice()
         return self.choose(num, step=step)
@@ -147,14 +146,14 @@ class Semidiscrete(Coupling):
         return prepared.pair
 
     def recall(self, x, index, *, step):
-        """The pairs of the block that was committed last."""
+        """Return the Pair of the block that was committed last; raises ValueError for any other."""
         rows = checked_batch(x, index, self.shape, self.num_items)
         if step != self.step - 1 or not np.array_equal(rows, self._last):
             raise ValueError(f"only the last block, of step {self.step - 1}, can be recalled, not {step}")
         return self._pair(x, like(self._noise(len(rows), step), x), step, Stopwatch())
 
     def last_choice(self):
-        """(num,) int64: the items of the block that was committed last."""
+        """Return the items of the block that was committed last, (num,) int64."""
         return self._last.copy()
 
     def _pair(self, x, noise, step, watch):
@@ -165,7 +164,7 @@ class Semidiscrete(Coupling):
         return to_numpy(noise_from_ids(_ids(num, step), self.shape, seed=self.seed, domain=NoiseDomain.FRESH))
 
     def _costs(self, noise):
-        """(len(noise), num_items) float32: what each item costs each noise, its price taken off."""
+        """Return what each item costs each noise, its price taken off: (len(noise), num_items) float32."""
         cost = to_numpy(
             pairwise_cost(like(noise, self.data), self.data, metric=self.metric, assignment_only=True)
         )
@@ -173,7 +172,7 @@ class Semidiscrete(Coupling):
         return cost
 
     def _margin(self):
-        """The mean lead of a noise's best item over its second, at the prices given."""
+        """Return the mean lead of a noise's best item over its second, at the prices given, as a float."""
         if self.num_items < 2:
             return 0.0
         ids = _ids(PROBES, 0)
@@ -182,7 +181,7 @@ class Semidiscrete(Coupling):
         return float((best[:, 1] - best[:, 0]).mean())
 
     def metadata(self):
-        """What a state of this coupling belongs to, as plain JSON values."""
+        """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
         return {
             "method": self.method,
             "num_items": self.num_items,
@@ -195,7 +194,7 @@ class Semidiscrete(Coupling):
         }
 
     def state_dict(self):
-        """``duals``, ``counts``, ``last`` block, ``scale``, ``step``, and ``metadata``."""
+        """Return ``duals``, ``counts``, the ``last`` block, ``scale``, ``step``, and ``metadata``."""
         return {
             "duals": self.duals.copy(),
             "counts": self.counts.copy(),
@@ -247,5 +246,5 @@ def read_duals(path, *, num_items, shape, metric, dataset_fingerprint):
 
 
 def _ids(num, step):
-    """The ids of a block's noises: step·2³² + place."""
+    """Return the ids of a block's noises, (num,) int64: step·2³² + place in the block."""
     return (np.int64(step) << np.int64(32)) + np.arange(num, dtype=np.int64)

@@ -10,7 +10,7 @@ from loomfast.noise import noise_from_ids
 
 
 class SharedCoupler:
-    """A coupling that one process computes and all processes write back: see `Coupling` for its methods."""
+    """A coupling that one process computes and all processes write back; its methods are a `Coupling`'s."""
 
     def __init__(self, coupler, world):
         self._coupler, self._world = coupler, world
@@ -28,7 +28,7 @@ class SharedCoupler:
             self._coupler.load_state_dict(state)
 
     def prepare(self, x, index, **options):
-        """As the coupling's ``prepare``, computed by the first process only."""
+        """Prepare a batch as the coupling does, in the first process only; the others receive what it found."""
         prepared = None
         if self._world.rank == 0:
             prepared = self._coupler.prepare(x, index, **options)
@@ -43,7 +43,7 @@ class SharedCoupler:
         return replace(prepared, pair=replace(prepared.pair, noise=noise))
 
     def items(self, step, num, in_turn):
-        """As the coupling's ``items``: of one that chooses, those that the first process chose."""
+        """Return the items of a step as the coupling does; where it chooses them, the first process does."""
         if not self._coupler.chooses_items:
             return self._coupler.items(step, num, in_turn)
         chosen = self._coupler.items(step, num, in_turn) if self._world.rank == 0 else None

@@ -111,12 +111,12 @@ def solve_globally(
 
 
 def default_memory():
-    """Bytes: 70 % of the memory that this process can still get."""
+    """Return 70 % of the bytes of memory that this process can still get."""
     return int(0.7 * free_memory())
 
 
 def _check_memory(memory):
-    """Bytes as int; ValueError where no block could take so many."""
+    """Return a number of bytes as int; raises ValueError where this process can never have so many."""
     if isinstance(memory, float) and memory.is_integer():
         memory = int(memory)
     memory, most = integer(memory, "memory", 1), most_memory()
@@ -128,12 +128,18 @@ def _check_memory(memory):
 
 
 def block_bytes(num_items, num_caches):
-    """Bytes a block takes: its float32 costs, shared by an item's caches, and the solver's own, by noise."""
+    """Return the bytes a block of items takes: float32 costs, in rows that an item's caches share, and 1 kB a
+    noise for the solver.
+    """
     return 4 * num_items**2 * num_caches + 1024 * num_items * num_caches
 
 
 def blocks_for(num_items, num_caches, memory):
-    """The smallest number of blocks, of equal size up to one item, that fit into ``memory`` bytes each."""
+    """Return the smallest number of blocks, equal in size but for one item, that fit into ``memory`` bytes
+    each.
+
+    Raises ValueError where not even blocks of `LEAST_BLOCK` items fit.
+    """
     # block_bytes(B) = memory, solved for B
     own = 256 * num_caches
     largest = (math.isqrt(own**2 + num_caches * int(memory)) - own) // (2 * num_caches)
@@ -146,7 +152,7 @@ def blocks_for(num_items, num_caches, memory):
 
 
 class _PairCosts:
-    """A coupler with its data: rows of items, costs of pairs."""
+    """What pairs of a coupler's items and noises cost, for items that are held or made as they are needed."""
 
     def __init__(self, coupler, data, labels):
         self.coupler = coupler
@@ -168,7 +174,7 @@ class _PairCosts:
         return max(1, int(OPERATIONS_A_CHUNK / operations))
 
     def costs(self, items, ids, rows, out):
-        """Rows ``rows`` of the block's matrix, items (B,) against noises (B·K,), into ``out``."""
+        """Write rows ``rows`` of a block's matrix, items (B,) against noises (B·K,), into ``out`` (float32)."""
         coupler = self.coupler
         x = self.take(items[rows])
         self._check(x, items[rows])
@@ -185,7 +191,9 @@ class _PairCosts:
         )
 
     def pair_costs(self, items, ids):
-        """(P,) float64: item p's cost with noise p, without the label term, directly and in little memory."""
+        """Return item p's cost with noise p, (P,) float64, without the label term, directly and in little
+        memory.
+        """
         coupler, costs = self.coupler, np.empty(len(ids))
         step = max(1, PAIRS_A_CHUNK // max(1, count(coupler.shape)))
         for first in range(0, len(ids), step):
@@ -195,7 +203,9 @@ class _PairCosts:
         return costs
 
     def labels_differ(self, items, ids):
-        """(P,) float64: 1 where item p's label is not noise p's, which is ``label_weight`` dearer."""
+        """Return 1.0 where item p's label is not noise p's, which costs ``label_weight`` more, else 0.0: (P,)
+        float64.
+        """
         if self.labels is None:
             return np.zeros(len(ids))
         return (self.labels[items] != self._noise_labels(ids)).astype(np.float64)
@@ -213,7 +223,7 @@ class _PairCosts:
 
 
 class _GlobalSolve:
-    """A global solve under way: what is done of it, in memory and in its folder."""
+    """A global solve under way, and what is done of it, in memory and in its folder."""
 
     def __init__(self, problem, num_blocks, folder, progress):
         self.problem, self.coupler, self.num_blocks = problem, problem.coupler, num_blocks
@@ -224,7 +234,7 @@ class _GlobalSolve:
         self.result = None
 
     def begin(self):
-        """Go on from the folder, or measure where everything begins."""
+        """Go on from the folder, or measure the costs of the coupling where everything begins."""
         if self.folder is not None and (self.folder / "state.safetensors").exists():
             self._load()
             return
@@ -261,7 +271,7 @@ class _GlobalSolve:
         self.progress(total, total, f"cost per pair {result.cost_after:.6g}")
 
     def finish(self, finished):
-        """The sweep is over, and perhaps everything."""
+        """End a sweep, which is the last if ``finished``, and save what is done."""
         self.finished, self.block, self.sweep_gain = finished, 0, 0.0
         self.result.seconds = dict(self.watch.seconds)
         self._save()
@@ -300,7 +310,7 @@ class _GlobalSolve:
         progress(2 * len(items), f"cost per pair {result.cost_after:.6g}")
 
     def _write_back(self, items, ids, new_ids, found):
-        """Ids and prices into the coupler, and the items' prices on the scale of the noises'."""
+        """Write ids and prices into the coupler, and the items' prices on the scale of the noises'."""
         coupler = self.coupler
         coupler.ids[items] = new_ids
         shift = coupler.prices[ids].mean() - found.v.mean()
@@ -313,7 +323,7 @@ class _GlobalSolve:
 
     @contextmanager
     def _row_store(self, items, ids, costs):
-        """Where the block's costs are kept while it is worked at; None where that is not worth it."""
+        """Yield the RowStore that keeps a block's costs meanwhile; None where that is not worth it."""
         if self.folder is None or len(items) <= self.problem.rows_a_chunk(len(ids)):
             yield None
             return
@@ -324,7 +334,7 @@ class _GlobalSolve:
             store.close()
 
     def _fill(self, costs, items, ids, store, progress):
-        """The block's matrix, but for the rows that an earlier process had done."""
+        """Fill a block's matrix, but for the rows that an earlier process had done."""
         step = self.problem.rows_a_chunk(len(ids))
         begun = time.monotonic()
         first = 0 if store is None else store.restore() // step * step  # the same chunks, the same bits
@@ -382,7 +392,7 @@ class _GlobalSolve:
 
 
 def _check_work(result, block, sweep_gain, finished):
-    """ValueError unless these are of the types that `_GlobalSolve` keeps."""
+    """Raise ValueError unless these are of the types that `_GlobalSolve` keeps."""
     numbers = (*(result.pop("seconds") or {}).values(), *result.values(), block, sweep_gain)
     if not all(type(value) in (int, float) for value in numbers):
         raise ValueError("what it says of the work are no numbers")

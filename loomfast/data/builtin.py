@@ -30,7 +30,9 @@ _HELDOUT_STRIPS = ((192, 256), (512, 576))
 
 
 def _patches32(num_items):
-    """Every crop on a grid of _STRIDE pixels; or ``num_items`` different ones of all positions there are."""
+    """Load every crop on a grid of _STRIDE pixels, or ``num_items`` different ones of all positions there
+    are.
+    """
     images = need("sklearn.datasets", "train").load_sample_images().images
     photographs = np.stack(images).astype(np.float32) / 127.5 - 1
     places = _places(photographs.shape, _TRAIN_STRIPS, _STRIDE)
@@ -46,7 +48,9 @@ def _patches32(num_items):
 
 
 def _places(shape, strips, stride):
-    """(N, 3) int: photograph, top and left of every crop on a grid of ``stride`` that lies in a strip."""
+    """Return photograph, top and left, (N, 3) int, of every crop on a grid of ``stride`` that lies in a
+    strip.
+    """
     count, height, _, _ = shape
     lefts = [left for low, high in strips for left in range(low, high - _PATCH + 1, stride)]
     tops = range(0, height - _PATCH + 1, stride)
@@ -56,7 +60,7 @@ def _places(shape, strips, stride):
 
 
 def _crops(photographs, places):
-    """(N, 3, 32, 32): the crops at these places."""
+    """Return the crops at these places, (N, 3, 32, 32) float32."""
     crops = np.empty((len(places), 3, _PATCH, _PATCH), np.float32)
     for crop, (photograph, top, left) in zip(crops, places, strict=True):
         crop[...] = photographs[photograph, top : top + _PATCH, left : left + _PATCH].transpose(2, 0, 1)
@@ -67,9 +71,9 @@ _NUM_TRAIN, _NUM_HELDOUT = 8192, 2048
 
 
 def _points(draw):
-    """A loader of points in the plane: train and held-out from one fixed stream of numbers.
+    """Return a loader of points in the plane, train and held-out from one fixed stream of numbers.
 
-    What is wanted beyond them comes from a second stream, so that neither changes.
+    Points that are wanted beyond them come from a second stream, so that neither changes.
     """
 
     def load(num_items):

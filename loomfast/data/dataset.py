@@ -28,7 +28,7 @@ class Dataset:
 
 
 def fingerprint(items):
-    """sha256, hexadecimal, of an array's shape, dtype and bytes."""
+    """Return the sha256, hexadecimal, of an array's shape, dtype and bytes."""
     items = np.ascontiguousarray(items)
     digest = hashlib.sha256(f"{items.dtype.str}{items.shape}".encode())
     digest.update(items.data)
@@ -66,7 +66,7 @@ def load_dataset(name, *, image_size=None, num_items=None):
 
 
 def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):
-    """A Dataset from arrays: items become contiguous float32, labels int64."""
+    """Return a Dataset of these arrays: items become contiguous float32, labels int64."""
     items = [np.ascontiguousarray(a, dtype=np.float32) for a in (train, heldout)]
     labels = [None if a is None else np.asarray(a, dtype=np.int64) for a in (train_labels, heldout_labels)]
     return Dataset(name, *items, *labels, fingerprint(items[0]))
@@ -94,7 +94,7 @@ def coupled_items(dataset, flips):
 
 
 def choose_items(dataset, num_items):
-    """The dataset with ``num_items`` of its training items, a fixed choice in their order; None for all."""
+    """Return the dataset with a fixed choice of ``num_items`` training items, in their order; all for None."""
     available = len(dataset.train)
     if num_items is None or num_items == available:
         return dataset

@@ -24,7 +24,9 @@ def _pair(name_a, a, name_b, b):
 
 
 def transport_cost(x, z):
-    """Mean squared distance of paired items, ‖x_i − z_i‖² (LOOM-CFM, eq. 7): (N, ...) twice -> float."""
+    """Return the mean squared distance ‖x_i − z_i‖² of paired items (LOOM-CFM, eq. 7): (N, ...) twice ->
+    float.
+    """
     x, z = _pair("x", x, "z", z)
     if len(x) != len(z):
         raise ValueError(f"x and z must hold as many items, got {len(x)} and {len(z)}")
@@ -54,7 +56,10 @@ def frechet_distance(features_a, features_b):
 
 
 def exact_w2(a, b):
-    """2-Wasserstein distance of two sets of as many samples, (N, ...) each, by exact assignment: a float."""
+    """Return the 2-Wasserstein distance of two sets of equally many samples, (N, ...) each, as a float.
+
+    It is exact: the samples are matched by `loomfast.solve`. Raises ValueError for other numbers or sizes.
+    """
     a, b = _pair("a", a, "b", b)
     if len(a) != len(b):
         raise ValueError(f"a and b must hold as many samples, got {len(a)} and {len(b)}")

@@ -20,7 +20,7 @@ FREE = ("steps", "checkpoint_every", "sample_every", "log_to", "coupling.prefetc
 
 
 def default_directory(preset, config):
-    """``runs/PRESET-COUPLING-seedN``."""
+    """Return the path ``runs/PRESET-COUPLING-seedN``."""
     return Path("runs") / f"{preset}-{config.coupling.method}-seed{config.seed}"
 
 
@@ -47,7 +47,7 @@ def check_directory(config, out):
 
 
 def _check_writable(out):
-    """OSError if ``out``, or the folder it is to be made in, is no directory that can be written."""
+    """Raise OSError if ``out``, or the folder it is to be made in, is no directory that can be written."""
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         raise NotADirectoryError(
@@ -58,13 +58,13 @@ def _check_writable(out):
 
 
 def checkpoint_step(out):
-    """The step of the checkpoint in a run directory; 0 if there is none. ValueError if it is damaged."""
+    """Return the step of the checkpoint in a run directory, 0 if there is none; ValueError if it is damaged."""
     state = Path(out) / "state.safetensors"
     return saved_step(state, read_tensors(state, names=("step",))[0]) if state.exists() else 0
 
 
 def saved_step(path, tensors):
-    """The step among the tensors of a run's state; ValueError if there is none."""
+    """Return the step among the tensors of a run's state; raises ValueError if there is none."""
     step = tensors.get("step")
     if step is None or step.shape != (1,) or step.dtype != np.int64 or step[0] < 0:
         raise ValueError(f"{path} is not the state of a run: it has no step")
@@ -87,7 +87,7 @@ def check_weights(path, found, expected, complaint="does not fit its config.json
 
 
 def read_config(path):
-    """The TrainConfig in a config.json; ValueError naming the file where it holds none."""
+    """Return the TrainConfig in a config.json; raises ValueError naming the file where it holds none."""
     values = read_json(path)
     with readable(path, "cannot be used"):
         return config_from_dict(values)
@@ -134,7 +134,7 @@ def load_model(run_directory):
 
 
 def flat(values, prefix=""):
-    """Nested dictionaries as one, with dotted names."""
+    """Return nested dictionaries as one, with dotted names."""
     entries = {}
     for name, value in values.items():
         inner = flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

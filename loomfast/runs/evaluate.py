@@ -91,7 +91,7 @@ def sample_quality(samples, dataset):
 
 
 def mean_curvature(config, model, shape, seed):
-    """Curvature of the sampling paths as in the paper's Section 4.1 and Figure 6."""
+    """Return the curvature of the sampling paths, measured as in the paper's Section 4.1 and Figure 6."""
     ids = np.arange(CURVATURE_TRAJECTORIES)
     noise = noise_from_ids(ids, shape, seed=seed, domain=NoiseDomain.VALIDATION)
     y = classes_in_turn(config.model, CURVATURE_TRAJECTORIES)

@@ -42,7 +42,7 @@ def export_run(run, out):
 
 
 def _step_of(path):
-    """The training step that the weights in a file are of, or None."""
+    """Return the training step that the weights in a file are of, or None where it does not say."""
     step = read_tensors(path, names=())[1].get("step")
     with readable(path, "does not say its step"):
         return None if step is None else int(step)
@@ -117,7 +117,7 @@ def _command(shape):
 
 
 def _measured(metrics):
-    """The card's tables of what was measured: a number beside its solver, evaluations and seed."""
+    """Return the lines of the card's tables: every number beside its solver, evaluations and seed."""
     lines = ["", "## Measured"] if metrics else []
     for result in metrics:
         names = [name for name in result["samples"][0] if name not in CONDITIONS]
@@ -143,7 +143,7 @@ def _short(value):
 
 
 def _check_entry(entry):
-    """ValueError unless an entry of a metrics.jsonl has what its table is made of."""
+    """Raise ValueError unless an entry of a metrics.jsonl has what its table is made of."""
     samples = entry.get("samples")
     if not (isinstance(samples, list) and samples and all(isinstance(part, dict) for part in samples)):
         raise ValueError("it has no list of samples")

@@ -105,7 +105,7 @@ def _progress_of(count, group, progress):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for, checked, and which part of it this process does."""
+    """A SampleRequest that was checked, with what is needed for it, and the part that this process does."""
 
     model: Any
     shape: tuple
@@ -126,7 +126,7 @@ class Plan:
 
 
 def make_plan(request, group):
-    """The Plan of a SampleRequest for this process; everything that can be found wrong before the work is."""
+    """Return the Plan of a SampleRequest for this process; what can be found wrong before the work is."""
     if request.compile:
         need_compiler(group.device)
     config, model = load_model(request.directory)
@@ -163,7 +163,7 @@ def make_plan(request, group):
 
 
 def _solver_of(request):
-    """(solver, evaluations or None, arguments for `generate_solution`) of a request."""
+    """Return (solver, evaluations or None, arguments for `generate_solution`) of a request."""
     grid = request.time_grid
     if request.solver in ADAPTIVE and request.trajectory and grid is None:
         grid = REPORTS
@@ -176,7 +176,7 @@ def _solver_of(request):
 
 
 def kind_of(out):
-    """What ``--out`` asks for: "png" (also where it is None), "npz" or "folder"."""
+    """Return what ``out`` asks for: "png" (also where it is None), "npz" or "folder"."""
     if out is None:
         return "png"
     if out.endswith(os.sep) or Path(out).is_dir():
@@ -188,7 +188,7 @@ def kind_of(out):
 
 
 def output_of(out, kind, directory, name):
-    """Where the samples go, found writable; by default a picture of this name in the run directory."""
+    """Return where the samples go, found writable; by default a picture of this name in the run directory."""
     if kind == "folder":
         check_new_directory(out)
         return Path(out)
@@ -200,7 +200,7 @@ def output_of(out, kind, directory, name):
 
 
 def check_kind(kind, shape, codec):
-    """ValueError unless samples of this shape can be written as asked."""
+    """Raise ValueError unless samples of this shape can be written as asked."""
     if codec and len(shape) != 3:
         raise ValueError(f"--codec decodes latents of shape (C, H, W); the samples' shape is {shape}")
     images = len(shape) == 3 and (codec is not None or shape[0] in (1, 3))
@@ -212,7 +212,7 @@ def check_kind(kind, shape, codec):
 
 
 def codec_of(name, shape, device):
-    """The Codec of ``--codec``, found fit for the samples' shape; None where it was not asked for."""
+    """Return the Codec of this name, found fit for the samples' shape; None where none is named."""
     if name is None:
         return None
     codec = autoencoder_kl(name, device=device)
@@ -222,9 +222,10 @@ def codec_of(name, shape, device):
 
 
 def labels_of(classes, labels, start, num):
-    """(num,) int64 labels of samples start, start + 1, ..., in turn; None for an unconditional network.
+    """Return the labels of samples start, start + 1, ..., in turn: (num,) int64, None without classes.
 
-    classes: of the network, or None. labels: those to take in turn; None for all classes.
+    ``classes``: of the network, or None. ``labels``: those to take in turn; None for all classes. Raises
+    ValueError for labels that the network has no classes for.
     """
     if classes is None:
         if labels:
@@ -237,9 +238,11 @@ def labels_of(classes, labels, start, num):
 
 
 def drawn(plan, update):
-    """For each call of the network in this process's share: the first id, the Solution, its decoded states.
+    """Yield, for each call of the network in this process's share: the first id, the Solution, its decoded
+    states.
 
-    States are (T, n, ...), with T = 1 unless trajectories are asked for. update: called with the number done.
+    States are (T, n, ...), with T = 1 unless trajectories are asked for. ``update`` is called with the number
+    done.
     """
     first, count = plan.shares[plan.rank]
     for low, high in blocks(first, first + count, plan.options["batch_size"], plan.device) if count else ():
@@ -257,7 +260,7 @@ def drawn(plan, update):
 
 
 def write_file(plan, group, update):
-    """Write the samples of all processes as one file; returns the mean evaluations of a sample."""
+    """Write the samples of all processes as one file; return the mean evaluations of a sample."""
     parts, evaluations, times = [], 0, None
     with group.together():
         for _, solution, states in drawn(plan, update):
@@ -290,7 +293,7 @@ def save(plan, states, times):
 
 
 def write_folder(plan, group, update):
-    """Write every sample as a PNG into a new folder; returns the mean evaluations of a sample."""
+    """Write every sample as a PNG into a new folder; return the mean evaluations of a sample."""
     with ExitStack() as stack:
         aside, evaluations = None, 0
         with group.together():

@@ -13,10 +13,12 @@ class Codec(Protocol):
     """What turns images into the latents of a model, and its samples back into images."""
 
     def encode(self, images):
-        """images: (N, 3, H, W) float in [-1, 1] -> latents (N, c, h, w) float32, on the CPU."""
+        """Return the latents (N, c, h, w) float32, on the CPU, of images (N, 3, H, W), floating point in [-1,
+        1].
+        """
 
     def decode(self, latents):
-        """latents: (N, c, h, w) float -> images (N, 3, H, W) float32, on the CPU."""
+        """Return the images (N, 3, H, W) float32, on the CPU, of latents (N, c, h, w), floating point."""
 
 
 def autoencoder_kl(path_or_name, *, scale=None, device="cpu", batch_size=16):
@@ -52,7 +54,7 @@ def autoencoder_kl(path_or_name, *, scale=None, device="cpu", batch_size=16):
 
 
 class AutoencoderKL:
-    """``autoencoder_kl``'s Codec. channels: of a latent."""
+    """The Codec that `autoencoder_kl` returns; ``channels`` is the number of channels of a latent."""
 
     def __init__(self, network, scale, batch_size):
         self._network, self._scale = network, scale
@@ -60,13 +62,15 @@ class AutoencoderKL:
         self.channels = network.config.latent_channels
 
     def encode(self, images):
-        """The mean of the posterior, scaled; see ``Codec``. Raises ValueError for another shape."""
+        """Return the means of the posteriors of images, scaled, as `Codec.encode`. Raises ValueError for
+        another shape.
+        """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have shape (N, 3, H, W), got {tuple(images.shape)}")
         return self._in_batches(lambda x: self._scale * self._network.encode(x).latent_dist.mean, images)
 
     def decode(self, latents):
-        """See ``Codec``. Raises ValueError for another shape."""
+        """Return the images of latents, as `Codec.decode`. Raises ValueError for another shape."""
         if latents.ndim != 4 or latents.shape[1] != self.channels:
             raise ValueError(
                 f"latents must have shape (N, {self.channels}, h, w), got {tuple(latents.shape)}"

@@ -103,7 +103,7 @@ def generate_solution(
 
 
 def _check_request(num, start, batch_size, y):
-    """The three numbers as int, once they and the labels fit."""
+    """Return the three numbers as int, once they and the labels fit."""
     num, start = integer(num, "num", 1), integer(start, "start", 0)
     batch_size = integer(batch_size, "batch_size", 1)
     if y is not None and len(y) != num:
@@ -145,6 +145,6 @@ def _solve_block(model, first, last, shape, seed, start, y, device, solver, argu
 
 
 def _parameter_of(model):
-    """The first of the model's floating-point parameters; None where it has none."""
+    """Return the first of the model's floating-point parameters; None where it has none."""
     parameters = getattr(model, "parameters", tuple)()
     return next((p for p in parameters if p.is_floating_point()), None)

@@ -66,7 +66,7 @@ TIME_LAWS = {
 
 
 def default_solver(nfe):
-    """The solver for a number of evaluations when none is named: midpoint where even, euler where odd."""
+    """Return the solver for a number of evaluations when none is named: midpoint where even, euler where odd."""
     return "euler" if nfe % 2 else "midpoint"
 
 
@@ -126,7 +126,9 @@ def integrate(
 
 
 def _grid(solver, per_step, nfe, steps, time_grid):
-    """The float64 times of a fixed-step solver, from whichever of the three says them."""
+    """Return the float64 times of a fixed-step solver, from the one of nfe, steps and time_grid that is
+    given.
+    """
     if sum(value is not None for value in (nfe, steps, time_grid)) != 1:
         raise ValueError(f"{solver} needs exactly one of nfe, steps and time_grid")
     if time_grid is not None:
@@ -155,7 +157,7 @@ def _check_grid(time_grid):
 
 
 def _adaptive(f, z, solver, times, rtol, atol):
-    """The states at these times by torchdiffeq, whose assertions become errors that say what is wrong."""
+    """Return the states at these times by torchdiffeq, whose assertions become errors that say what is wrong."""
     with plain_defaults():  # its tables are made when it is imported
         odeint = need("torchdiffeq", "train").odeint
     grid = torch.from_numpy(times).to(z.device, z.dtype)

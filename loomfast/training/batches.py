@@ -72,26 +72,26 @@ class Batches:
         return self.last(), pair
 
     def last(self):
-        """What `take` gave last, without the Pair; None before it gave any."""
+        """Return what `take` gave last, without the Pair; None before it gave any."""
         if self._batch is None:
             return None
         first = self._part_taken * self.config.batch_size
         return {name: value[first : first + self.config.batch_size] for name, value in self._batch.items()}
 
     def parts(self):
-        """The parts of a batch this process takes one after the other: [(number in the batch, rows)]."""
+        """Return the parts of a batch that this process takes one by one: [(number in the batch, rows)]."""
         accumulate = self.config.accumulate
         size = self.config.batch_size // (self.world.size * accumulate)
         first = self.world.rank * accumulate
         return [(n, slice(n * size, (n + 1) * size)) for n in range(first, first + accumulate)]
 
     def items(self, group):
-        """(ot_batch * B,) int64: the items of an OT batch, as the coupling takes them."""
+        """Return the items of an OT batch, as the coupling takes them: (ot_batch * B,) int64."""
         num = self.config.batch_size * self.config.coupling.ot_batch
         return self.coupler.items(group, num, self.items_in_turn)
 
     def items_in_turn(self, group, num):
-        """(num,) int64: the items whose turn it is, by an order that changes every epoch.
+        """Return the items whose turn it is, by an order that changes every epoch: (num,) int64.
 
         With flips, item i + N is the mirror image of item i, and which of them comes is a function of (seed,
         step, i).
@@ -110,7 +110,7 @@ class Batches:
         )
 
     def batch_at(self, group):
-        """A group's OT batch, not coupled yet: a dict of ``x``, ``index``, and ``labels`` if any."""
+        """Return a group's OT batch, not coupled yet: a dict of ``x``, ``index``, and ``labels`` if any."""
         index = self.items(group)
         x = self.data[torch.from_numpy(index % self.num_items).to(self.data.device)]
         if self.config.flips:
@@ -125,31 +125,31 @@ class Batches:
             self.coupler.join()
 
     def close(self):
-        """Stop working ahead."""
+        """Stop coupling the next batch ahead."""
         self._ahead.close()
 
 
 def works_ahead(prefetch, device):
-    """Whether to couple the next batch while the network trains; auto: with a GPU or a core to spare."""
+    """Return whether to couple the next batch while the network trains; auto: with a GPU or a core to spare."""
     if prefetch != "auto":
         return prefetch == "on"
     return device.type == "cuda" or cores() > torch.get_num_threads()
 
 
 def place(data, device):
-    """The data on the device where they take at most a quarter of its free memory, else where they are."""
+    """Return the data on the device if they take at most a quarter of its free memory, else as they are."""
     if device.type == "cuda" and data.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
         return data.to(device)
     return data
 
 
 def data_order(num_items, seed, epoch):
-    """(num_items,) int64: the order of the data in an epoch, a function of (seed, epoch)."""
+    """Return the order of the data in an epoch, (num_items,) int64, a function of (seed, epoch)."""
     bits = step_bits(np.arange(num_items), 2, seed=seed, step=epoch, domain=StepDomain.DATA_ORDER)
     keys = bits[:, 0].astype(np.uint64) << np.uint64(32) | bits[:, 1]
     return np.argsort(keys, kind="stable")
 
 
 def flipped(items, seed, step):
-    """(B,) bool: which items are mirrored in a step, each with probability 1/2: of (seed, step, item)."""
+    """Return which items are mirrored, (B,) bool, each with probability 1/2, by (seed, step, item)."""
     return step_uniforms(items, 1, seed=seed, step=step, domain=StepDomain.FLIP)[:, 0] < 0.5

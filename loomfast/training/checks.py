@@ -12,7 +12,7 @@ from loomfast.training.step import part_loss, parts_with_times
 
 
 def check_fit(config, dataset, processes=1):
-    """ValueError unless data, network, batch and number of processes fit together."""
+    """Raise ValueError unless data, network, batch and number of processes fit together."""
     num_items, shape = len(dataset.train), dataset.train.shape[1:]
     together = config.batch_size * config.coupling.ot_batch
     if together > num_items:
@@ -44,14 +44,14 @@ def check_fit(config, dataset, processes=1):
 
 
 def check_finite(tensors):
-    """FloatingPointError naming the first of the tensors that holds NaN or infinity."""
+    """Raise FloatingPointError naming the first of the tensors that holds NaN or infinity."""
     for name, value in tensors.items():
         if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
             raise FloatingPointError(f"{name} holds NaN or infinity")
 
 
 def check_moments(path, tensors, parameters):
-    """ValueError unless Adam's state in a file is finite and of the parameters; see `load_optimizer`."""
+    """Raise ValueError unless Adam's state in a file is finite, and of these parameters."""
     for full, value in tensors.items():
         name, _, key = full.rpartition(".")
         shape = {"step": (), "exp_avg": None, "exp_avg_sq": None}.get(key, "unknown")
@@ -63,7 +63,7 @@ def check_moments(path, tensors, parameters):
 
 
 def check_sound(state):
-    """FloatingPointError unless the weights as they are now, and the loss that they lead to, are finite."""
+    """Raise FloatingPointError unless the weights as they are now, and the loss they lead to, are finite."""
     check_finite(state.ema)
     check_finite(dict(state.model.named_parameters()))
     batch = state.batches.last()
@@ -75,7 +75,7 @@ def check_sound(state):
 
 @contextmanager
 def divergence_named(state, out):
-    """Has what is found NaN or infinite within end the run as a loss does."""
+    """Have a FloatingPointError within end the run as a loss that is not finite does."""
     try:
         yield
     except FloatingPointError as error:
@@ -83,7 +83,7 @@ def divergence_named(state, out):
 
 
 def diverged(what, config, out):
-    """The error that ends a run whose numbers became NaN or infinite: where, what is kept, what to try."""
+    """Return the error that ends a run whose numbers became NaN or infinite: what is kept, and what to try."""
     kept = checkpoint_step(out)
     kept = f"its checkpoint after {kept} steps is kept" if kept else "it had no checkpoint yet"
     clip = f"less than {config.grad_clip:g}" if config.grad_clip else "1"

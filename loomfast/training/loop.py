@@ -64,7 +64,9 @@ def train(config, out, *, progress=None):
 
 
 def _begin(config, out, processes):
-    """The TrainingState at the step of the checkpoint, if there is one; whatever can be refused is, here."""
+    """Return the TrainingState at the step of the checkpoint, if there is one; whatever can be refused is,
+    here.
+    """
     check_directory(config, out)
     check_log(config.log_to)
     if config.compile:
@@ -86,7 +88,7 @@ def _begin(config, out, processes):
 
 @contextmanager
 def _first_process(state, out):
-    """The run directory, ready to be written; yields the log."""
+    """Make the run directory ready to be written, and yield the log."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", config_to_dict(state.config))
     with RunLog(state.config, out, state.step) as log:
@@ -124,7 +126,7 @@ def _loop(state, out, log, progress):
 
 
 def _due(state, every):
-    """Whether to do now what is done every so many steps (0: never), and in any case after the last one."""
+    """Return whether to do now what is done every so many steps (0: never), and after the last in any case."""
     return every and state.step % every == 0 and state.step < state.config.steps
 
 
@@ -138,7 +140,10 @@ def _save(state, out):
 
 @contextmanager
 def stop_on_signals():
-    """Within: SIGTERM and SIGINT, where not ignored, ask to stop after the running step, not to be killed."""
+    """Have SIGTERM and SIGINT, where not ignored, ask to stop after the running step.
+
+    Within, they do not end the process; the yielded function returns whether one came.
+    """
     asked = []
     # Python handles signals in the main thread only; elsewhere they are left as they are.
     main = threading.current_thread() is threading.main_thread()

@@ -89,7 +89,9 @@ def _blocks(model):
 
 @plain_defaults()
 def _forward(model, config, batch, precision, save):
-    """One loss on tensors without storage, its saved tensors passed to ``save``; the parameters' storages."""
+    """Compute one loss on tensors without storage, passing what it saves to ``save``; return the parameters'
+    storages.
+    """
     half = precision == "bfloat16"
     with FakeTensorMode():
         parameters = {

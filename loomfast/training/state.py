@@ -58,18 +58,18 @@ class TrainingState:
             self.network = DistributedDataParallel(self.model)
 
     def summed_over_processes(self, number):
-        """Context in which the processes exchange gradients: in the last part of a batch only."""
+        """Return a context in which the processes exchange gradients in the last part of a batch only."""
         last = (number + 1) % self.config.accumulate == 0
         return nullcontext() if last or self.world.size == 1 else self.network.no_sync()
 
     def averaged_model(self):
-        """The network with the averaged weights, which it shares with this run, in evaluation mode."""
+        """Return the network with the averaged weights, which it shares with this run, in evaluation mode."""
         model = models.build(self.config.model, "meta")
         model.load_state_dict(self.ema, assign=True)
         return model.eval()
 
     def tensors(self):
-        """Everything of the run by name: raw weights, moving average, optimizer, coupling, step."""
+        """Return everything of the run by name, a dict of tensors, and the file's metadata, a dict of str."""
         named = {f"model.{name}": p for name, p in self.model.named_parameters()}
         named |= {f"ema.{name}": p for name, p in self.ema.items()}
         for name, p in self.model.named_parameters():
@@ -83,7 +83,9 @@ class TrainingState:
         return named, {"coupling": json.dumps(coupling["metadata"], sort_keys=True)}
 
     def _label_digest(self):
-        """uint8 (32,): the labels' fingerprint, or (0,) where none are used; the coupling has the data's."""
+        """Return the labels' fingerprint, uint8 (32,), or (0,) where none are used; the coupling has the
+        data's.
+        """
         used = self.batches.labels is not None and self.config.model.num_classes is not None
         return np.frombuffer(bytes.fromhex(fingerprint(self.batches.labels) if used else ""), np.uint8)
 
@@ -145,7 +147,7 @@ def load_optimizer(optimizer, model, tensors):
 
 
 def split_by_prefix(tensors):
-    """{"model.a": ..., "ema.a": ...} as {"model": {"a": ...}, "ema": {"a": ...}}."""
+    """Return {"model.a": ..., "ema.a": ...} as {"model": {"a": ...}, "ema": {"a": ...}}."""
     parts = {}
     for full, value in tensors.items():
         prefix, _, name = full.partition(".")

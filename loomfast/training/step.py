@@ -72,7 +72,7 @@ def parts_with_times(state, batch):
 
 
 def part_loss(state, network, part):
-    """The share of a Part in the loss of its batch, a scalar tensor with its graph."""
+    """Return the share of a Part in the loss of its batch, a scalar tensor with its graph."""
     config = state.config
     reseed_dropout(config.seed, state.step, part.number)
     half = config.precision == "bfloat16"
@@ -90,7 +90,7 @@ def reseed_dropout(seed, step, part=0):
 
 
 def _coupling_entry(config, batch, pair):
-    """What a step did to the coupling. The later steps of an OT batch do nothing: no swaps, one cost."""
+    """Return what a step did to the coupling, a dict; the later steps of an OT batch change nothing."""
     if pair is None:
         cost = paired_cost(batch["x"], batch["noise"], metric=config.coupling.metric)
         cost = float(cost.mean())
