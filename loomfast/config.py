@@ -125,7 +125,7 @@ def config_to_dict(config):
 
 
 def config_from_dict(values):
-    """Return the TrainConfig that `config_to_dict` wrote; raises ValueError for unknown or missing entries."""
+    """Return the TrainConfig that `config_to_dict` wrote; ValueError for unknown or missing entries."""
     values = dict(values)
     try:
         model = dict(values.pop("model"))

@@ -24,7 +24,7 @@ from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
 
 
 class _Fresh(Coupling):
-    """What the couplings with fresh noise share: their noise, and a state that is little more than the step."""
+    """What the couplings with fresh noise share: their noise, and a state that is the step alone."""
 
     def __init__(self, num_items, shape, *, seed=0, dataset_fingerprint=""):
         self.num_items = integer(num_items, "num_items", 1, 1 << 31)

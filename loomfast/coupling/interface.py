@@ -91,7 +91,7 @@ class Coupling:
 
     @classmethod
     def cache_bytes(cls, config, num_items):
-        """Return the bytes of noise that such a coupling of ``num_items`` items remembers: none by default."""
+        """Return the bytes in which a coupling of ``num_items`` items remembers noises; 0 by default."""
         return 0
 
     @classmethod
@@ -137,7 +137,7 @@ class Coupling:
         return prepared
 
     def pair_up(self, x, rows, step, labels):
-        """Return the Prepared of a batch that was checked: data ``x`` (B, *shape), items ``rows`` (B,) int64."""
+        """Return the Prepared of a checked batch: data ``x`` (B, *shape), items ``rows`` (B,) int64."""
         raise NotImplementedError
 
     def commit(self, prepared):
@@ -186,7 +186,7 @@ class Coupling:
 
 @contextmanager
 def fits_this_run(config):
-    """Have a ValueError that is raised within say that the file ``config.init`` is the one that does not fit."""
+    """Have a ValueError that is raised within say that it is the file ``config.init`` that does not fit."""
     try:
         yield
     except ValueError as error:

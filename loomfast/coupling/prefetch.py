@@ -103,7 +103,7 @@ def _side_stream(device):
 
 
 def _one_thread():
-    """Return a pool of one thread that runs; None, with a warning, where the process may not start another."""
+    """Return a pool of one thread; None, with a warning, where the process may not start another."""
     pool = ThreadPoolExecutor(1, "loomfast-ahead")
     try:
         pool.submit(int).result()

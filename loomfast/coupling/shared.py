@@ -28,7 +28,7 @@ class SharedCoupler:
             self._coupler.load_state_dict(state)
 
     def prepare(self, x, index, **options):
-        """Prepare a batch as the coupling does, in the first process only; the others receive what it found."""
+        """Prepare a batch as the coupling does, in the first process; the others receive what it found."""
         prepared = None
         if self._world.rank == 0:
             prepared = self._coupler.prepare(x, index, **options)

@@ -174,7 +174,7 @@ class _PairCosts:
         return max(1, int(OPERATIONS_A_CHUNK / operations))
 
     def costs(self, items, ids, rows, out):
-        """Write rows ``rows`` of a block's matrix, items (B,) against noises (B·K,), into ``out`` (float32)."""
+        """Write rows of a block's matrix, items (B,) against noises (B·K,), into ``out`` (float32)."""
         coupler = self.coupler
         x = self.take(items[rows])
         self._check(x, items[rows])

@@ -28,7 +28,7 @@ def read_arrays(path, complaint=COMPLAINT):
 
 
 class Archive:
-    """The arrays of a .npz file by name: ``archive[name]`` reads one, and raises ValueError if it is damaged."""
+    """The arrays of a .npz file by name: ``archive[name]`` reads one, or raises ValueError."""
 
     def __init__(self, path, archive, complaint):
         self._path, self._archive, self._complaint = path, archive, complaint
@@ -44,7 +44,7 @@ class Archive:
 
 
 def array_of(content):
-    """Return the array in the bytes of a .npy file, as a view; raises ValueError if they are not exactly one."""
+    """Return the array in the bytes of a .npy file, as a view; ValueError if they are not exactly one."""
     header = io.BytesIO(content[:_HEADER])
     version = np.lib.format.read_magic(header)
     if version not in _HEADERS:

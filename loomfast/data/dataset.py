@@ -94,7 +94,7 @@ def coupled_items(dataset, flips):
 
 
 def choose_items(dataset, num_items):
-    """Return the dataset with a fixed choice of ``num_items`` training items, in their order; all for None."""
+    """Return the dataset with a fixed choice of ``num_items`` training items, in order; None for all."""
     available = len(dataset.train)
     if num_items is None or num_items == available:
         return dataset

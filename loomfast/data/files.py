@@ -173,7 +173,7 @@ def _named_arrays(path, names, read):
 
 
 def _items(path, name, array):
-    """Return items as float32: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) in [-1, 1], others as they are."""
+    """Return items as float32: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) in [-1, 1], others as is."""
     if array.ndim < 2 or array.size == 0:
         raise ValueError(
             f"{path}: {name} must be (N, ...), at least one item of one number, got shape {array.shape}"

@@ -67,7 +67,7 @@ def _load(path):
 
 
 def _check_fit(path, weights, expected):
-    """Raise ValueError showing the first weights whose names, shapes or numbers are not the configuration's."""
+    """Raise ValueError naming the first weights that do not fit the configuration, or are not finite."""
     odd = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
     if odd:
         raise ValueError(f"{path} is damaged: its {odd[0]} is no tensor")

@@ -58,7 +58,7 @@ def _check_writable(out):
 
 
 def checkpoint_step(out):
-    """Return the step of the checkpoint in a run directory, 0 if there is none; ValueError if it is damaged."""
+    """Return the step of the checkpoint in a run directory, 0 without one; ValueError if it is damaged."""
     state = Path(out) / "state.safetensors"
     return saved_step(state, read_tensors(state, names=("step",))[0]) if state.exists() else 0
 

@@ -1,5 +1,6 @@
 """Samples of a trained network by their ids: sample k of a seed is always the same."""
 
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -80,10 +81,7 @@ def generate_solution(
     parameter = _parameter_of(model)
     there = "cpu" if parameter is None else parameter.device
     device = torch.device(there if device is None else device)
-    was_training = getattr(model, "training", False)
-    if was_training:
-        model.eval()
-    try:
+    with _evaluating(model):
         states, evaluations = None, 0
         for first, last in blocks(start, start + num, batch_size, device):
             part = _solve_block(model, first, last, shape, seed, start, y, device, solver, arguments)
@@ -95,8 +93,18 @@ def generate_solution(
             evaluations += part.nfe * (high - low)
             if progress is not None:
                 progress(high - start)
-        mean_nfe = part.nfe if solver in FIXED else evaluations / num
-        return Solution(states[-1], mean_nfe, solver, states if trajectory else None, part.times)
+    mean_nfe = part.nfe if solver in FIXED else evaluations / num
+    return Solution(states[-1], mean_nfe, solver, states if trajectory else None, part.times)
+
+
+@contextmanager
+def _evaluating(model):
+    """Within, a model that has modes is in evaluation mode."""
+    was_training = getattr(model, "training", False)
+    if was_training:
+        model.eval()
+    try:
+        yield
     finally:
         if was_training:
             model.train()

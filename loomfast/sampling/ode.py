@@ -66,7 +66,7 @@ TIME_LAWS = {
 
 
 def default_solver(nfe):
-    """Return the solver for a number of evaluations when none is named: midpoint where even, euler where odd."""
+    """Return the solver for a number of evaluations if none is named: midpoint if even, euler if odd."""
     return "euler" if nfe % 2 else "midpoint"
 
 
@@ -157,7 +157,7 @@ def _check_grid(time_grid):
 
 
 def _adaptive(f, z, solver, times, rtol, atol):
-    """Return the states at these times by torchdiffeq, whose assertions become errors that say what is wrong."""
+    """Return the states at these times by torchdiffeq, whose assertions become errors with a reason."""
     with plain_defaults():  # its tables are made when it is imported
         odeint = need("torchdiffeq", "train").odeint
     grid = torch.from_numpy(times).to(z.device, z.dtype)

@@ -130,7 +130,7 @@ class Batches:
 
 
 def works_ahead(prefetch, device):
-    """Return whether to couple the next batch while the network trains; auto: with a GPU or a core to spare."""
+    """Return whether to couple ahead while the network trains; auto: with a GPU or a core to spare."""
     if prefetch != "auto":
         return prefetch == "on"
     return device.type == "cuda" or cores() > torch.get_num_threads()

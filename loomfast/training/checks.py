@@ -83,7 +83,7 @@ def divergence_named(state, out):
 
 
 def diverged(what, config, out):
-    """Return the error that ends a run whose numbers became NaN or infinite: what is kept, and what to try."""
+    """Return the error that ends a run which is not finite any more: what is kept, and what to try."""
     kept = checkpoint_step(out)
     kept = f"its checkpoint after {kept} steps is kept" if kept else "it had no checkpoint yet"
     clip = f"less than {config.grad_clip:g}" if config.grad_clip else "1"

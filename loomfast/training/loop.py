@@ -126,7 +126,7 @@ def _loop(state, out, log, progress):
 
 
 def _due(state, every):
-    """Return whether to do now what is done every so many steps (0: never), and after the last in any case."""
+    """Return whether to do now what is done every so many steps (0: never), before the last."""
     return every and state.step % every == 0 and state.step < state.config.steps
 
 
