@@ -22,7 +22,7 @@ def free_memory(root="/"):
 
 
 def most_memory(root="/"):
-    """Return the bytes that this process can have at most, if nobody else wants any; ``root`` as in
+    """Return the bytes that this process can have at most, alone on the machine; ``root`` as in
     `free_memory`.
     """
     total = _meminfo(Path(root), "MemTotal")
@@ -41,9 +41,7 @@ def _meminfo(root, name):
 
 
 def _groups(root):
-    """Return (limit, bytes in use) of every control group that limits this process's memory, up to the
-    topmost.
-    """
+    """Return (limit, bytes in use) of every control group that limits the memory of this process."""
     found = []
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)

@@ -112,9 +112,7 @@ class World:
                 raise RuntimeError(f"the couplings of processes 0 and {rank} differ; nothing was written")
 
     def first_sends(self, value):
-        """Return the first process's value in all of them, sent by the group that couplings have of their
-        own.
-        """
+        """Return the first process's value in all of them, sent by the group of the couplings."""
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.coupling_group)
         return box[0]

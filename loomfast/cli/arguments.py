@@ -37,9 +37,7 @@ def add_device(command):
 
 
 def output_file(text):
-    """Parse a path for argparse that must be one to write to: that is found out before the work, not after
-    it.
-    """
+    """Parse a path for argparse that can be written to, which is found out before the work."""
     try:
         return writable(text)
     except ValueError as error:

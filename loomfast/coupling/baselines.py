@@ -34,9 +34,7 @@ class _Fresh(Coupling):
         self.step = 0
 
     def _draw(self, x, rows, step):
-        """Return the noises of these items in this step: ids (B,) int64, and (B, *shape) of the kind of
-        ``x``.
-        """
+        """Return the ids of these items in this step, (B,) int64, and their noise, (B, *shape) like ``x``."""
         ids = (np.int64(step) << np.int64(32)) + rows
         return ids, noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.FRESH)
 

@@ -84,9 +84,7 @@ class Coupling:
 
     @classmethod
     def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
-        """Return the coupling that a `loomfast.config.CouplingConfig` describes; arguments as in
-        `build_coupler`.
-        """
+        """Return the coupling of a `loomfast.config.CouplingConfig`; see `build_coupler` on arguments."""
         return cls(num_items, shape, seed=seed, dataset_fingerprint=fingerprint)
 
     @classmethod
@@ -161,9 +159,7 @@ class Coupling:
         raise NotImplementedError
 
     def state_dict(self):
-        """Return everything needed to go on later: a dict of arrays, and ``metadata`` that says whose they
-        are.
-        """
+        """Return everything needed to go on later: arrays, and ``metadata`` that says whose they are."""
         raise NotImplementedError
 
     def load_state_dict(self, state):
@@ -294,9 +290,7 @@ def check_metadata(state, expected):
 
 
 def checked_entry(state, name, shape, dtype, low=-math.inf):
-    """Return a copy of the state's array ``name``; raises ValueError if it is not finite and at least
-    ``low``.
-    """
+    """Return a copy of the state's array ``name``; ValueError if it is not finite or below ``low``."""
     value = state.get(name)
     if value is None:
         raise ValueError(f"the state has no {name}")

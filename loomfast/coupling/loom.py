@@ -109,9 +109,7 @@ class Loom(Coupling):
 
     @classmethod
     def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
-        """Return the coupling that a configuration describes, started from ``config.init`` where a run
-        begins.
-        """
+        """Return the coupling of a configuration, started from ``config.init`` where a run begins."""
         coupler = cls(
             num_items,
             shape,
@@ -249,9 +247,7 @@ class Loom(Coupling):
         return found
 
     def _choose_caches(self, rows, step):
-        """Return one of each item's caches (B,), uniformly, as a function of (seed, step, item) (Section
-        3.2).
-        """
+        """Return one of each item's caches, (B,), uniformly by (seed, step, item) (Section 3.2)."""
         bits = step_bits(rows, 1, seed=self.seed, step=step, domain=StepDomain.CACHE_CHOICE)[:, 0]
         return (bits.astype(np.uint64) * np.uint64(self.num_caches)) >> np.uint64(32)
 

@@ -128,17 +128,17 @@ def _check_memory(memory):
 
 
 def block_bytes(num_items, num_caches):
-    """Return the bytes a block of items takes: float32 costs, in rows that an item's caches share, and 1 kB a
-    noise for the solver.
+    """Return the bytes a block of items takes: its costs, and what the solver needs.
+
+    The costs are float32, in rows that an item's caches share; the solver needs 1 kB a noise.
     """
     return 4 * num_items**2 * num_caches + 1024 * num_items * num_caches
 
 
 def blocks_for(num_items, num_caches, memory):
-    """Return the smallest number of blocks, equal in size but for one item, that fit into ``memory`` bytes
-    each.
+    """Return the smallest number of blocks that fit into ``memory`` bytes each.
 
-    Raises ValueError where not even blocks of `LEAST_BLOCK` items fit.
+    They are equal in size but for one item. Raises ValueError where blocks of `LEAST_BLOCK` items do not fit.
     """
     # block_bytes(B) = memory, solved for B
     own = 256 * num_caches
@@ -191,9 +191,7 @@ class _PairCosts:
         )
 
     def pair_costs(self, items, ids):
-        """Return item p's cost with noise p, (P,) float64, without the label term, directly and in little
-        memory.
-        """
+        """Return item p's cost with noise p without the label term, (P,) float64, in little memory."""
         coupler, costs = self.coupler, np.empty(len(ids))
         step = max(1, PAIRS_A_CHUNK // max(1, count(coupler.shape)))
         for first in range(0, len(ids), step):
@@ -203,8 +201,9 @@ class _PairCosts:
         return costs
 
     def labels_differ(self, items, ids):
-        """Return 1.0 where item p's label is not noise p's, which costs ``label_weight`` more, else 0.0: (P,)
-        float64.
+        """Return 1.0 where item p's label is not noise p's, else 0.0: (P,) float64.
+
+        A pair whose labels differ costs ``label_weight`` more.
         """
         if self.labels is None:
             return np.zeros(len(ids))

@@ -30,9 +30,7 @@ _HELDOUT_STRIPS = ((192, 256), (512, 576))
 
 
 def _patches32(num_items):
-    """Load every crop on a grid of _STRIDE pixels, or ``num_items`` different ones of all positions there
-    are.
-    """
+    """Load every crop on a grid of _STRIDE pixels, or ``num_items`` different ones from anywhere."""
     images = need("sklearn.datasets", "train").load_sample_images().images
     photographs = np.stack(images).astype(np.float32) / 127.5 - 1
     places = _places(photographs.shape, _TRAIN_STRIPS, _STRIDE)
@@ -48,9 +46,7 @@ def _patches32(num_items):
 
 
 def _places(shape, strips, stride):
-    """Return photograph, top and left, (N, 3) int, of every crop on a grid of ``stride`` that lies in a
-    strip.
-    """
+    """Return photograph, top and left, (N, 3) int, of every crop on a grid that lies in a strip."""
     count, height, _, _ = shape
     lefts = [left for low, high in strips for left in range(low, high - _PATCH + 1, stride)]
     tops = range(0, height - _PATCH + 1, stride)

@@ -90,10 +90,10 @@ def load_image_folder(directory, image_size=None):
 
 
 def load_numpy(path):
-    """Load a .npy file, one array of items, or a .npz file with ``train`` and ``heldout``, or ``images`` or
-    ``data`` alone.
+    """Load a .npy file, which is one array of items, or a .npz file of named arrays.
 
-    Labels are in ``train_labels`` and ``heldout_labels``, or in ``labels``.
+    It holds ``train`` and ``heldout``, or ``images`` (or ``data``) alone. Labels are in ``train_labels`` and
+    ``heldout_labels``, or in ``labels``.
     """
     arrays = read_arrays(path)
     if isinstance(arrays, np.ndarray):
@@ -126,9 +126,7 @@ def load_hdf5(path):
 
 
 def _stored(entry):
-    """Return the array of an HDF5 dataset; raises ValueError if it claims more than can be stored in its
-    bytes.
-    """
+    """Return the array of an HDF5 dataset; ValueError if it claims more than its bytes can hold."""
     if entry.external:
         raise ValueError("its numbers are in another file")
     stored = entry.id.get_storage_size()

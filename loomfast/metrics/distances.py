@@ -24,9 +24,7 @@ def _pair(name_a, a, name_b, b):
 
 
 def transport_cost(x, z):
-    """Return the mean squared distance ‖x_i − z_i‖² of paired items (LOOM-CFM, eq. 7): (N, ...) twice ->
-    float.
-    """
+    """Return the mean of ‖x_i − z_i‖² over pairs (LOOM-CFM, eq. 7), for (N, ...) twice, as a float."""
     x, z = _pair("x", x, "z", z)
     if len(x) != len(z):
         raise ValueError(f"x and z must hold as many items, got {len(x)} and {len(z)}")

@@ -7,9 +7,7 @@ from loomfast.sampling.ode import integrate
 
 
 def _euler_path(velocity, z, steps):
-    """Return the velocities at the start of every Euler step, (steps, B, d) float64, and the end points (B,
-    d).
-    """
+    """Return the velocities (steps, B, d) where Euler steps start, and the end points (B, d), in float64."""
     steps = integer(steps, "steps", 2)
     velocities = []
 
@@ -58,10 +56,9 @@ def path_energy(velocity, z, steps=20):
 
 
 def normalised_path_energy(velocity, z, w2, steps=20):
-    """Return |path energy − W2²| / W2² (Tong et al. 2023, section 6.1), with w2 the distance of noise and
-    data.
+    """Return |path energy − W2²| / W2² (Tong et al. 2023, section 6.1).
 
-    Raises ValueError for a w2 that is not positive.
+    ``w2`` is the distance of noise and data. Raises ValueError if it is not positive.
     """
     if not w2 > 0:
         raise ValueError(f"w2 must be positive, got {w2}")

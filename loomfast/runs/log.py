@@ -25,9 +25,7 @@ class RunLog:
         self._other = _OTHERS[config.log_to](config, out, step)
 
     def write(self, record):
-        """Write one step's entry, a dict of numbers with ``step``; what is not finite is null in
-        ``log.jsonl``.
-        """
+        """Write one step's entry, a dict of numbers with ``step``; what is not finite becomes null."""
         self._file.write(json_text(record) + "\n")
         self._other.write(record)
 
@@ -62,9 +60,7 @@ class _Nothing:
 
 
 class _TensorBoard:
-    """Writes event files into ``tensorboard/`` of the run directory; steps done again replace the earlier
-    ones.
-    """
+    """Writes event files into ``tensorboard/`` of the run directory; steps done again replace the old."""
 
     def __init__(self, config, out, step):
         writer = need("torch.utils.tensorboard", "tensorboard").SummaryWriter

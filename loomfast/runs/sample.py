@@ -238,11 +238,10 @@ def labels_of(classes, labels, start, num):
 
 
 def drawn(plan, update):
-    """Yield, for each call of the network in this process's share: the first id, the Solution, its decoded
-    states.
+    """Yield the first id, the Solution and its decoded states for each call of the network.
 
-    States are (T, n, ...), with T = 1 unless trajectories are asked for. ``update`` is called with the number
-    done.
+    The calls are those of this process's share. States are (T, n, ...), with T = 1 unless trajectories are
+    asked for. ``update`` is called with the number done.
     """
     first, count = plan.shares[plan.rank]
     for low, high in blocks(first, first + count, plan.options["batch_size"], plan.device) if count else ():

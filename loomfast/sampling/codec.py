@@ -13,9 +13,7 @@ class Codec(Protocol):
     """What turns images into the latents of a model, and its samples back into images."""
 
     def encode(self, images):
-        """Return the latents (N, c, h, w) float32, on the CPU, of images (N, 3, H, W), floating point in [-1,
-        1].
-        """
+        """Return the latents (N, c, h, w) float32, on the CPU, of float images (N, 3, H, W) in [-1, 1]."""
 
     def decode(self, latents):
         """Return the images (N, 3, H, W) float32, on the CPU, of latents (N, c, h, w), floating point."""
@@ -62,9 +60,7 @@ class AutoencoderKL:
         self.channels = network.config.latent_channels
 
     def encode(self, images):
-        """Return the means of the posteriors of images, scaled, as `Codec.encode`. Raises ValueError for
-        another shape.
-        """
+        """Return the scaled means of images' posteriors, as `Codec.encode`; ValueError for another shape."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have shape (N, 3, H, W), got {tuple(images.shape)}")
         return self._in_batches(lambda x: self._scale * self._network.encode(x).latent_dist.mean, images)

@@ -126,9 +126,7 @@ def integrate(
 
 
 def _grid(solver, per_step, nfe, steps, time_grid):
-    """Return the float64 times of a fixed-step solver, from the one of nfe, steps and time_grid that is
-    given.
-    """
+    """Return the float64 times of a fixed-step solver, by the one of nfe, steps and time_grid given."""
     if sum(value is not None for value in (nfe, steps, time_grid)) != 1:
         raise ValueError(f"{solver} needs exactly one of nfe, steps and time_grid")
     if time_grid is not None:

@@ -64,9 +64,7 @@ def train(config, out, *, progress=None):
 
 
 def _begin(config, out, processes):
-    """Return the TrainingState at the step of the checkpoint, if there is one; whatever can be refused is,
-    here.
-    """
+    """Return the TrainingState, at the checkpoint's step if there is one; refuse what can be refused."""
     check_directory(config, out)
     check_log(config.log_to)
     if config.compile:

@@ -89,8 +89,9 @@ def _blocks(model):
 
 @plain_defaults()
 def _forward(model, config, batch, precision, save):
-    """Compute one loss on tensors without storage, passing what it saves to ``save``; return the parameters'
-    storages.
+    """Compute one loss on tensors without storage; return the storages of the parameters.
+
+    What autograd saves is passed to ``save``.
     """
     half = precision == "bfloat16"
     with FakeTensorMode():

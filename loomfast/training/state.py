@@ -83,9 +83,7 @@ class TrainingState:
         return named, {"coupling": json.dumps(coupling["metadata"], sort_keys=True)}
 
     def _label_digest(self):
-        """Return the labels' fingerprint, uint8 (32,), or (0,) where none are used; the coupling has the
-        data's.
-        """
+        """Return the fingerprint of the labels, uint8 (32,), or (0,) where none are used."""
         used = self.batches.labels is not None and self.config.model.num_classes is not None
         return np.frombuffer(bytes.fromhex(fingerprint(self.batches.labels) if used else ""), np.uint8)
 
