@@ -72,7 +72,8 @@ class Coupling:
         method: the name of the coupling in a configuration, of the class.
         summary: what it does, in a few words for ``loomfast train --help``, of the class.
         takes_init: whether it can start from a file of `loomfast couple`, of the class.
-        chooses_items: whether `items` follows from what was coupled so far, of the class.
+        chooses_items: whether `items` follows from what was coupled so far, of the class; `pair_up` then has
+            to refuse other items.
         num_items: how many items there are. shape: of one item. seed: of the run.
         step: the step the next call counts as, unless it names one.
     """
@@ -127,7 +128,8 @@ class Coupling:
                 missing or not those seen before, or data that are not finite. The coupling is what it was.
         """
         rows = checked_batch(x, index, self.shape, self.num_items)
-        check_distinct(rows)
+        if not self.chooses_items:  # what `items` chose is distinct, and `pair_up` takes nothing else
+            check_distinct(rows)
         step = self.step if step is None else check_step(step)
         prepared = self.pair_up(x, rows, step, labels)
         if fields:
