@@ -3,7 +3,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The demo's seeds, training steps, samples for each measurement, and folder.
 SEEDS ?= 0
+STEPS ?= 2500
+SAMPLES ?= 2000
+DEMO ?= runs/demo
 # The CUDA kernels of the engine: OFF, AUTO or ON. The tests compile and run them without the engine.
 CUDA ?= OFF
 
@@ -13,7 +17,7 @@ PARALLEL ?= -n 2 --dist worksteal
 .PHONY: demo test test-kernels lint format clean bench gpu-kit gpu-kit-check
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
-	$(BIN)/python bench/digits.py --seeds $(SEEDS) --out runs/demo
+	$(BIN)/python bench/digits.py --seeds $(SEEDS) --steps $(STEPS) --num $(SAMPLES) --out $(DEMO)
 
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)

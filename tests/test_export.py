@@ -7,12 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import POINTS, images, untrained_run
+from untrained import POINTS, images, untrained_run
 
 from loomfast.cli import main
-from loomfast.export import export_run
-from loomfast.rundir import load_model
-from loomfast.sample import generate
+from loomfast.runs.directory import load_model
+from loomfast.runs.export import export_run
+from loomfast.sampling.generate import generate
 
 FILES = ["README.md", "config.json", "model.safetensors"]
 

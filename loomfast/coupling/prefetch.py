@@ -81,7 +81,7 @@ class Ahead:
         return torch.cuda.stream(self._stream)
 
     def _join_stream(self, batch, prepared):
-        """The caller's stream waits for the side stream, and owns what it made."""
+        """Have the caller's stream wait for the side stream, and own what was made there."""
         if self._stream is None:
             return
         import torch
@@ -103,7 +103,7 @@ def _side_stream(device):
 
 
 def _one_thread():
-    """A pool of one thread that runs; None, with a warning, where the process may not start another."""
+    """Return a pool of one thread; None, with a warning, where the process may not start another."""
     pool = ThreadPoolExecutor(1, "loomfast-ahead")
     try:
         pool.submit(int).result()

@@ -17,11 +17,11 @@ import numpy as np
 from loomfast._arrays import FLOATS, count, finite, integer, name_of_dtype, to_numpy
 from loomfast._limits import free_memory, most_memory
 from loomfast.assignment import solve
-from loomfast.checkpoint import read_tensors, readable, write_tensors
 from loomfast.cost import paired_cost, pairwise_cost_from_ids
-from loomfast.coupling.base import Stopwatch
 from loomfast.coupling.cache import improving_cycles
-from loomfast.coupling.spool import Spool
+from loomfast.coupling.interface import Stopwatch
+from loomfast.coupling.row_store import RowStore
+from loomfast.files import read_tensors, readable, write_tensors
 from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits
 
 OPERATIONS_A_CHUNK = 2e12  # of the product: about 10 s, after which progress is told and kept
@@ -95,11 +95,11 @@ def solve_globally(
             blocks of 64 items or more than there is, other options out of range, or a folder with the
             unfinished work of another coupling. The coupler is then what it was before the block that failed.
     """
-    problem = _Problem(coupler, data, labels)
+    problem = _PairCosts(coupler, data, labels)
     memory = default_memory() if memory is None else _check_memory(memory)
     max_sweeps, min_gain = integer(max_sweeps, "max_sweeps", 1), finite(min_gain, "min_gain")
     num_blocks = blocks_for(coupler.num_items, coupler.num_caches, memory)
-    work = _Work(problem, num_blocks, folder, progress)
+    work = _GlobalSolve(problem, num_blocks, folder, progress)
     work.begin()
     most = 1 if num_blocks == 1 else max_sweeps
     while not work.finished:
@@ -111,12 +111,12 @@ def solve_globally(
 
 
 def default_memory():
-    """Bytes: 70 % of the memory that this process can still get."""
+    """Return 70 % of the bytes of memory that this process can still get."""
     return int(0.7 * free_memory())
 
 
 def _check_memory(memory):
-    """Bytes as int; ValueError where no block could take so many."""
+    """Return a number of bytes as int; raises ValueError where this process can never have so many."""
     if isinstance(memory, float) and memory.is_integer():
         memory = int(memory)
     memory, most = integer(memory, "memory", 1), most_memory()
@@ -128,12 +128,18 @@ def _check_memory(memory):
 
 
 def block_bytes(num_items, num_caches):
-    """Bytes a block takes: its float32 costs, shared by an item's caches, and the solver's own, by noise."""
+    """Return the bytes a block of items takes: its costs, and what the solver needs.
+
+    The costs are float32, in rows that an item's caches share; the solver needs 1 kB a noise.
+    """
     return 4 * num_items**2 * num_caches + 1024 * num_items * num_caches
 
 
 def blocks_for(num_items, num_caches, memory):
-    """The smallest number of blocks, of equal size up to one item, that fit into ``memory`` bytes each."""
+    """Return the smallest number of blocks that fit into ``memory`` bytes each.
+
+    They are equal in size but for one item. Raises ValueError where blocks of `LEAST_BLOCK` items do not fit.
+    """
     # block_bytes(B) = memory, solved for B
     own = 256 * num_caches
     largest = (math.isqrt(own**2 + num_caches * int(memory)) - own) // (2 * num_caches)
@@ -145,8 +151,8 @@ def blocks_for(num_items, num_caches, memory):
     return -(-num_items // largest)
 
 
-class _Problem:
-    """A coupler with its data: rows of items, costs of pairs."""
+class _PairCosts:
+    """What pairs of a coupler's items and noises cost, for items that are held or made as they are needed."""
 
     def __init__(self, coupler, data, labels):
         self.coupler = coupler
@@ -168,7 +174,7 @@ class _Problem:
         return max(1, int(OPERATIONS_A_CHUNK / operations))
 
     def costs(self, items, ids, rows, out):
-        """Rows ``rows`` of the block's matrix, items (B,) against noises (B·K,), into ``out``."""
+        """Write rows of a block's matrix, items (B,) against noises (B·K,), into ``out`` (float32)."""
         coupler = self.coupler
         x = self.take(items[rows])
         self._check(x, items[rows])
@@ -185,7 +191,7 @@ class _Problem:
         )
 
     def pair_costs(self, items, ids):
-        """(P,) float64: item p's cost with noise p, without the label term, directly and in little memory."""
+        """Return item p's cost with noise p without the label term, (P,) float64, in little memory."""
         coupler, costs = self.coupler, np.empty(len(ids))
         step = max(1, PAIRS_A_CHUNK // max(1, count(coupler.shape)))
         for first in range(0, len(ids), step):
@@ -195,7 +201,10 @@ class _Problem:
         return costs
 
     def labels_differ(self, items, ids):
-        """(P,) float64: 1 where item p's label is not noise p's, which is ``label_weight`` dearer."""
+        """Return 1.0 where item p's label is not noise p's, else 0.0: (P,) float64.
+
+        A pair whose labels differ costs ``label_weight`` more.
+        """
         if self.labels is None:
             return np.zeros(len(ids))
         return (self.labels[items] != self._noise_labels(ids)).astype(np.float64)
@@ -212,8 +221,8 @@ class _Problem:
             raise ValueError(f"data[{items[bad[0]]}] contains NaN or infinity; couplings need finite data")
 
 
-class _Work:
-    """A global solve under way: what is done of it, in memory and in its folder."""
+class _GlobalSolve:
+    """A global solve under way, and what is done of it, in memory and in its folder."""
 
     def __init__(self, problem, num_blocks, folder, progress):
         self.problem, self.coupler, self.num_blocks = problem, problem.coupler, num_blocks
@@ -224,7 +233,7 @@ class _Work:
         self.result = None
 
     def begin(self):
-        """Go on from the folder, or measure where everything begins."""
+        """Go on from the folder, or measure the costs of the coupling where everything begins."""
         if self.folder is not None and (self.folder / "state.safetensors").exists():
             self._load()
             return
@@ -261,7 +270,7 @@ class _Work:
         self.progress(total, total, f"cost per pair {result.cost_after:.6g}")
 
     def finish(self, finished):
-        """The sweep is over, and perhaps everything."""
+        """End a sweep, which is the last if ``finished``, and save what is done."""
         self.finished, self.block, self.sweep_gain = finished, 0, 0.0
         self.result.seconds = dict(self.watch.seconds)
         self._save()
@@ -271,9 +280,9 @@ class _Work:
         caches = coupler.num_caches
         ids = coupler.ids[items].reshape(-1).astype(np.int64)
         costs = np.empty((len(items), len(ids)), np.float32)
-        with self._spool(items, ids, costs) as spool:
+        with self._row_store(items, ids, costs) as store:
             with watch("cost"):
-                self._fill(costs, items, ids, spool, progress)
+                self._fill(costs, items, ids, store, progress)
             progress(len(items), f"solving {len(items)} x {len(ids)}")
             with watch("solve"):
                 fresh = not coupler.prices[ids].any()
@@ -300,7 +309,7 @@ class _Work:
         progress(2 * len(items), f"cost per pair {result.cost_after:.6g}")
 
     def _write_back(self, items, ids, new_ids, found):
-        """Ids and prices into the coupler, and the items' prices on the scale of the noises'."""
+        """Write ids and prices into the coupler, and the items' prices on the scale of the noises'."""
         coupler = self.coupler
         coupler.ids[items] = new_ids
         shift = coupler.prices[ids].mean() - found.v.mean()
@@ -312,29 +321,29 @@ class _Work:
             coupler.labels[items] = self.problem.labels[items]
 
     @contextmanager
-    def _spool(self, items, ids, costs):
-        """Where the block's costs are kept while it is worked at; None where that is not worth it."""
+    def _row_store(self, items, ids, costs):
+        """Yield the RowStore that keeps a block's costs meanwhile; None where that is not worth it."""
         if self.folder is None or len(items) <= self.problem.rows_a_chunk(len(ids)):
             yield None
             return
-        spool = Spool(self.folder, costs, self._block_key(items, ids))
+        store = RowStore(self.folder, costs, self._block_key(items, ids))
         try:
-            yield spool
+            yield store
         finally:
-            spool.close()
+            store.close()
 
-    def _fill(self, costs, items, ids, spool, progress):
-        """The block's matrix, but for the rows that an earlier process had done."""
+    def _fill(self, costs, items, ids, store, progress):
+        """Fill a block's matrix, but for the rows that an earlier process had done."""
         step = self.problem.rows_a_chunk(len(ids))
         begun = time.monotonic()
-        first = 0 if spool is None else spool.restore() // step * step  # the same chunks, the same bits
+        first = 0 if store is None else store.restore() // step * step  # the same chunks, the same bits
         progress(first, f"costs of {len(items)} x {len(ids)}")
         while first < len(items):
             last = min(first + step, len(items))
             self.problem.costs(items, ids, slice(first, last), costs[first:last])
             first = last
-            if spool is not None and time.monotonic() - begun > KEEP_AFTER:
-                spool.finished(first)
+            if store is not None and time.monotonic() - begun > KEEP_AFTER:
+                store.finished(first)
             progress(first, f"costs of {len(items)} x {len(ids)}")
 
     def _block_key(self, items, ids):
@@ -382,7 +391,7 @@ class _Work:
 
 
 def _check_work(result, block, sweep_gain, finished):
-    """ValueError unless these are of the types that `_Work` keeps."""
+    """Raise ValueError unless these are of the types that `_GlobalSolve` keeps."""
     numbers = (*(result.pop("seconds") or {}).values(), *result.values(), block, sweep_gain)
     if not all(type(value) in (int, float) for value in numbers):
         raise ValueError("what it says of the work are no numbers")

@@ -2,9 +2,9 @@
 
 import torch
 
-from loomfast.checkpoint import write_json, write_tensors
+from loomfast.config import TrainConfig, config_to_dict
+from loomfast.files import write_json, write_tensors
 from loomfast.models import MLPConfig, UNetConfig, build
-from loomfast.presets import TrainConfig, config_to_dict
 
 POINTS = MLPConfig(width=16, depth=1)
 

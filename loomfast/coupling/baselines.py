@@ -8,15 +8,13 @@ import numpy as np
 
 from loomfast._arrays import integer, item_shape, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.coupling.base import (
-    CouplingBase,
+from loomfast.coupling.interface import (
+    Coupling,
     Pair,
     Prepared,
     Stopwatch,
-    check_distinct,
     check_metadata,
     check_step,
-    checked_batch,
     checked_step,
     like,
     mean_cost,
@@ -25,10 +23,8 @@ from loomfast.coupling.base import (
 from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
 
 
-class _Fresh(CouplingBase):
-    """The part the fresh couplings share: their noise and their (almost empty) state."""
-
-    method = ""
+class _Fresh(Coupling):
+    """What the couplings with fresh noise share: their noise, and a state that is the step alone."""
 
     def __init__(self, num_items, shape, *, seed=0, dataset_fingerprint=""):
         self.num_items = integer(num_items, "num_items", 1, 1 << 31)
@@ -37,25 +33,17 @@ class _Fresh(CouplingBase):
         self.dataset_fingerprint = dataset_fingerprint
         self.step = 0
 
-    def _draw(self, x, index, step):
-        rows = checked_batch(x, index, self.shape, self.num_items)
-        check_distinct(rows)
-        step = self.step if step is None else check_step(step)
+    def _draw(self, x, rows, step):
+        """Return the ids of these items in this step, (B,) int64, and their noise, (B, *shape) like ``x``."""
         ids = (np.int64(step) << np.int64(32)) + rows
-        noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.FRESH)
-        return step, ids, noise
-
-    def commit(self, prepared):
-        """Count the step; nothing else is remembered. Returns the Pair."""
-        self.step = prepared.step + 1
-        return prepared.pair
+        return ids, noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.FRESH)
 
     def recall(self, x, index, *, step):
-        """The pairs of ``step``, computed again: they depend on nothing but seed, step and items."""
+        """Return the pairs of ``step``, computed again: they depend on nothing but seed, step and items."""
         return self.prepare(x, index, step=check_step(step)).pair
 
     def metadata(self):
-        """What a state of this coupling belongs to, as plain JSON values."""
+        """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
         return {
             "method": self.method,
             "num_items": self.num_items,
@@ -66,7 +54,7 @@ class _Fresh(CouplingBase):
         }
 
     def state_dict(self):
-        """``step`` (int64 array of one) and ``metadata``."""
+        """Return ``step`` (an int64 array of one) and ``metadata``: nothing else is remembered."""
         return {"step": np.array([self.step], dtype=np.int64), "metadata": self.metadata()}
 
     def load_state_dict(self, state):
@@ -86,26 +74,15 @@ class Independent(_Fresh):
     """
 
     method = "independent"
+    summary = "as drawn"
 
-    def prepare(self, x, index, *, step=None, labels=None, fields=()):
-        """Pair items ``index`` (B,) with new noise. ``x`` (B, *shape) gives kind and device.
-
-        ``labels`` are not looked at. Raises ValueError/TypeError for a repeated or unknown item or a wrong
-        shape or dtype.
-        """
+    def pair_up(self, x, rows, step, labels):
+        """Pair the items ``rows`` (B,) with new noise, of the kind and on the device of ``x`` (B, *shape)."""
         watch = Stopwatch()
         with watch("noise"):
-            step, ids, noise = self._draw(x, index, step)
+            ids, noise = self._draw(x, rows, step)
         cost = mean_cost(to_numpy(paired_cost(x, noise)))
-        pair = Pair(
-            noise=noise,
-            ids=ids,
-            fields=tuple(fields),
-            cost_before=cost,
-            cost_after=cost,
-            seconds=watch.seconds,
-        )
-        return Prepared(pair, step)
+        return Prepared(Pair(noise, ids, cost_before=cost, cost_after=cost, seconds=watch.seconds), step)
 
 
 class MinibatchOT(_Fresh):
@@ -120,24 +97,26 @@ class MinibatchOT(_Fresh):
     """
 
     method = "minibatch-ot"
+    summary = "new noise, optimal in the batch"
+
+    @classmethod
+    def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
+        """Return the coupling that a configuration describes, with its metric."""
+        return cls(num_items, shape, seed=seed, metric=config.metric, dataset_fingerprint=fingerprint)
 
     def __init__(self, num_items, shape, *, seed=0, metric="sqeuclidean", dataset_fingerprint=""):
         super().__init__(num_items, shape, seed=seed, dataset_fingerprint=dataset_fingerprint)
         self.metric = metric
 
     def metadata(self):
-        """As for the other couplings, and the metric."""
+        """Return what a state of this coupling belongs to, with the metric."""
         return {**super().metadata(), "metric": self.metric}
 
-    def prepare(self, x, index, *, step=None, labels=None, fields=()):
-        """Pair items ``index`` (B,) of data ``x`` (B, *shape) with new noise, optimally in the batch.
-
-        ``labels`` are not looked at. Raises ValueError/TypeError for a repeated or unknown item, a wrong
-        shape or dtype, or data that are not finite.
-        """
+    def pair_up(self, x, rows, step, labels):
+        """Pair the items ``rows`` (B,) of data ``x`` (B, *shape) with new noise, optimally in the batch."""
         watch = Stopwatch()
         with watch("noise"):
-            step, ids, noise = self._draw(x, index, step)
+            ids, noise = self._draw(x, rows, step)
         with watch("cost"):
             cost = pairwise_cost(x, noise, metric=self.metric, assignment_only=True)
         with watch("solve"):
@@ -150,7 +129,6 @@ class MinibatchOT(_Fresh):
         pair = Pair(
             noise=noise,
             ids=ids[order],
-            fields=tuple(fields),
             swaps=int((order != np.arange(len(order))).sum()),
             cost_before=mean_cost(before),
             cost_after=mean_cost(after),

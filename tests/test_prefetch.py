@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import loomfast
+from loomfast.config import CouplingConfig
 from loomfast.coupling import Ahead, Independent, Loom, MinibatchOT, build_coupler
 from loomfast.coupling.cache import is_permutation
-from loomfast.presets import CouplingConfig
 
 SHAPE = (20,)
 

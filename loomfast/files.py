@@ -56,12 +56,12 @@ def atomic(path):
 
 
 def _is_stream(path):
-    """Whether something is there that is neither a file nor a directory."""
+    """Return whether something is there that is neither a file nor a directory."""
     return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _create(aside, before):
-    """Make the temporary file, as private as the one it replaces; returns the mode it is to end with."""
+    """Make the temporary file, as private as the one it replaces; return the mode it is to end with."""
     aside.unlink(missing_ok=True)  # of a killed process that had this number
     wanted = 0o666 if before is None else stat.S_IMODE(before.st_mode)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, wanted & 0o666 | 0o600)
@@ -119,8 +119,10 @@ def atomic_directory(path):
 
 
 def check_new_directory(path):
-    """FileExistsError unless nothing or an empty directory is at ``path``; FileNotFoundError if it could not
-    be made there."""
+    """Raise FileExistsError unless nothing or an empty directory is at ``path``.
+
+    Raises FileNotFoundError if a directory could not be made there.
+    """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file, not a directory")
@@ -129,6 +131,17 @@ def check_new_directory(path):
     parent = Path(os.path.abspath(path)).parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise FileNotFoundError(f"cannot write {str(path)!r}: name a directory in one that can be written")
+
+
+def writable(text):
+    """Return the Path of a file; raises ValueError if it cannot be written."""
+    path = Path(text)
+    folder = Path(os.path.realpath(path)).parent
+    # A pipe or a device is written to as it is, a file is replaced.
+    taken = path if path.exists() and not path.is_file() else folder
+    if path.is_dir() or not taken.exists() or not os.access(taken, os.W_OK):
+        raise ValueError(f"cannot write {text!r}: name a file in a folder that can be written")
+    return path
 
 
 def _name(error, path, aside):
@@ -142,7 +155,7 @@ def _name(error, path, aside):
 
 
 def _flush(path):
-    """Have a file's data, or a directory's names, on the disk."""
+    """Force a file's data, or a directory's names, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -168,7 +181,7 @@ def readable(path, complaint):
 
 
 def json_text(value, **options):
-    """``value`` as JSON. NaN and infinity, which JSON has no words for, become null."""
+    """Return ``value`` as JSON. NaN and infinity, which JSON has no words for, become null."""
     return json.dumps(_without_nan(value), allow_nan=False, **options)
 
 
@@ -187,13 +200,13 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The object (dict) in a JSON file; ValueError naming the file if it is not JSON or another value."""
+    """Return the object (dict) in a JSON file; raises ValueError naming the file if it is anything else."""
     with readable(path, "is not valid JSON"):
         return json_object(Path(path).read_text(encoding="utf-8"))
 
 
 def json_object(text):
-    """The object (dict) that a JSON text says; ValueError if it is something else."""
+    """Return the object (dict) that a JSON text says; raises ValueError if it is anything else."""
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError(f"an object in braces is needed, it holds {type(value).__name__}")
@@ -246,7 +259,7 @@ def _tensor(path, file, name):
 
 
 def _widened(path, name):
-    """A bfloat16 tensor as float32: the upper half of the bits."""
+    """Return a bfloat16 tensor as float32: its bits are the upper half."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         entry = json.loads(file.read(length))[name]

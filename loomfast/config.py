@@ -4,19 +4,22 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import Doc
 
 from loomfast._arrays import MOST_THREADS, check_integers, integer
+from loomfast.coupling.build import COUPLINGS
 from loomfast.models import MLPConfig, UNetConfig
+
+_METHODS = "; ".join(f"{name}: {kind.summary}" for name, kind in COUPLINGS.items())
 
 
 @dataclass(frozen=True)
 class CouplingConfig:
     """How data are coupled with noise."""
 
-    method: Literal["loom", "independent", "minibatch-ot", "semidiscrete"] = "loom"
-    """loom: remembered and improved; minibatch-ot: new noise, optimal in the batch; independent: as drawn;
-    semidiscrete: new noise, coupled by the prices of a global solve (needs init)."""
+    method: Annotated[Literal[*COUPLINGS], Doc(_METHODS)] = "loom"
     num_caches: int = 4
     """loom: noises an item holds (paper, Section 3.2)."""
     metric: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
@@ -115,14 +118,14 @@ class TrainConfig:
 
 
 def config_to_dict(config):
-    """A TrainConfig as plain JSON values; the model's kind is kept under ``model.kind``."""
+    """Return a TrainConfig as plain JSON values, with the kind of its model under ``model.kind``."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     values["model"]["kind"] = "mlp" if isinstance(config.model, MLPConfig) else "unet"
     return values
 
 
 def config_from_dict(values):
-    """The TrainConfig that `config_to_dict` wrote. Raises ValueError for unknown or missing entries."""
+    """Return the TrainConfig that `config_to_dict` wrote; ValueError for unknown or missing entries."""
     values = dict(values)
     try:
         model = dict(values.pop("model"))
@@ -138,14 +141,14 @@ def config_from_dict(values):
 
 
 def _check_types(owner, entries):
-    """ValueError unless every entry is of the type that the dataclass declares for it."""
+    """Raise ValueError unless every entry is of the type that the dataclass declares for it."""
     for name, hint in get_type_hints(owner).items():
         if name in entries and not _fits(entries[name], hint):
             raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {entries[name]!r}")
 
 
 def _fits(value, hint):
-    """Whether a value of JSON can stand for this type."""
+    """Return whether a value read from JSON can stand for this type."""
     kind = get_origin(hint)
     if kind is Literal:
         return value in get_args(hint)
@@ -181,7 +184,7 @@ _PATCHES32 = UNetConfig(
 
 
 def _table4(data, network, caches, **training):
-    """A column of the paper's Table 4; sigma, EMA decay and dropout are the same in all."""
+    """Return a column of the paper's Table 4; sigma, EMA decay and dropout are the same in all columns."""
     return TrainConfig(
         data=data,
         model=UNetConfig(dropout=0.1, num_head_channels=64, **network),

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import numpy as np
 
-from loomfast.checkpoint import readable
 from loomfast.extras import need
+from loomfast.files import readable
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")  # of Pillow; others may start other programs
@@ -33,18 +33,18 @@ _PIXELS_UNASKED, _PIXELS_A_BYTE = 1 << 24, 1000  # a picture may have the first,
 
 
 def split_folders(directory):
-    """(train, heldout) folders of a directory that brings its own split; (None, None) of another."""
+    """Return the folders (train, heldout) of a directory that brings its own split, else (None, None)."""
     held = [directory / name for name in HELDOUT_FOLDERS if (directory / name).is_dir()]
     return (directory / "train", held[0]) if (directory / "train").is_dir() and held else (None, None)
 
 
 def class_names(*roots):
-    """The names of the folders in these folders, but for the system's own, in alphabetical order."""
+    """Return the names of the folders in these folders, in alphabetical order, but for the system's own."""
     return sorted({p.name for root in roots for p in root.iterdir() if p.is_dir() and not _systems(p.name)})
 
 
 def load_images(root, classes, image_size, size=None):
-    """((N, 3, H, W) float32, (N,) labels or None) of the images under root, sorted by path."""
+    """Return the images under ``root``, sorted by path: (N, 3, H, W) float32, and labels (N,) or None."""
     paths = sorted(p for p in root.rglob("*") if _is_image(p, root))
     if not paths:
         raise ValueError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
@@ -70,7 +70,7 @@ def load_images(root, classes, image_size, size=None):
 
 
 def read_image(path, image_size=None):
-    """(H, W, 3) uint8; with image_size the centre square, resized by area averaging."""
+    """Return a picture as (H, W, 3) uint8; with image_size its centre square, resized by area averaging."""
     image_module = need("PIL.Image", "train")
     with readable(path, "is no image that can be read"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata that is not looked at
@@ -82,7 +82,7 @@ def read_image(path, image_size=None):
 
 
 def as_unit_range(values):
-    """uint8 0 ... 255 to float32 [-1, 1]."""
+    """Return uint8 values, 0 to 255, as float32 in [-1, 1]."""
     return values.astype(np.float32) / np.float32(127.5) - 1
 
 
@@ -118,7 +118,7 @@ def _as_rgb(image):
 
 
 def _upright(rgb, image):
-    """The picture turned as the EXIF orientation of the file says; one that cannot be read says nothing."""
+    """Return the picture turned as the EXIF orientation of the file says, if that can be read."""
     turn = None
     with suppress(Exception):
         turn = _TURNS.get(image.getexif().get(_ORIENTATION))

@@ -9,8 +9,9 @@ from loomfast import metrics
 from loomfast._arrays import integer
 from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain, noise_from_ids
-from loomfast.rundir import load_data
-from loomfast.sample import check_solver, generate_solution
+from loomfast.runs.directory import load_data
+from loomfast.sampling.generate import generate_solution
+from loomfast.sampling.ode import check_solver
 
 CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
 CURVATURE_STEPS = 20
@@ -90,7 +91,7 @@ def sample_quality(samples, dataset):
 
 
 def mean_curvature(config, model, shape, seed):
-    """Curvature of the sampling paths as in the paper's Section 4.1 and Figure 6."""
+    """Return the curvature of the sampling paths, measured as in the paper's Section 4.1 and Figure 6."""
     ids = np.arange(CURVATURE_TRAJECTORIES)
     noise = noise_from_ids(ids, shape, seed=seed, domain=NoiseDomain.VALIDATION)
     y = classes_in_turn(config.model, CURVATURE_TRAJECTORIES)

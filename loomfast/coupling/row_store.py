@@ -7,10 +7,10 @@ import threading
 import warnings
 from pathlib import Path
 
-from loomfast.checkpoint import read_json, write_json
+from loomfast.files import read_json, write_json
 
 
-class Spool:
+class RowStore:
     """A row-major matrix, written aside in a thread of its own while its later rows are computed.
 
     A row counts as written only after its bytes have reached the disk. Where the disk is too small or fails,
@@ -32,7 +32,7 @@ class Spool:
         self._thread = None
 
     def restore(self):
-        """Read the rows an earlier process wrote into the matrix; returns how many."""
+        """Read the rows that an earlier process wrote into the matrix, and return how many they are."""
         try:
             journal = read_json(self._journal)
             rows = operator.index(journal["rows"]) if journal["key"] == self._key else 0
@@ -53,7 +53,7 @@ class Spool:
             self._finished = rows
             self._wake.notify()
         if self._thread is None and not self._stop:
-            self._thread = threading.Thread(target=self._write, name="loomfast-spool", daemon=True)
+            self._thread = threading.Thread(target=self._write, name="loomfast-store", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError as error:  # can't start new thread
@@ -88,7 +88,10 @@ class Spool:
             _warn(error)
 
     def _wait(self):
-        """The rows to write next; None to stop. At most 64 MB at a time, so that stopping takes little."""
+        """Wait for rows to write, and return their slice, or None to stop.
+
+        A slice is at most 64 MB, so that stopping takes little.
+        """
         with self._wake:
             self._wake.wait_for(lambda: self._stop or self._finished > self._written)
             if self._stop:

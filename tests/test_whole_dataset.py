@@ -15,16 +15,16 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment as scipy_assignment
 
-from loomfast.checkpoint import read_tensors
 from loomfast.cli import main
-from loomfast.coupling import Loom, globally, solve_globally, spool
+from loomfast.config import PRESETS, CouplingConfig
+from loomfast.coupling import Loom, row_store, solve_globally, whole_dataset
 from loomfast.coupling.cache import is_permutation
-from loomfast.coupling.globally import block_bytes, blocks_for, keep_own
+from loomfast.coupling.whole_dataset import block_bytes, blocks_for, keep_own
 from loomfast.data import load_dataset
+from loomfast.files import read_tensors
 from loomfast.noise import noise_from_ids
-from loomfast.presets import PRESETS, CouplingConfig
-from loomfast.run import Run
-from loomfast.rundir import load_data, read_log
+from loomfast.runs.directory import load_data, read_log
+from loomfast.training.state import TrainingState
 
 N, SHAPE = 80, (12,)
 
@@ -102,7 +102,7 @@ def test_the_prices_prove_the_coupling(data):
 def test_blocks_are_swept_until_little_is_gained(data):
     whole, parts = Loom(N, SHAPE, num_caches=2), Loom(N, SHAPE, num_caches=2)
     best = whole.solve_globally(data)
-    memory = block_bytes(globally.LEAST_BLOCK, 2)
+    memory = block_bytes(whole_dataset.LEAST_BLOCK, 2)
     seen = []
     result = parts.solve_globally(data, memory=memory, progress=lambda *told: seen.append(told))
     assert result.num_blocks == 2
@@ -189,11 +189,11 @@ def assert_same(one, two):
 @pytest.fixture
 def in_small_parts(monkeypatch):
     """Costs in chunks of ten rows, each kept on disk at once."""
-    monkeypatch.setattr(globally, "OPERATIONS_A_CHUNK", 10 * 2 * N * 12)
-    monkeypatch.setattr(globally, "KEEP_AFTER", -1.0)
+    monkeypatch.setattr(whole_dataset, "OPERATIONS_A_CHUNK", 10 * 2 * N * 12)
+    monkeypatch.setattr(whole_dataset, "KEEP_AFTER", -1.0)
 
 
-@pytest.mark.parametrize("memory", [None, block_bytes(globally.LEAST_BLOCK, 2)])
+@pytest.mark.parametrize("memory", [None, block_bytes(whole_dataset.LEAST_BLOCK, 2)])
 def test_work_that_is_cut_off_again_and_again_ends_the_same(data, tmp_path, in_small_parts, memory):
     straight = Loom(N, SHAPE, num_caches=2)
     expected = solve_globally(straight, data, memory=memory)
@@ -225,7 +225,7 @@ def test_rows_on_disk_are_not_computed_again(data, tmp_path, in_small_parts, mon
     straight = Loom(N, SHAPE, num_caches=1)
     solve_globally(straight, data)
     rows = []
-    compute = globally._Problem.costs
+    compute = whole_dataset._PairCosts.costs
 
     def counted(self, items, ids, part, out):
         rows.append((part.start, part.stop))
@@ -233,15 +233,15 @@ def test_rows_on_disk_are_not_computed_again(data, tmp_path, in_small_parts, mon
             raise Killed
         compute(self, items, ids, part, out)
 
-    monkeypatch.setattr(globally._Problem, "costs", counted)
-    finished = spool.Spool.finished
+    monkeypatch.setattr(whole_dataset._PairCosts, "costs", counted)
+    finished = row_store.RowStore.finished
 
     def finished_and_written(self, count):
         finished(self, count)
         while self._written < count and self._thread.is_alive():
             time.sleep(0.001)
 
-    monkeypatch.setattr(spool.Spool, "finished", finished_and_written)
+    monkeypatch.setattr(row_store.RowStore, "finished", finished_and_written)
     with pytest.raises(Killed):
         solve_globally(Loom(N, SHAPE, num_caches=1), data, folder=tmp_path)
     assert rows[-1] == (40, 50)
@@ -259,14 +259,14 @@ def test_a_disk_that_fails_costs_time_and_nothing_else(data, tmp_path, in_small_
     solve_globally(straight, data)
     warned = pytest.warns(RuntimeWarning, match="not kept on disk")
     if fault == "no room":
-        monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+        monkeypatch.setattr(row_store.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     elif fault == "no right":
         (folder / "rows.bin").mkdir()
     else:
         key = "other" if fault == "other key" else None
         (folder / "rows.bin").write_bytes(b"x" * 100)
         if fault != "no journal":
-            block = globally._Work(globally._Problem(coupler, data, None), 1, folder, None)
+            block = whole_dataset._GlobalSolve(whole_dataset._PairCosts(coupler, data, None), 1, folder, None)
             key = key or block._block_key(np.arange(N), np.arange(4 * N))
             (folder / "rows.json").write_text(json.dumps({"key": key, "rows": 20}))
     if fault in ("no room", "no right"):
@@ -410,9 +410,9 @@ def test_mirror_images_are_items_of_their_own(tmp_path):
     np.testing.assert_array_equal(coupler.ids, tensors["ids"])
     preset = replace(PRESETS["digits"][1], flips=True, num_items=100, batch_size=20)
     config = replace(preset, coupling=CouplingConfig(num_caches=1, init=str(out)))
-    run = Run(config, load_data(config))
-    np.testing.assert_array_equal(run.coupler.ids, tensors["ids"])
-    assert run.next_batch()[1].cost_after < 0.95 * coupler_cost(images)
+    run = TrainingState(config, load_data(config))
+    np.testing.assert_array_equal(run.batches.coupler.ids, tensors["ids"])
+    assert run.batches.take(run.step)[1].cost_after < 0.95 * coupler_cost(images)
 
 
 def coupler_cost(images):

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from loomfast.checkpoint import json_text
+from loomfast.config import config_to_dict
 from loomfast.extras import need
-from loomfast.presets import config_to_dict
-from loomfast.rundir import truncate_log
+from loomfast.files import json_text
+from loomfast.runs.directory import truncate_log
 
 
 def check_log(name):
-    """ImportError naming the extra if what ``log_to`` names is not installed."""
+    """Raise ImportError naming the extra if what ``log_to`` names is not installed."""
     if name == "tensorboard":
         need("tensorboard", "tensorboard")
     elif name == "wandb":
@@ -25,16 +25,16 @@ class RunLog:
         self._other = _OTHERS[config.log_to](config, out, step)
 
     def write(self, record):
-        """One step's entry, a dict of numbers with ``step``; what is not finite is null in ``log.jsonl``."""
+        """Write one step's entry, a dict of numbers with ``step``; what is not finite becomes null."""
         self._file.write(json_text(record) + "\n")
         self._other.write(record)
 
     def picture(self, path, step):
-        """A PNG of samples, as they were after ``step`` steps."""
+        """Log a PNG of samples, as they were after ``step`` steps."""
         self._other.picture(path, step)
 
     def flush(self):
-        """Everything written so far is in the file."""
+        """Have everything written so far in the file."""
         self._file.flush()
 
     def __enter__(self):
@@ -60,7 +60,7 @@ class _Nothing:
 
 
 class _TensorBoard:
-    """Event files in ``tensorboard/`` of the run directory; steps done again replace those of before."""
+    """Writes event files into ``tensorboard/`` of the run directory; steps done again replace the old."""
 
     def __init__(self, config, out, step):
         writer = need("torch.utils.tensorboard", "tensorboard").SummaryWriter
@@ -81,7 +81,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """One W&B run for the run directory, gone on with when training is."""
+    """Writes to one W&B run for the run directory, which is gone on with when training is."""
 
     def __init__(self, config, out, step):
         self._wandb = need("wandb", "wandb")

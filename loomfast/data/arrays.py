@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from loomfast.checkpoint import readable
+from loomfast.files import readable
 
 COMPLAINT = "is no NumPy file that can be used without unpickling"
 
@@ -28,7 +28,7 @@ def read_arrays(path, complaint=COMPLAINT):
 
 
 class Archive:
-    """The arrays of a .npz file by name; ``archive[name]`` reads one; ValueError if it is damaged."""
+    """The arrays of a .npz file by name: ``archive[name]`` reads one, or raises ValueError."""
 
     def __init__(self, path, archive, complaint):
         self._path, self._archive, self._complaint = path, archive, complaint
@@ -44,7 +44,7 @@ class Archive:
 
 
 def array_of(content):
-    """The array in the bytes of a .npy file, as a view of them; ValueError if they are not exactly one."""
+    """Return the array in the bytes of a .npy file, as a view; ValueError if they are not exactly one."""
     header = io.BytesIO(content[:_HEADER])
     version = np.lib.format.read_magic(header)
     if version not in _HEADERS:
@@ -64,7 +64,7 @@ def array_of(content):
 
 
 def _read_whole(path):
-    """The bytes of a file or a pipe, which can be written to."""
+    """Return the bytes of a file or a pipe as a bytearray."""
     with open(path, "rb") as file:
         about = os.fstat(file.fileno())
         if stat.S_ISCHR(about.st_mode) or stat.S_ISBLK(about.st_mode):

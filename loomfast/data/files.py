@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from loomfast.arrayfiles import read_arrays
-from loomfast.checkpoint import readable
+from loomfast.data.arrays import read_arrays
+from loomfast.data.images import as_unit_range, class_names, load_images, split_folders
 from loomfast.extras import need
-from loomfast.imagefiles import as_unit_range, class_names, load_images, split_folders
+from loomfast.files import readable
 
 _MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
 _LARGEST_LABEL = 2**31 - 1
@@ -45,7 +45,7 @@ def load_path(path, image_size=None):
 
 
 def load_cifar10(directory):
-    """CIFAR-10's binary version: ``data_batch_*.bin`` to train on, ``test_batch.bin`` held out."""
+    """Load CIFAR-10's binary version: ``data_batch_*.bin`` to train on, ``test_batch.bin`` held out."""
     directory = Path(directory)
     train = [_cifar_batch(path) for path in sorted(directory.glob("data_batch_*.bin"))]
     images, labels = _cifar_batch(directory / "test_batch.bin")
@@ -58,7 +58,7 @@ def load_cifar10(directory):
 
 
 def _cifar_batch(path):
-    """(N, 3, 32, 32) float32 and (N,) labels of one file of 3073-byte records."""
+    """Return the images (N, 3, 32, 32) float32 and labels (N,) int64 of one file of 3073-byte records."""
     if not path.is_file():
         raise ValueError(
             f"{path} is missing; CIFAR-10's binary version has data_batch_1..5.bin and test_batch.bin"
@@ -76,7 +76,7 @@ def load_image_folder(directory, image_size=None):
     """Images in a folder, as RGB (N, 3, H, W), all of one square size unless image_size makes them so.
 
     With folders ``train`` and one of heldout, test, val, validation, these are the split. Sub-folders (of a
-    split, or of the directory itself) are classes, in alphabetical order. See `loomfast.imagefiles` for what
+    split, or of the directory itself) are classes, in alphabetical order. See `loomfast.data.images` for what
     is passed over, and what is made of each picture.
     """
     directory = Path(directory)
@@ -90,8 +90,11 @@ def load_image_folder(directory, image_size=None):
 
 
 def load_numpy(path):
-    """A .npy file is one array of items; a .npz file holds ``train`` and ``heldout``, or ``images`` (or
-    ``data``) alone, with labels in ``train_labels`` and ``heldout_labels``, or in ``labels``."""
+    """Load a .npy file, which is one array of items, or a .npz file of named arrays.
+
+    It holds ``train`` and ``heldout``, or ``images`` (or ``data``) alone. Labels are in ``train_labels`` and
+    ``heldout_labels``, or in ``labels``.
+    """
     arrays = read_arrays(path)
     if isinstance(arrays, np.ndarray):
         return _every_tenth(path, _items(path, path.name, arrays), None)
@@ -99,8 +102,11 @@ def load_numpy(path):
 
 
 def load_hdf5(path):
-    """Data sets named as in ``load_numpy``, or ``latents``; multiplied by the attribute ``scale_factor`` of
-    the data set or of the file where there is one (0.18215 for Stable Diffusion's autoencoder)."""
+    """Load HDF5 datasets, named as in `load_numpy`, or ``latents``.
+
+    They are multiplied by the attribute ``scale_factor`` of the dataset or of the file where there is one
+    (0.18215 for Stable Diffusion's autoencoder).
+    """
     h5py = need("h5py", "data")
     complaint = "is no HDF5 file that can be read"
 
@@ -120,7 +126,7 @@ def load_hdf5(path):
 
 
 def _stored(entry):
-    """The array of an HDF5 data set; ValueError if it claims more than what is stored can unpack to."""
+    """Return the array of an HDF5 dataset; ValueError if it claims more than its bytes can hold."""
     if entry.external:
         raise ValueError("its numbers are in another file")
     stored = entry.id.get_storage_size()
@@ -140,7 +146,7 @@ def _scaled(path, name, array, scale):
 
 
 def _named_arrays(path, names, read):
-    """The four arrays of a data set from those of these names, of which only what is needed is read."""
+    """Return the four arrays of a dataset from those of these names, of which only what is needed is read."""
     if "train" in names and "heldout" in names:
         train, heldout = (_items(path, name, read(name)) for name in ("train", "heldout"))
         if train.shape[1:] != heldout.shape[1:]:
@@ -165,7 +171,7 @@ def _named_arrays(path, names, read):
 
 
 def _items(path, name, array):
-    """Items as float32: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) to [-1, 1]; floating point as it is."""
+    """Return items as float32: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) in [-1, 1], others as is."""
     if array.ndim < 2 or array.size == 0:
         raise ValueError(
             f"{path}: {name} must be (N, ...), at least one item of one number, got shape {array.shape}"

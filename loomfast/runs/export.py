@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
-from loomfast.checkpoint import atomic_directory, read_tensors, readable
-from loomfast.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
+from loomfast.coupling.build import COUPLINGS
+from loomfast.files import atomic_directory, read_tensors, readable
 from loomfast.models import item_shape
-from loomfast.rundir import load_model, read_log
+from loomfast.runs.directory import load_model, read_log
+from loomfast.runs.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
 
 CONDITIONS = ("solver", "nfe")  # of an entry of metrics.jsonl; its other numbers are measures
 
@@ -41,7 +42,7 @@ def export_run(run, out):
 
 
 def _step_of(path):
-    """The training step that the weights in a file are of, or None."""
+    """Return the training step that the weights in a file are of, or None where it does not say."""
     step = read_tensors(path, names=())[1].get("step")
     with readable(path, "does not say its step"):
         return None if step is None else int(step)
@@ -54,20 +55,17 @@ def model_card(config, model, *, step=None, metrics=()):
         config: the run's TrainConfig.
         model: its network.
         step: the training step of the weights, where it is known.
-        metrics: results of ``loomfast.evaluate.evaluate``; those of other steps are left out.
+        metrics: results of ``loomfast.runs.evaluate.evaluate``; those of other steps are left out.
     """
     data = Path(config.data).name
     shape = item_shape(config.model)
     steps = config.steps if step is None else step
     classes = config.model.num_classes
-    coupling = config.coupling.method
-    if coupling == "loom":
-        coupling += f", {config.coupling.num_caches} noises an item, {config.coupling.metric} cost"
     facts = {
         "data": f"{data}, items of shape {shape}",
         "classes": "none, unconditional" if classes is None else str(classes),
         "network": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters",
-        "coupling of data and noise": coupling,
+        "coupling of data and noise": COUPLINGS[config.coupling.method].description(config.coupling),
         "training": f"{steps} steps of {config.batch_size}, seed {config.seed}; averaged weights",
         "licence": "not stated",
     }
@@ -119,7 +117,7 @@ def _command(shape):
 
 
 def _measured(metrics):
-    """The card's tables of what was measured: a number beside its solver, evaluations and seed."""
+    """Return the lines of the card's tables: every number beside its solver, evaluations and seed."""
     lines = ["", "## Measured"] if metrics else []
     for result in metrics:
         names = [name for name in result["samples"][0] if name not in CONDITIONS]
@@ -145,7 +143,7 @@ def _short(value):
 
 
 def _check_entry(entry):
-    """ValueError unless an entry of a metrics.jsonl has what its table is made of."""
+    """Raise ValueError unless an entry of a metrics.jsonl has what its table is made of."""
     samples = entry.get("samples")
     if not (isinstance(samples, list) and samples and all(isinstance(part, dict) for part in samples)):
         raise ValueError("it has no list of samples")

@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from loomfast import models
 from loomfast._defaults import plain_defaults
+from loomfast.coupling.build import COUPLINGS
 from loomfast.flow import flow_matching_loss
 from loomfast.models import UNetConfig
 
@@ -27,17 +28,17 @@ def estimate_memory(config, *, num_items=None, processes=1):
     """
     count = sum(p.numel() for p in models.build(config.model, "meta").parameters())
     part = max(1, config.batch_size // (processes * config.accumulate))
-    noises = None
+    cache = None
     if num_items is not None:
-        caches = config.coupling.num_caches if config.coupling.method == "loom" else 0
-        noises = num_items * (2 if config.flips else 1) * caches
+        num_coupled = num_items * (2 if config.flips else 1)
+        cache = COUPLINGS[config.coupling.method].cache_bytes(config.coupling, num_coupled)
     return {
         "weights": 4 * count,
         "gradients": 4 * count,
         "optimizer": 8 * count,
         "moving average": 4 * count,
         "activations": count_activations(config.model, part, config.precision),
-        "coupling cache": None if noises is None else 12 * noises,
+        "coupling cache": cache,
     }
 
 
@@ -88,7 +89,10 @@ def _blocks(model):
 
 @plain_defaults()
 def _forward(model, config, batch, precision, save):
-    """One loss on tensors without storage, its saved tensors passed to ``save``; the parameters' storages."""
+    """Compute one loss on tensors without storage; return the storages of the parameters.
+
+    What autograd saves is passed to ``save``.
+    """
     half = precision == "bfloat16"
     with FakeTensorMode():
         parameters = {
