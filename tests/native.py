@@ -27,7 +27,7 @@ def avx512_flags():
 
 
 def build(out, program, room, *flags):
-    """tests/cpp/PROGRAM with csrc/ROOM and the team, into the folder ``out``; the path of the result.
+    """tests/cpp/PROGRAM with csrc/ROOM and the pool of threads, into the folder ``out``; the path of the result.
 
     Objects that an earlier call, with the same flags, left in ``out`` are taken as they are.
     """
@@ -37,7 +37,7 @@ def build(out, program, room, *flags):
     common += ["-D__builtin_cpu_supports(feature)=1"] if EVERY_LEVEL else []
     jobs, objects = [], []
     rooms = sorted((ROOT / "csrc" / room).glob("*.cpp"))
-    for source in [*rooms, ROOT / "csrc/team.cpp", ROOT / "tests/cpp" / program]:
+    for source in [*rooms, ROOT / "csrc/threads/pool.cpp", ROOT / "tests/cpp" / program]:
         level = source.stem.rpartition("_")[2]
         if level in ("sse2", "avx2", "avx512") and not X86:
             continue

@@ -7,7 +7,7 @@
 
 #include "assignment/sentinels.hpp"
 #include "assignment/skinny.hpp"
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 namespace loomfast::assignment {
 

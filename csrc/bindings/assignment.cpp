@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 // The loops below are compiled for several instruction sets and chosen at run time; every operation in them is
 // rounded alone, so the result does not depend on the choice.

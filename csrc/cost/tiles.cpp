@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 namespace loomfast::cost {
 namespace {

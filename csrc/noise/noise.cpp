@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "noise/philox.hpp"
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 namespace loomfast::noise {
 namespace {

@@ -7,8 +7,8 @@
 namespace loomfast {
 
 // Calls work(0) ... work(parts - 1), each once, on the caller and up to parts - 1 other threads, and returns when
-// all are done. If another caller has the team, or there are no more threads to be had, the caller does the work
-// alone. A forked child starts a team of its own. `work` must not throw.
+// all are done. If another caller has the pool, or there are no more threads to be had, the caller does the work
+// alone. A forked child starts a pool of its own. `work` must not throw.
 void run_parts(int64_t parts, const std::function<void(int64_t)>& work);
 
 // Calls work() once on the caller and on each of up to threads - 1 threads of its own, of which there may be fewer

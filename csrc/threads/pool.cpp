@@ -1,4 +1,4 @@
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "arithmetic.hpp"
+#include "threads/arithmetic.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -22,7 +22,7 @@ using Work = std::function<void(int64_t)>;
 
 constexpr int64_t kMostThreads = 256;  // more do not make anything faster
 
-class Team {
+class Pool {
   public:
     bool try_run(int64_t parts, const Work& work) {
         std::unique_lock<std::mutex> alone(one_caller_, std::try_to_lock);
@@ -46,7 +46,7 @@ class Team {
   private:
     void hire(int64_t workers) {
         try {
-            for (; workers_ < std::min(workers, kMostThreads); ++workers_) std::thread(&Team::serve, this).detach();
+            for (; workers_ < std::min(workers, kMostThreads); ++workers_) std::thread(&Pool::serve, this).detach();
         } catch (const std::exception&) {
             // No more threads, or no memory for one: those there are, and the caller, do the work.
         }
@@ -79,17 +79,17 @@ class Team {
 };
 
 // Never destroyed: its threads wait in it until the process ends.
-std::atomic<Team*> the_team{nullptr};
+std::atomic<Pool*> the_pool{nullptr};
 
-Team& team() {
+Pool& pool() {
 #if defined(__unix__) || defined(__APPLE__)
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { the_team = nullptr; });
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { the_pool = nullptr; });
     static_cast<void>(registered);
 #endif
-    Team* found = the_team;
+    Pool* found = the_pool;
     if (!found) {
-        Team* const fresh = new Team;
-        if (the_team.compare_exchange_strong(found, fresh)) return *fresh;
+        Pool* const fresh = new Pool;
+        if (the_pool.compare_exchange_strong(found, fresh)) return *fresh;
         delete fresh;
     }
     return *found;
@@ -98,7 +98,7 @@ Team& team() {
 }  // namespace
 
 void run_parts(int64_t parts, const Work& work) {
-    if (parts > 1 && team().try_run(parts, work)) return;
+    if (parts > 1 && pool().try_run(parts, work)) return;
     for (int64_t part = 0; part < parts; ++part) work(part);
 }
 
@@ -127,7 +127,7 @@ void run_together(int64_t threads, const std::function<void()>& work, const std:
     try {
         for (int64_t t = 1; t < std::min(threads, kMostThreads); ++t) helpers.emplace_back(help);
     } catch (const std::exception&) {
-        // As in Team::hire.
+        // As in Pool::hire.
     }
     run();
     for (std::unique_lock lock(mutex); done <= helpers.size();) {
