@@ -7,7 +7,6 @@
 #include <exception>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #include "threads/arithmetic.hpp"
 
@@ -18,35 +17,53 @@
 namespace loomfast {
 namespace {
 
+using namespace std::chrono_literals;
 using Work = std::function<void(int64_t)>;
 
 constexpr int64_t kMostThreads = 256;  // more do not make anything faster
+constexpr auto kPatience = 200us;      // of a caller whose others are not done: shorter than to sleep and be woken
+constexpr auto kAttention = 50ms;      // between two calls of `meanwhile`
+
+// One caller's work. It lies on the caller's stack, and nobody else touches it without the pool's mutex but `work`
+// itself and `unfinished`.
+struct Job {
+    const Work& work;
+    const int64_t parts;
+    int64_t next = 0;  // the first part that nobody has taken
+    std::atomic<int64_t> unfinished = parts;
+    std::condition_variable finished{};
+    Job* below = nullptr;  // the next of the open jobs
+};
 
 class Pool {
   public:
-    bool try_run(int64_t parts, const Work& work) {
-        std::unique_lock<std::mutex> alone(one_caller_, std::try_to_lock);
-        if (!alone) return false;
-        hire(parts - 1);
+    // `meanwhile` is called every 50 ms while the caller waits, if there is one.
+    void run(int64_t parts, const Work& work, const std::function<void()>* meanwhile) {
+        Job job{work, parts};
         std::unique_lock<std::mutex> lock(mutex_);
-        work_ = &work;
-        next_ = 0;
-        parts_ = unfinished_ = parts;
+        hire(parts - 1);
+        job.below = open_;
+        open_ = &job;
         wanted_.notify_all();
-        while (next_ < parts_) do_next(lock);
+        while (job.next < job.parts) do_next(job, lock);
         lock.unlock();
-        // What the others have left is short as a rule, shorter than to fall asleep and be woken.
-        const auto patience = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
-        while (unfinished_ > 0 && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
-        lock.lock();
-        finished_.wait(lock, [this] { return unfinished_ == 0; });
-        return true;
+        const auto patience = std::chrono::steady_clock::now() + kPatience;
+        while (job.unfinished > 0 && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+        lock.lock();  // after this nobody holds the job, even if nothing was unfinished before
+        while (!job.finished.wait_for(lock, kAttention, [&] { return job.unfinished == 0; })) {
+            if (!meanwhile) continue;
+            lock.unlock();
+            (*meanwhile)();
+            lock.lock();
+        }
     }
 
   private:
-    void hire(int64_t workers) {
+    // Starts threads until so many are free, if they can be had.
+    void hire(int64_t wanted) {
         try {
-            for (; workers_ < std::min(workers, kMostThreads); ++workers_) std::thread(&Pool::serve, this).detach();
+            for (; free_ < wanted && threads_ < kMostThreads; ++threads_, ++free_)
+                std::thread(&Pool::serve, this).detach();
         } catch (const std::exception&) {
             // No more threads, or no memory for one: those there are, and the caller, do the work.
         }
@@ -56,26 +73,33 @@ class Pool {
         const DefaultArithmetic arithmetic;
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
-            wanted_.wait(lock, [this] { return next_ < parts_; });
-            do_next(lock);
+            wanted_.wait(lock, [this] { return open_ != nullptr; });
+            --free_;
+            do_next(*open_, lock);
+            ++free_;
         }
     }
 
     // Takes a part under the lock, so that nobody ever holds the work of a call that has returned.
-    void do_next(std::unique_lock<std::mutex>& lock) {
-        const Work& work = *work_;
-        const int64_t part = next_++;
+    void do_next(Job& job, std::unique_lock<std::mutex>& lock) {
+        const int64_t part = job.next++;
+        if (job.next == job.parts) close(job);
         lock.unlock();
-        work(part);
+        job.work(part);
         lock.lock();
-        if (--unfinished_ == 0) finished_.notify_one();
+        if (--job.unfinished == 0) job.finished.notify_one();
     }
 
-    std::mutex one_caller_, mutex_;
-    std::condition_variable wanted_, finished_;
-    const Work* work_ = nullptr;
-    int64_t next_ = 0, parts_ = 0, workers_ = 0;
-    std::atomic<int64_t> unfinished_{0};
+    void close(const Job& job) {
+        Job** at = &open_;
+        while (*at != &job) at = &(*at)->below;
+        *at = job.below;
+    }
+
+    std::mutex mutex_;
+    std::condition_variable wanted_;
+    Job* open_ = nullptr;  // the jobs that have parts left, the latest first
+    int64_t threads_ = 0, free_ = 0;
 };
 
 // Never destroyed: its threads wait in it until the process ends.
@@ -98,45 +122,23 @@ Pool& pool() {
 }  // namespace
 
 void run_parts(int64_t parts, const Work& work) {
-    if (parts > 1 && pool().try_run(parts, work)) return;
-    for (int64_t part = 0; part < parts; ++part) work(part);
+    if (parts > 1) return pool().run(parts, work, nullptr);
+    if (parts == 1) work(0);
 }
 
 void run_together(int64_t threads, const std::function<void()>& work, const std::function<void()>& meanwhile) {
+    if (threads <= 1) return work();
     std::mutex mutex;
-    std::condition_variable finished;
-    std::size_t done = 0;
     std::exception_ptr error;
-    const auto run = [&] {
-        std::exception_ptr thrown;
+    const Work guarded = [&](int64_t) {
         try {
             work();
         } catch (...) {
-            thrown = std::current_exception();
+            const std::lock_guard lock(mutex);
+            error = std::current_exception();
         }
-        const std::lock_guard lock(mutex);
-        if (thrown) error = thrown;
-        ++done;
-        finished.notify_one();
     };
-    const auto help = [&] {
-        const DefaultArithmetic arithmetic;
-        run();
-    };
-    std::vector<std::thread> helpers;
-    try {
-        for (int64_t t = 1; t < std::min(threads, kMostThreads); ++t) helpers.emplace_back(help);
-    } catch (const std::exception&) {
-        // As in Pool::hire.
-    }
-    run();
-    for (std::unique_lock lock(mutex); done <= helpers.size();) {
-        finished.wait_for(lock, std::chrono::milliseconds(50), [&] { return done > helpers.size(); });
-        lock.unlock();
-        meanwhile();
-        lock.lock();
-    }
-    for (std::thread& helper : helpers) helper.join();
+    pool().run(std::min(threads, kMostThreads), guarded, &meanwhile);
     if (error) std::rethrow_exception(error);
 }
 

@@ -1,4 +1,4 @@
-// The engine's own threads: started when first needed, kept, and shared by whoever calls.
+// The engine's own threads: one pool, started when first needed, kept, and shared by all who call at a time.
 #pragma once
 
 #include <cstdint>
@@ -6,14 +6,14 @@
 
 namespace loomfast {
 
-// Calls work(0) ... work(parts - 1), each once, on the caller and up to parts - 1 other threads, and returns when
-// all are done. If another caller has the pool, or there are no more threads to be had, the caller does the work
-// alone. A forked child starts a pool of its own. `work` must not throw.
+// Calls work(0) ... work(parts - 1), each once, on the caller and on up to parts - 1 threads of the pool, and returns
+// when all are done. The caller does whatever no thread is free for, so that there may be none. A forked child starts
+// a pool of its own. `work` must not throw.
 void run_parts(int64_t parts, const std::function<void(int64_t)>& work);
 
-// Calls work() once on the caller and on each of up to threads - 1 threads of its own, of which there may be fewer
-// where no more are to be had, so that one call of `work` must be able to do everything. While the caller waits for
-// the others, it calls `meanwhile` every 50 ms. An exception of `work` is thrown again at the end.
+// Calls work() up to `threads` times at once, on the caller and on threads of the pool, of which fewer or none may be
+// free, so that one call of `work` must be able to do everything. While the caller waits for the others, it calls
+// `meanwhile` every 50 ms. An exception of `work` is thrown again at the end.
 void run_together(int64_t threads, const std::function<void()>& work, const std::function<void()>& meanwhile);
 
 // Calls work(begin, end) for every piece of [0, count) cut at multiples of `grain`. Up to `threads` threads take
