@@ -5,7 +5,9 @@
 
 #include "noise/noise.hpp"
 #include "noise/philox.hpp"
+#include "simd/target.hpp"
 
+using namespace loomfast;
 using namespace loomfast::noise;
 
 namespace {
@@ -14,18 +16,18 @@ constexpr uint64_t kSeed = 0x123456789ABCDEF0;
 constexpr uint32_t kWord3 = 3;
 
 template <class T>
-std::unique_ptr<T[]> made(const Level& level, Element element, const uint64_t* ids, int64_t n, int64_t d, int threads) {
+std::unique_ptr<T[]> made(Element element, const uint64_t* ids, int64_t n, int64_t d, int threads) {
     std::unique_ptr<T[]> out(new T[static_cast<std::size_t>(n * d)]);
-    fill_normals(level, {kSeed, kWord3}, ids, n, d, element, out.get(), threads);
+    fill_normals({kSeed, kWord3}, ids, n, d, element, out.get(), threads);
     return out;
 }
 
-long wrong(const Level& level, int64_t n, int64_t d, int threads) {
+long wrong(int64_t n, int64_t d, int threads) {
     std::unique_ptr<uint64_t[]> ids(new uint64_t[static_cast<std::size_t>(n)]);
     for (int64_t i = 0; i < n; ++i) ids[i] = 0x9E3779B97F4A7C15 * static_cast<uint64_t>(i + 1);
-    const auto floats = made<float>(level, Element::float32, ids.get(), n, d, threads);
-    const auto doubles = made<double>(level, Element::float64, ids.get(), n, d, threads);
-    const auto halves = made<uint16_t>(level, Element::bfloat16, ids.get(), n, d, threads);
+    const auto floats = made<float>(Element::float32, ids.get(), n, d, threads);
+    const auto doubles = made<double>(Element::float64, ids.get(), n, d, threads);
+    const auto halves = made<uint16_t>(Element::bfloat16, ids.get(), n, d, threads);
     const Key key{static_cast<uint32_t>(kSeed), static_cast<uint32_t>(kSeed >> 32)};
     long count = 0;
     for (int64_t i = 0; i < n; ++i) {
@@ -43,12 +45,13 @@ long wrong(const Level& level, int64_t n, int64_t d, int threads) {
 
 int main() {
     long count = 0;
-    for (const Level* level : levels()) {
-        std::printf("%s ", level->name);
+    for (const simd::Target target : simd::targets()) {
+        simd::use(target);
+        std::printf("%s ", simd::name_of(target));
         for (int64_t n : {0, 1, 2, 17, 33})
             for (int64_t d : {0, 1, 3, 4, 5, 8, 31, 32, 60, 64, 127, 128, 129, 516, 2049, 2052})
-                for (int threads : {1, 3}) count += wrong(*level, n, d, threads);
-        count += wrong(*level, 9, 3072, 3);
+                for (int threads : {1, 3}) count += wrong(n, d, threads);
+        count += wrong(9, 3072, 3);
     }
     std::printf("%ld wrong\n", count);
     return count != 0;
