@@ -35,10 +35,10 @@ def targets_of(machine):
 
 
 def build(out, program, room, *flags, compiler=COMPILER, machine=None):
-    """tests/cpp/PROGRAM with csrc/ROOM and what all rooms share, into the folder ``out``; the path of the result.
+    """Builds tests/cpp/PROGRAM with csrc/ROOM and what all rooms share; the path of the result, in ``out``.
 
-    Objects that an earlier call, with the same flags, left in ``out`` are taken as they are. ``machine`` is what
-    ``compiler`` compiles for; unless it is another one, the program finds that the processor has every target.
+    Objects that an earlier call, with the same flags, left in ``out`` are taken as they are. ``machine`` is
+    what ``compiler`` compiles for, if not this one; on this one the program finds that every target runs.
     """
     common = [compiler, "-std=c++20", "-ffp-contract=off", f"-I{ROOT / 'csrc'}", *flags]
     common += ["-D__builtin_cpu_supports(feature)=1"] if EVERY_TARGET and machine is None else []

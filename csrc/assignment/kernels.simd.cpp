@@ -1,4 +1,4 @@
-// The inner loops for one instruction set: included by kernels_<isa>.cpp, which defines LOOMFAST_KERNELS.
+// The inner loops of the auction and of the exact rows.
 //
 // A bid. Row i finds its least value w1 = c_ij + p_j at column j and the second least w2, takes j and
 // raises its price by w2 - w1 + eps, so that j stays within eps of being its best choice; the row that held
@@ -10,11 +10,13 @@
 // needs one pass. Comparison masks are written without branches and decoded afterwards: a branch per
 // vector costs 1.7 times as much.
 #include "assignment/kernels.hpp"
-#include "assignment/simd.hpp"
+#include "simd/vectors.hpp"
 
 namespace loomfast::assignment {
 
 namespace {
+
+using namespace simd;
 
 static inline int popcount(std::uint64_t a) { return __builtin_popcountll(a); }
 
@@ -26,6 +28,36 @@ static inline VecF load_row(const float* row, std::int32_t j, std::int32_t m) {
 
 static inline VecD load_row(const double* row, std::int32_t j, std::int32_t m) {
     return j + kLanesD <= m ? load_d(row + j) : load_d(row + j, m - j, kInfD);
+}
+
+// Which magnitudes occur among `count` numbers, zeros and infinities aside: a bit of `coarse` for every 32 binades and
+// of `fine` for every four, modulo 128 for float32 and 256 for float64. Plain loops, which the compiler makes vectors of.
+static inline void note_magnitudes(const float* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
+    std::uint32_t near = 0, far = 0;
+    for (int k = 0; k < count; k++) {
+        std::uint32_t word;
+        __builtin_memcpy(&word, a + k, 4);
+        word &= 0x7fffffffu;
+        std::uint32_t one = word != 0 && word < 0x7f800000u ? 1u : 0u;
+        near |= one << (word >> 25 & 31);
+        far |= one << (word >> 28);
+    }
+    *fine = near;
+    *coarse = far;
+}
+
+static inline void note_magnitudes(const double* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
+    std::uint64_t near = 0, far = 0;
+    for (int k = 0; k < count; k++) {
+        std::uint64_t word;
+        __builtin_memcpy(&word, a + k, 8);
+        word &= 0x7fffffffffffffffu;
+        std::uint64_t one = word != 0 && word < 0x7ff0000000000000u ? 1u : 0u;
+        near |= one << (word >> 54 & 63);
+        far |= one << (word >> 57);
+    }
+    *fine = near;
+    *coarse = far;
 }
 
 static bool survey(const double* row, std::int32_t m, RowFacts* facts) {
@@ -467,9 +499,11 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
 
 }  // namespace
 
-const Kernels LOOMFAST_KERNELS = {
+namespace LOOMFAST_TARGET {
+const Kernels kernels = {
     survey, survey, convert, fold_min, fold_columns, first_equal, columns_below, scan, bid<false>, bid<true>, best_two, best_two_dense, best_two_cached<float>,
     best_two_cached<double>, best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
     relax<float>, relax<double>, find};
+}
 
 }  // namespace loomfast::assignment
