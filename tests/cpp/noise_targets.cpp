@@ -1,7 +1,10 @@
-// Every instruction set's normals against philox.hpp, one block at a time, into buffers of just the right size.
+// Every instruction set's normals against philox.hpp, one block at a time, into buffers of just the right size. With
+// arguments SEED WORD3 SIZE ID..., it writes every instruction set's float32 normals of these items instead.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "noise/noise.hpp"
 #include "noise/philox.hpp"
@@ -41,18 +44,34 @@ long wrong(int64_t n, int64_t d, int threads) {
     return count;
 }
 
+int write(int count, char** arguments) {
+    const Stream stream{std::strtoull(arguments[0], nullptr, 10),
+                        static_cast<uint32_t>(std::strtoul(arguments[1], nullptr, 10))};
+    const int64_t size = std::atol(arguments[2]);
+    std::vector<uint64_t> ids;
+    for (int i = 3; i < count; ++i) ids.push_back(std::strtoull(arguments[i], nullptr, 10));
+    std::vector<float> out(ids.size() * static_cast<std::size_t>(size));
+    for (const simd::Target target : simd::targets()) {
+        simd::use(target);
+        fill_normals(stream, ids.data(), static_cast<int64_t>(ids.size()), size, Element::float32, out.data(), 1);
+        std::fwrite(out.data(), sizeof(float), out.size(), stdout);
+    }
+    return 0;
+}
+
 }  // namespace
 
-int main() {
-    long count = 0;
+int main(int count, char** arguments) {
+    if (count > 1) return write(count - 1, arguments + 1);
+    long errors = 0;
     for (const simd::Target target : simd::targets()) {
         simd::use(target);
         std::printf("%s ", simd::name_of(target));
         for (int64_t n : {0, 1, 2, 17, 33})
             for (int64_t d : {0, 1, 3, 4, 5, 8, 31, 32, 60, 64, 127, 128, 129, 516, 2049, 2052})
-                for (int threads : {1, 3}) count += wrong(n, d, threads);
-        count += wrong(9, 3072, 3);
+                for (int threads : {1, 3}) errors += wrong(n, d, threads);
+        errors += wrong(9, 3072, 3);
     }
-    std::printf("%ld wrong\n", count);
-    return count != 0;
+    std::printf("%ld wrong\n", errors);
+    return errors != 0;
 }
