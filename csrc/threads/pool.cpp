@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 using Work = std::function<void(int64_t)>;
 
 constexpr int64_t kMostThreads = 256;  // more do not make anything faster
-constexpr auto kPatience = 200us;      // of a caller whose others are not done: shorter than to sleep and be woken
+constexpr auto kPatience = 200us;      // of a caller whose others have little left: shorter than to sleep and be woken
 constexpr auto kAttention = 50ms;      // between two calls of `meanwhile`
 
 // One caller's work. It lies on the caller's stack, and nobody else touches it without the pool's mutex but `work`
@@ -37,7 +37,7 @@ struct Job {
 
 class Pool {
   public:
-    // `meanwhile` is called every 50 ms while the caller waits, if there is one.
+    // `meanwhile`, if there is one, is called every 50 ms while the caller waits: for long work.
     void run(int64_t parts, const Work& work, const std::function<void()>* meanwhile) {
         Job job{work, parts};
         std::unique_lock<std::mutex> lock(mutex_);
@@ -46,10 +46,12 @@ class Pool {
         open_ = &job;
         wanted_.notify_all();
         while (job.next < job.parts) do_next(job, lock);
-        lock.unlock();
-        const auto patience = std::chrono::steady_clock::now() + kPatience;
-        while (job.unfinished > 0 && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
-        lock.lock();  // after this nobody holds the job, even if nothing was unfinished before
+        if (!meanwhile) {
+            lock.unlock();
+            const auto patience = std::chrono::steady_clock::now() + kPatience;
+            while (job.unfinished > 0 && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+            lock.lock();  // after this nobody holds the job, even if nothing was unfinished before
+        }
         while (!job.finished.wait_for(lock, kAttention, [&] { return job.unfinished == 0; })) {
             if (!meanwhile) continue;
             lock.unlock();
