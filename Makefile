@@ -14,7 +14,7 @@ CUDA ?= OFF
 # Two processes; one that has nothing left takes over half of what the other has.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-kernels lint format clean bench gpu-kit gpu-kit-check
+.PHONY: demo test test-kernels test-aarch64 lint format clean bench gpu-kit gpu-kit-check
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
 	$(BIN)/python bench/digits.py --seeds $(SEEDS) --steps $(STEPS) --num $(SAMPLES) --out $(DEMO)
@@ -42,6 +42,9 @@ gpu-kit: $(VENV)/built
 
 gpu-kit-check: $(VENV)/built  ## the kit's wheel under Python 3.12 with the torch and triton of a GPU machine; downloads GBs
 	$(BIN)/python bench/gpu/try_wheel.py --kit gpu-kit --python "$(KIT_PYTHON)"
+
+test-aarch64: $(VENV)/built  ## the engine on aarch64, by an emulator; needs aarch64-linux-gnu-g++ and qemu-aarch64
+	$(BIN)/python -m pytest -rs tests/aarch64.py
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .

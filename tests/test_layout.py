@@ -30,7 +30,7 @@ MOVING = {
     "loomfast.reference.noise": "noise",
 }
 # Rooms of the map that are not there yet.
-COMING = {"_torch", "csrc/simd", "csrc/threads"}
+COMING = {"_torch"}
 UNJUDGED = {*MOVING, *(f"loomfast.{name}" for name in ("assignment", "cost", "noise", "backends"))}
 
 

@@ -6,10 +6,10 @@
 #include <cstdlib>
 #include <limits>
 
-#include "arithmetic.hpp"
 #include "assignment/sentinels.hpp"
 #include "assignment/skinny.hpp"
-#include "team.hpp"
+#include "threads/arithmetic.hpp"
+#include "threads/pool.hpp"
 
 namespace loomfast::assignment {
 

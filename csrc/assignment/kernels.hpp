@@ -1,10 +1,11 @@
-// The inner loops, compiled once per instruction set and chosen at run time. They work on plain arrays:
+// The inner loops, compiled once for each target and chosen at run time (see simd/target.hpp). They work on plain arrays:
 // see State. Everything around them (phases, repair, shortest paths) is ordinary C++ in other files.
 #pragma once
 
 #include <cstdint>
 
 #include "assignment/assignment.hpp"
+#include "simd/target.hpp"
 
 namespace loomfast::assignment {
 
@@ -20,7 +21,7 @@ struct RowFacts {
     double least;                // +inf where every entry is
     double largest;              // finite magnitude
     bool forbidden;              // whether an entry is +inf
-    std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in simd.hpp
+    std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in kernels.simd.cpp
 };
 
 // The auction at work. n rows bid for m columns; value of column j to row i: c_ij + p_j.
@@ -100,12 +101,6 @@ struct Kernels {
     std::int32_t (*find)(const double* d, double value, const std::int32_t* y, std::int32_t m);
 };
 
-extern const Kernels kernels_baseline;
-#if defined(LOOMFAST_X86)
-extern const Kernels kernels_avx2, kernels_avx512;
-#endif
-
-// The best level this machine has, or the one that `force_isa` asked for.
-const Kernels& kernels();
+LOOMFAST_DECLARE_TABLES(Kernels, kernels)
 
 }  // namespace loomfast::assignment

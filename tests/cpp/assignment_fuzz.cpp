@@ -10,8 +10,9 @@
 #include <cstring>
 #include <random>
 
-#include "arithmetic.hpp"
+#include "threads/arithmetic.hpp"
 #include "assignment/assignment.hpp"
+#include "simd/target.hpp"
 
 namespace lap = loomfast::assignment;
 
@@ -134,9 +135,8 @@ bool make_case(Case& c) {
         c.options.start_v = c.start_v.data();
     }
     if (c.chance(5)) c.options.tolerance = std::exp(-10 * c.uniform());
-    constexpr lap::Isa levels[] = {lap::Isa::automatic, lap::Isa::baseline, lap::Isa::avx2, lap::Isa::avx512};
-    lap::force_isa(lap::Isa::automatic);
-    lap::force_isa(levels[c.below(4)]);
+    const std::vector<loomfast::simd::Target> targets = loomfast::simd::targets();
+    loomfast::simd::use(targets[c.below(targets.size())]);
     return any_invalid;
 }
 

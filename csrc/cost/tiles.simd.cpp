@@ -1,77 +1,47 @@
-// The tiles of one instruction set: the including file is compiled for it, names the result and gives the size of
-// a tile, LOOMFAST_TILE_ROWS by two vectors of LOOMFAST_TILE_LANES floats. Nothing here is shared with other
-// translation units, where it could be linked in with instructions that the machine lacks.
+// The tiles of a small float32 cost: so many rows of x by two vectors of columns, in registers.
 //
 // Panels of z, kColumns items by up to kDepth coordinates, are packed by coordinate and stay in the first-level
 // cache while a block of rows of x, read where they lie, meets them. An entry's sum runs over the coordinates in
 // order, kDepth at a time, wherever its tile is cut.
 #include "cost/tiles.hpp"
-
-#if defined(__SSE__)
-#include <immintrin.h>
-#endif
+#include "simd/vectors.hpp"
 
 namespace loomfast::cost {
 namespace {
 
-constexpr int kLanes = LOOMFAST_TILE_LANES, kRows = LOOMFAST_TILE_ROWS, kColumns = 2 * kLanes;
-constexpr int64_t kDepth = kLanes == 16 ? 192 : 256;  // of panels that leave room in the first-level cache
+using namespace simd;
+
+constexpr int kRows = kRegisters == 16 ? 6 : 8;  // of a tile, whose sums leave registers for x and z
+constexpr int kColumns = 2 * kLanesF;
+constexpr int64_t kDepth = kLanesF == 16 ? 192 : 256;  // of panels that leave room in the first-level cache
 constexpr int64_t kPanels = 16, kBlockRows = 256;
 
-typedef float Vector __attribute__((vector_size(4 * kLanes)));
-
 template <int count>
-using Sums = Vector[count][2];
+using Sums = VecF[count][2];
 
-inline Vector load(const float* from) {
-    Vector a;
-    __builtin_memcpy(&a, from, sizeof a);
-    return a;
-}
-
-inline void store(float* to, Vector a) { __builtin_memcpy(to, &a, sizeof a); }
-
-inline Vector spread(float a) { return a - Vector{}; }  // not a + 0, which would lose the sign of -0
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// Four coordinates of four rows, by coordinate: to[e * stride + r].
-inline void transpose4(const float* const* rows, int64_t k, float* to, int stride) {
-#if defined(__SSE__)
-    __m128 a = _mm_loadu_ps(rows[0] + k), b = _mm_loadu_ps(rows[1] + k);
-    __m128 c = _mm_loadu_ps(rows[2] + k), e = _mm_loadu_ps(rows[3] + k);
-    _MM_TRANSPOSE4_PS(a, b, c, e);
-    _mm_storeu_ps(to, a);
-    _mm_storeu_ps(to + stride, b);
-    _mm_storeu_ps(to + 2 * stride, c);
-    _mm_storeu_ps(to + 3 * stride, e);
-#else
-    for (int e = 0; e < 4; ++e)
-        for (int r = 0; r < 4; ++r) to[e * stride + r] = rows[r][k + e];
-#endif
-}
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Squared norms of four rows.
 void norms_of_four(const float* const* rows, int64_t d, float* out) {
     Sums<4> sum;
 #pragma GCC unroll 8
-    for (int t = 0; t < 8; ++t) sum[t / 2][t % 2] = Vector{};
+    for (int t = 0; t < 8; ++t) sum[t / 2][t % 2] = VecF{};
     int64_t k = 0;
     for (; k + kColumns <= d; k += kColumns) {
 #pragma GCC unroll 4
         for (int r = 0; r < 4; ++r) {
-            const Vector a = load(rows[r] + k), b = load(rows[r] + k + kLanes);
+            const VecF a = load_f(rows[r] + k), b = load_f(rows[r] + k + kLanesF);
             sum[r][0] += a * a;
             sum[r][1] += b * b;
         }
     }
-    float lane[kLanes], part[4][4], turned[4][4];
+    float lane[kLanesF], part[4][4], turned[4][4];
     const float* const parts[4] = {part[0], part[1], part[2], part[3]};
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
-        store(lane, sum[r][0] + sum[r][1]);
-        for (int64_t e = k; e < d; ++e) lane[(e - k) % kLanes] += rows[r][e] * rows[r][e];
-        for (int width = kLanes / 2; width >= 4; width /= 2)
+        store_f(lane, sum[r][0] + sum[r][1]);
+        for (int64_t e = k; e < d; ++e) lane[(e - k) % kLanesF] += rows[r][e] * rows[r][e];
+        for (int width = kLanesF / 2; width >= 4; width /= 2)
             for (int e = 0; e < width; ++e) lane[e] += lane[e + width];
         __builtin_memcpy(part[r], lane, sizeof part[r]);
     }
@@ -83,7 +53,7 @@ void norms_of_four(const float* const* rows, int64_t d, float* out) {
 void norms(const float* x, int64_t count, int64_t d, float* out) {
     for (int64_t i = 0; i < count; i += 4) {
         const float* rows[4];
-        for (int r = 0; r < 4; ++r) rows[r] = x + least(i + r, count - 1) * d;
+        for (int r = 0; r < 4; ++r) rows[r] = x + smaller(i + r, count - 1) * d;
         norms_of_four(rows, d, out + i);
     }
 }
@@ -92,7 +62,7 @@ void norms(const float* x, int64_t count, int64_t d, float* out) {
 void pack(const float* z, int64_t count, int64_t d, int64_t depth, float* panel) {
     for (int64_t j = 0; j < kColumns; j += 4) {
         const float* rows[4];
-        for (int r = 0; r < 4; ++r) rows[r] = z + least(j + r, count - 1) * d;
+        for (int r = 0; r < 4; ++r) rows[r] = z + smaller(j + r, count - 1) * d;
         int64_t k = 0;
         for (; k + 4 <= depth; k += 4) transpose4(rows, k, panel + k * kColumns + j, kColumns);
         for (; k < depth; ++k)
@@ -104,19 +74,19 @@ void pack(const float* z, int64_t count, int64_t d, int64_t depth, float* panel)
 void add_norms(const float* panel, int64_t depth, float* out) {
     Sums<4> sum;
 #pragma GCC unroll 8
-    for (int t = 0; t < 8; ++t) sum[t / 2][t % 2] = Vector{};
+    for (int t = 0; t < 8; ++t) sum[t / 2][t % 2] = VecF{};
     for (int64_t k = 0; k < depth; k += 4) {
 #pragma GCC unroll 4
         for (int e = 0; e < 4; ++e) {
             if (k + e == depth) break;
-            const Vector a = load(panel + (k + e) * kColumns), b = load(panel + (k + e) * kColumns + kLanes);
+            const VecF a = load_f(panel + (k + e) * kColumns), b = load_f(panel + (k + e) * kColumns + kLanesF);
             sum[e][0] += a * a;
             sum[e][1] += b * b;
         }
     }
     for (int v = 0; v < 2; ++v) {
-        float* const to = out + v * kLanes;
-        store(to, load(to) + ((sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v])));
+        float* const to = out + v * kLanesF;
+        store_f(to, load_f(to) + ((sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v])));
     }
 }
 
@@ -133,25 +103,25 @@ struct Strip {
 
 // Products, or differences, to costs.
 template <int count>
-inline __attribute__((always_inline)) void finish(Sums<count>& sum, const Strip& strip, int64_t row) {
+LOOMFAST_INLINE void finish(Sums<count>& sum, const Strip& strip, int64_t row) {
     if (strip.form == Form::products) {
 #pragma GCC unroll 16
         for (int t = 0; t < 2 * count; ++t) sum[t / 2][t % 2] *= -2.0f;
     } else if (strip.form == Form::full) {
 #pragma GCC unroll 16
         for (int t = 0; t < 2 * count; ++t) {
-            const Vector norms = spread(strip.norms_x[row + t / 2]) + load(strip.norms_z + t % 2 * kLanes);
-            const Vector cost = norms - 2.0f * sum[t / 2][t % 2];
-            sum[t / 2][t % 2] = cost < 0.0f ? Vector{} : cost;
+            const VecF norms = set_f(strip.norms_x[row + t / 2]) + load_f(strip.norms_z + t % 2 * kLanesF);
+            const VecF cost = norms - 2.0f * sum[t / 2][t % 2];
+            sum[t / 2][t % 2] = cost < 0.0f ? VecF{} : cost;
         }
     }
     if (strip.euclidean) {
 #pragma GCC unroll 16
         for (int t = 0; t < 2 * count; ++t) {
-            float lane[kLanes];
-            store(lane, sum[t / 2][t % 2]);
-            for (int e = 0; e < kLanes; ++e) lane[e] = __builtin_sqrtf(lane[e]);
-            sum[t / 2][t % 2] = load(lane);
+            float lane[kLanesF];
+            store_f(lane, sum[t / 2][t % 2]);
+            for (int e = 0; e < kLanesF; ++e) lane[e] = __builtin_sqrtf(lane[e]);
+            sum[t / 2][t % 2] = load_f(lane);
         }
     }
 }
@@ -165,12 +135,12 @@ void tile(const Strip& strip, int64_t row) {
     const float* z = strip.panel;
     Sums<count> sum;
 #pragma GCC unroll 16
-    for (int t = 0; t < 2 * count; ++t) sum[t / 2][t % 2] = Vector{};
+    for (int t = 0; t < 2 * count; ++t) sum[t / 2][t % 2] = VecF{};
     for (int64_t k = 0; k < depth; ++k, z += kColumns) {
-        const Vector z0 = load(z), z1 = load(z + kLanes);
+        const VecF z0 = load_f(z), z1 = load_f(z + kLanesF);
 #pragma GCC unroll 8
         for (int r = 0; r < count; ++r) {
-            const Vector a = spread(x[r * d + k]);
+            const VecF a = set_f(x[r * d + k]);
             if constexpr (differences) {
                 sum[r][0] += (a - z0) * (a - z0);
                 sum[r][1] += (a - z1) * (a - z1);
@@ -182,11 +152,11 @@ void tile(const Strip& strip, int64_t row) {
     }
     if (!strip.first) {
 #pragma GCC unroll 16
-        for (int t = 0; t < 2 * count; ++t) sum[t / 2][t % 2] += load(out + t / 2 * stride + t % 2 * kLanes);
+        for (int t = 0; t < 2 * count; ++t) sum[t / 2][t % 2] += load_f(out + t / 2 * stride + t % 2 * kLanesF);
     }
     if (strip.last) finish<count>(sum, strip, row);
 #pragma GCC unroll 16
-    for (int t = 0; t < 2 * count; ++t) store(out + t / 2 * stride + t % 2 * kLanes, sum[t / 2][t % 2]);
+    for (int t = 0; t < 2 * count; ++t) store_f(out + t / 2 * stride + t % 2 * kLanesF, sum[t / 2][t % 2]);
 }
 
 using Tile = void (*)(const Strip& strip, int64_t row);
@@ -231,7 +201,7 @@ void unit(const Problem& p, int64_t begin, int64_t end, int64_t column, int64_t 
     Strip strips[kPanels];
     int64_t k = 0;
     do {  // once at d = 0 too
-        const int64_t depth = least(kDepth, p.d - k);
+        const int64_t depth = smaller(kDepth, p.d - k);
         for (int64_t s = 0; s < count; ++s) {
             float* const panel = panels + s * depth * kColumns;
             pack(p.z + (column + s * kColumns) * p.d + k, s < whole ? kColumns : rest, p.d, depth, panel);
@@ -262,12 +232,14 @@ void run(const Problem& p, int64_t first, int64_t last) {
         const int64_t column = u % groups * columns;
         if (p.form == Form::full && block != normed) norms(p.x + begin * p.d, end - begin, p.d, norms_x);
         normed = block;
-        unit(p, begin, end, column, least(column + columns, p.m), norms_x);
+        unit(p, begin, end, column, smaller(column + columns, p.m), norms_x);
     }
 }
 
 }  // namespace
 
-const Level LOOMFAST_TILES{LOOMFAST_TILES_NAME, units, run};
+namespace LOOMFAST_TARGET {
+const TileKernels tile_kernels{units, run};
+}
 
 }  // namespace loomfast::cost

@@ -1,9 +1,10 @@
-// The instruction sets the noise is compiled for, and the choice between them at run time.
+// The inner loops of the noise, compiled once for each target and chosen at run time (see simd/target.hpp).
 #pragma once
 
 #include <cstdint>
 
 #include "noise/philox.hpp"
+#include "simd/target.hpp"
 
 namespace loomfast::noise {
 
@@ -24,10 +25,9 @@ struct Schedule {
     }
 };
 
-// One instruction set's kernels. A group is `lanes` blocks: 4 * lanes words, in an order of the level's own, that
-// become 4 * lanes normals in the order of the blocks. `words`, `blocks` and `ids` are aligned to 64 bytes.
-struct Level {
-    const char* name;
+// One target's. A group is `lanes` blocks: 4 * lanes words, in an order of the target's own, that become 4 * lanes
+// normals in the order of the blocks. All targets give the same bits. `words`, `blocks` and `ids` are aligned to 64 bytes.
+struct Kernels {
     int lanes;
     // Blocks first, first + 1, ... of one id.
     void (*words)(uint32_t first, uint64_t id, uint32_t word3, const Schedule& schedule, int64_t groups,
@@ -41,9 +41,6 @@ struct Level {
     void (*interpolate)(const float* z, const float* x, float t, float* point, float* velocity, int64_t count);
 };
 
-extern const Level kScalar;
-#if defined(__x86_64__)
-extern const Level kSse2, kAvx2, kAvx512;
-#endif
+LOOMFAST_DECLARE_TABLES(Kernels, kernels)
 
 }  // namespace loomfast::noise

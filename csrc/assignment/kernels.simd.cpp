@@ -1,4 +1,4 @@
-// The inner loops for one instruction set: included by kernels_<isa>.cpp, which defines LOOMFAST_KERNELS.
+// The inner loops of the auction and of the exact rows.
 //
 // A bid. Row i finds its least value w1 = c_ij + p_j at column j and the second least w2, takes j and
 // raises its price by w2 - w1 + eps, so that j stays within eps of being its best choice; the row that held
@@ -10,11 +10,13 @@
 // needs one pass. Comparison masks are written without branches and decoded afterwards: a branch per
 // vector costs 1.7 times as much.
 #include "assignment/kernels.hpp"
-#include "assignment/simd.hpp"
+#include "simd/vectors.hpp"
 
 namespace loomfast::assignment {
 
 namespace {
+
+using namespace simd;
 
 static inline int popcount(std::uint64_t a) { return __builtin_popcountll(a); }
 
@@ -26,6 +28,36 @@ static inline VecF load_row(const float* row, std::int32_t j, std::int32_t m) {
 
 static inline VecD load_row(const double* row, std::int32_t j, std::int32_t m) {
     return j + kLanesD <= m ? load_d(row + j) : load_d(row + j, m - j, kInfD);
+}
+
+// Which magnitudes occur among `count` numbers, zeros and infinities aside: a bit of `coarse` for every 32 binades and
+// of `fine` for every four, modulo 128 for float32 and 256 for float64. Plain loops, which the compiler makes vectors of.
+static inline void note_magnitudes(const float* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
+    std::uint32_t near = 0, far = 0;
+    for (int k = 0; k < count; k++) {
+        std::uint32_t word;
+        __builtin_memcpy(&word, a + k, 4);
+        word &= 0x7fffffffu;
+        std::uint32_t one = word != 0 && word < 0x7f800000u ? 1u : 0u;
+        near |= one << (word >> 25 & 31);
+        far |= one << (word >> 28);
+    }
+    *fine = near;
+    *coarse = far;
+}
+
+static inline void note_magnitudes(const double* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
+    std::uint64_t near = 0, far = 0;
+    for (int k = 0; k < count; k++) {
+        std::uint64_t word;
+        __builtin_memcpy(&word, a + k, 8);
+        word &= 0x7fffffffffffffffu;
+        std::uint64_t one = word != 0 && word < 0x7ff0000000000000u ? 1u : 0u;
+        near |= one << (word >> 54 & 63);
+        far |= one << (word >> 57);
+    }
+    *fine = near;
+    *coarse = far;
 }
 
 static inline VecF set(float a) { return set_f(a); }
@@ -93,19 +125,19 @@ static void turn(const T* from, std::int64_t from_stride, std::int64_t rows, std
                  std::int64_t to_stride) {
     std::int64_t j = 0;
 #ifdef LOOMFAST_SHUFFLES
-    typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+    typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
     for (; j + 4 <= cols; j += 4) {
         const T* column = from + j * from_stride;
         std::int64_t i = 0;
         for (; i + 4 <= rows; i += 4) {
-            Four a, b, c, d;
+            Quad a, b, c, d;
             __builtin_memcpy(&a, column + i, sizeof a);
             __builtin_memcpy(&b, column + from_stride + i, sizeof b);
             __builtin_memcpy(&c, column + 2 * from_stride + i, sizeof c);
             __builtin_memcpy(&d, column + 3 * from_stride + i, sizeof d);
-            const Four ac = __builtin_shufflevector(a, c, 0, 4, 1, 5), bd = __builtin_shufflevector(b, d, 0, 4, 1, 5);
-            const Four ca = __builtin_shufflevector(a, c, 2, 6, 3, 7), db = __builtin_shufflevector(b, d, 2, 6, 3, 7);
-            const Four row[4] = {__builtin_shufflevector(ac, bd, 0, 4, 1, 5), __builtin_shufflevector(ac, bd, 2, 6, 3, 7),
+            const Quad ac = __builtin_shufflevector(a, c, 0, 4, 1, 5), bd = __builtin_shufflevector(b, d, 0, 4, 1, 5);
+            const Quad ca = __builtin_shufflevector(a, c, 2, 6, 3, 7), db = __builtin_shufflevector(b, d, 2, 6, 3, 7);
+            const Quad row[4] = {__builtin_shufflevector(ac, bd, 0, 4, 1, 5), __builtin_shufflevector(ac, bd, 2, 6, 3, 7),
                                  __builtin_shufflevector(ca, db, 0, 4, 1, 5), __builtin_shufflevector(ca, db, 2, 6, 3, 7)};
             for (int k = 0; k < 4; k++) __builtin_memcpy(to + (i + k) * to_stride + j, &row[k], sizeof row[k]);
         }
@@ -493,8 +525,9 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
     const VecD target = set_d(value);
     std::int32_t found = -1;
     for (std::int32_t j = 0; j < m; j += kLanesD) {
-        VecD v = j + kLanesD <= m ? load_d(d + j) : load_d(d + j, m - j, -kInfD);
-        for (unsigned at = eq_bits(v, target); at; at &= at - 1) {
+        const unsigned equal = eq_bits(j + kLanesD <= m ? load_d(d + j) : load_d(d + j, m - j, -kInfD), target);
+        if (__builtin_expect(!equal, 1)) continue;  // without a taken branch: how long those take depends on the address
+        for (unsigned at = equal; at; at &= at - 1) {
             std::int32_t k = j + __builtin_ctz(at);
             if (k >= m) break;
             if (y[k] < 0) return k;
@@ -506,9 +539,12 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
 
 }  // namespace
 
-const Kernels LOOMFAST_KERNELS = {
+namespace LOOMFAST_TARGET {
+const Kernels kernels = {
     survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, columns_below, scan,
-    bid<false>, bid<true>, best_two, best_two_dense, best_two_cached<float>, best_two_cached<double>, best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
+    bid<false>, bid<true>, best_two, best_two_dense, best_two_cached<float>, best_two_cached<double>,
+    best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
     relax<float>, relax<double>, find};
+}
 
 }  // namespace loomfast::assignment
