@@ -15,7 +15,7 @@ KNOWN_ANSWERS = [
     ),
 ]
 
-# SHA-256 of the little-endian bytes of the noise of IDS in items of (3, 5, 7), by dtype, seed and domain. They
+# SHA-256 of the little-endian bytes of the noise of IDS in items of (3, 5, 7), by dtype, seed, domain. They
 # define noise format 1: a change here is a new format.
 GOLDEN_NOISE = {
     ("float32", 0, 0): "2aff048cbc1bb1acff9b9e6882cf9874af4dccc8ebfbdd2fe0749df19a0764f9",
