@@ -1,4 +1,4 @@
-// The inner loops, compiled once for each target and chosen at run time (see simd/target.hpp). They work on plain arrays:
+// The inner loops, compiled once for each target and chosen at run time (simd/target.hpp). They work on plain arrays:
 // see State. Everything around them (phases, repair, shortest paths) is ordinary C++ in other files.
 #pragma once
 

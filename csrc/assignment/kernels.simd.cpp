@@ -526,7 +526,7 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
     std::int32_t found = -1;
     for (std::int32_t j = 0; j < m; j += kLanesD) {
         const unsigned equal = eq_bits(j + kLanesD <= m ? load_d(d + j) : load_d(d + j, m - j, -kInfD), target);
-        if (__builtin_expect(!equal, 1)) continue;  // without a taken branch: how long those take depends on the address
+        if (__builtin_expect(!equal, 1)) continue;  // with no branch taken, whose time would depend on its address
         for (unsigned at = equal; at; at &= at - 1) {
             std::int32_t k = j + __builtin_ctz(at);
             if (k >= m) break;

@@ -26,7 +26,8 @@ struct Schedule {
 };
 
 // One target's. A group is `lanes` blocks: 4 * lanes words, in an order of the target's own, that become 4 * lanes
-// normals in the order of the blocks. All targets give the same bits. `words`, `blocks` and `ids` are aligned to 64 bytes.
+// normals in the order of the blocks. All targets give the same bits. `words`, `blocks` and `ids` are aligned to 64
+// bytes.
 struct Kernels {
     int lanes;
     // Blocks first, first + 1, ... of one id.

@@ -123,9 +123,10 @@ void fill_normals(Stream stream, const uint64_t* items, int64_t num_items, int64
 void fill_interpolated(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, const float* x,
                        const float* t, float* point, float* velocity, int threads) {
     const Request request{kernels(), stream, items, num_items, item_size};
-    make_all(request, nullptr, threads, [&, x, t, point, velocity](const float* z, int64_t item, int64_t offset, int64_t count) {
+    const auto put = [&](const float* z, int64_t item, int64_t offset, int64_t count) {
         request.kernels.interpolate(z, x + offset, t[item], point + offset, velocity + offset, count);
-    });
+    };
+    make_all(request, nullptr, threads, put);
 }
 
 void fill_bits(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, uint32_t* out) {

@@ -86,8 +86,10 @@ inline Pair deal(const std::uint64_t* a) {  // lanes hold blocks 0 2 4 6 1 3 5 7
 }
 inline void transpose(Four& a, Four& b, Four& c, Four& d) { _MM_TRANSPOSE4_PS(a, b, c, d); }
 inline void transpose(VecF& a, VecF& b, VecF& c, VecF& d) {
-    const __m256d low_ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b)), low_cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
-    const __m256d high_ab = _mm256_castps_pd(_mm256_unpackhi_ps(a, b)), high_cd = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+    const __m256d low_ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+    const __m256d low_cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+    const __m256d high_ab = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+    const __m256d high_cd = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
     a = _mm256_castpd_ps(_mm256_unpacklo_pd(low_ab, low_cd));
     b = _mm256_castpd_ps(_mm256_unpackhi_pd(low_ab, low_cd));
     c = _mm256_castpd_ps(_mm256_unpacklo_pd(high_ab, high_cd));

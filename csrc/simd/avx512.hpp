@@ -69,8 +69,10 @@ inline Pair deal(const std::uint64_t* a) {  // lanes hold blocks 0 4 8 12 1 5 9 
 }
 inline void transpose(Four& a, Four& b, Four& c, Four& d) { _MM_TRANSPOSE4_PS(a, b, c, d); }
 inline void transpose(VecF& a, VecF& b, VecF& c, VecF& d) {
-    const __m512d low_ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)), low_cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
-    const __m512d high_ab = _mm512_castps_pd(_mm512_unpackhi_ps(a, b)), high_cd = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+    const __m512d low_ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+    const __m512d low_cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+    const __m512d high_ab = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+    const __m512d high_cd = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
     a = _mm512_castpd_ps(_mm512_unpacklo_pd(low_ab, low_cd));
     b = _mm512_castpd_ps(_mm512_unpackhi_pd(low_ab, low_cd));
     c = _mm512_castpd_ps(_mm512_unpacklo_pd(high_ab, high_cd));

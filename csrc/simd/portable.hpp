@@ -7,7 +7,6 @@
 namespace loomfast::simd {
 namespace {
 
-typedef std::int64_t VecL __attribute__((vector_size(16)));
 constexpr int kRegisters = 16;
 
 inline unsigned bits(VecI m) { return (m[0] & 1u) | (m[1] & 2u) | (m[2] & 4u) | (m[3] & 8u); }

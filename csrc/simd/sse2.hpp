@@ -9,7 +9,6 @@
 namespace loomfast::simd {
 namespace {
 
-typedef std::int64_t VecL __attribute__((vector_size(16)));
 constexpr int kRegisters = 16;
 
 inline unsigned bits(VecI m) { return static_cast<unsigned>(_mm_movemask_ps((__m128)m)); }

@@ -12,6 +12,7 @@ typedef float VecF __attribute__((vector_size(LOOMFAST_VECTOR_BYTES)));
 typedef double VecD __attribute__((vector_size(LOOMFAST_VECTOR_BYTES)));
 typedef std::int32_t VecI __attribute__((vector_size(LOOMFAST_VECTOR_BYTES)));
 typedef std::uint32_t VecW __attribute__((vector_size(LOOMFAST_VECTOR_BYTES)));
+typedef std::int64_t VecL __attribute__((vector_size(LOOMFAST_VECTOR_BYTES)));
 typedef std::uint64_t VecU __attribute__((vector_size(LOOMFAST_VECTOR_BYTES)));
 typedef float Four __attribute__((vector_size(16)));
 

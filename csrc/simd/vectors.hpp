@@ -2,7 +2,7 @@
 // operators, and beside them what compilers have no notation for, from a header for each target:
 //
 //   set_f, set_d                         a number in all lanes
-//   load_f, load_d, store_f, store_d     k lanes where there is a k, the others from `fill`; load_d widens, store_f rounds
+//   load_f, load_d, store_f, store_d     where there is a k, k lanes, the others from `fill`; they convert, too
 //   min, max, abs, root, rounded         lane by lane; min and max give b where a lane is NaN
 //   choose(mask, a, b)                   a where the bits of the mask are set
 //   flip(a, mask)                        a with the bits of the mask turned over
