@@ -61,6 +61,13 @@ def test_the_card_says_what_was_trained(run, tmp_path):
     assert "Measured" not in card
 
 
+def test_a_name_with_markdown_in_it_is_shown_as_it_is(tmp_path):
+    run = untrained_run(tmp_path / "run", images(), step=7, data="/home/some*one/a|b_[c]`d.npz")
+    card = (export_run(run, tmp_path / "given") / "README.md").read_text()
+    assert "\n# a\\|b\\_\\[c\\]\\`d.npz, flow matching" in card
+    assert "| data | a\\|b\\_\\[c\\]\\`d.npz, items of shape" in card
+
+
 def test_numbers_stand_beside_how_they_were_measured(run, tmp_path):
     log = evaluation(5, 1.0) + evaluation(7, 9.9) + evaluation(7, 2.6984) + '{"cut short'
     (run / "metrics.jsonl").write_text(log)

@@ -1,6 +1,7 @@
 """A trained network as a folder to give away: weights, configuration, and a card that says what it is."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def model_card(config, model, *, step=None, metrics=()):
         step: the training step of the weights, where it is known.
         metrics: results of ``loomfast.runs.evaluate.evaluate``; those of other steps are left out.
     """
-    data = Path(config.data).name
+    data = _plain(Path(config.data).name)
     shape = item_shape(config.model)
     steps = config.steps if step is None else step
     classes = config.model.num_classes
@@ -96,6 +97,11 @@ or {_command(shape)}
 {_lines(measured)}"""
 
 
+def _plain(text):
+    """Return text, a file's name say, so that Markdown shows it as it is, also in a table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+
+
 def _lines(lines):
     return "\n".join(lines)
 
@@ -123,7 +129,7 @@ def _measured(metrics):
         names = [name for name in result["samples"][0] if name not in CONDITIONS]
         lines += [
             "",
-            f"{result['num']} samples against {result['reference']} of {Path(result['data']).name}:",
+            f"{result['num']} samples against {result['reference']} of {_plain(Path(result['data']).name)}:",
             "",
             f"| solver | evaluations | seed | {' | '.join(name.replace('_', ' ') for name in names)} |",
             "|---" * (3 + len(names)) + "|",
