@@ -25,7 +25,7 @@ import numpy as np
 from peers import PEERS, excess, installed, one_core, solvers
 
 import loomfast
-from loomfast import backends
+from loomfast import doctor
 
 FLOORS = {  # n: family: (scipy, lapx, POT)
     128: {"img": (6, 3.5, 6), "unif": (3, 0.8, 5), "geo2d": (4, 3.5, 4)},
@@ -200,7 +200,7 @@ def machine():
         pass
     return {
         "processor": name,
-        "instructions": backends.instruction_sets().detail,
+        "instructions": doctor.instruction_sets().detail,
         "python": platform.python_version(),
         "versions": versions,
     }

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from timing import extra_memory, interleaved, report
 
 from loomfast import noise_from_ids, paired_cost, pairwise_cost, pairwise_cost_from_ids
-from loomfast.reference import cost as reference
+from loomfast.cost import reference
 
 SHAPE = (3, 32, 32)
 SIZE = 3072

@@ -19,7 +19,7 @@ import torch
 from timing import interleaved, report
 
 from loomfast import _engine, noise_from_ids
-from loomfast.reference import noise as reference
+from loomfast.noise import reference
 
 SHAPE = (3, 32, 32)
 SIZE = 3072
@@ -57,7 +57,7 @@ def check_bits(normals):
 INTERPRETED = """
 import sys, numpy as np, torch
 from loomfast.kernels.noise import noise_kernel
-from loomfast.reference import noise as reference
+from loomfast.noise import reference
 count, size = int(sys.argv[1]), 100_003
 ids = np.random.default_rng(1).integers(-2**63, 2**63, -(-count // size))
 out, blocks = torch.full((len(ids), size), torch.nan), -(-size // 4)

@@ -1,4 +1,4 @@
-"""Noise format 1 in Triton: ids to normals, the bits of ``loomfast.reference.noise``.
+"""Noise format 1 in Triton: ids to normals, the bits of ``loomfast.noise.reference``.
 
 Compiled with ``enable_fp_fusion=False`` and ``sqrt_rn``, so that the PTX holds ``add.rn``, ``mul.rn`` and
 ``sqrt.rn`` only. Prefixes: p_ pointer, o_ offset, m_ mask.

@@ -62,6 +62,19 @@ def real_array(value, name, takes=REAL, what="hold real numbers"):
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def integer_array(values, name):
+    """NumPy or array-like integers (n,) that int64 holds, or an error that names them."""
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {values.shape}")
+    if not values.size:
+        return values.astype(np.int64)
+    check_dtype(values.dtype, name, INTEGERS, "be integers")
+    if values.dtype == np.uint64 and values.max() >= 1 << 63:
+        raise ValueError(f"{name} must fit int64, got a uint64 of 2^63 or more")
+    return values
+
+
 def widened(bits):
     """float32 of the bits of bfloat16, a uint16 array."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
@@ -167,33 +180,47 @@ def overlaps_itself(shape, strides):
     return False
 
 
-def check_numpy_out(out, shape, dtype, like):
-    """``out``, or a new array where it is None; an error unless it is such an array and can be written."""
-    if out is None:
-        return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, like {like}, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != dtype:
+def check_out(out, shape, dtype, like, device=None):
+    """An error unless ``out`` can be written to: a NumPy array, or a torch tensor where ``device`` is named.
+
+    Args:
+        out: what the caller passed.
+        shape, dtype: what it must have, as its library says them.
+        like: the argument whose kind it must be of, in words.
+        device: torch device that it must be on; None asks for a NumPy array.
+
+    Raises:
+        TypeError: another kind or dtype.
+        ValueError: another shape or device, read-only, or elements that share memory: what is written to one
+            would change another.
+    """
+    if not (isinstance(out, np.ndarray) if device is None else is_tensor(out)):
+        kind = "NumPy array" if device is None else "torch tensor"
+        raise TypeError(f"out must be a {kind}, like {like}, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype or (device is not None and out.device != device):
+        got = f"{tuple(out.shape)} {out.dtype}"
+        where = ("", "") if device is None else (f" on {device}", f" on {out.device}")
         wrong = TypeError if out.dtype != dtype else ValueError
-        raise wrong(f"out must be {shape} {dtype}, got {out.shape} {out.dtype}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable")
-    if not out.flags.c_contiguous:
-        check_strides(shape, tuple(stride // out.itemsize for stride in out.strides))
-    return out
+        raise wrong(f"out must be {shape} {dtype}{where[0]}, got {got}{where[1]}")
+    if device is None:
+        if not out.flags.writeable:
+            raise ValueError("out must be writeable")
+        if out.flags.c_contiguous:
+            return
+        strides = tuple(stride // out.itemsize for stride in out.strides)
+    elif out.is_contiguous():
+        return
+    else:
+        strides = out.stride()
+    if 0 not in shape and overlaps_itself(shape, strides):
+        raise ValueError(
+            f"out must not overlap itself, got shape {shape} with strides {strides}; pass a copy"
+        )
 
 
 def apart(array, out):
     """``array``, or a copy of it where it shares memory with ``out``; both NumPy."""
     return array.copy() if np.may_share_memory(array, out) else array
-
-
-def check_strides(shape, strides):
-    """ValueError if ``out`` has elements that share memory: what is written to one would change another."""
-    if 0 not in shape and overlaps_itself(shape, strides):
-        raise ValueError(
-            f"out must not overlap itself, got shape {shape} with strides {strides}; pass a copy"
-        )
 
 
 def flat(array):
@@ -204,8 +231,3 @@ def flat(array):
 def count(shape):
     """Elements of an array of that shape."""
     return math.prod(shape)
-
-
-def check_backend(backend, takes):
-    if backend not in takes:
-        raise ValueError(f"backend must be one of {', '.join(takes)}, got {backend!r}")

@@ -1,70 +1,106 @@
-"""What runs here, what does not, and why: the facts behind ``backend=`` and ``loomfast doctor``."""
+"""Which backend does the work: the rule of ``backend="auto"``, and why a named backend cannot run here."""
 
-import platform
-import sys
-from dataclasses import dataclass
-from importlib import metadata, util
-
-from loomfast._arrays import cores
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One line of the report: what, whether it is there, and the version or the way to get it."""
-
-    name: str
-    found: bool
-    detail: str
-
-
-# How to get the CUDA kernels: the one text for every error and for `loomfast doctor`.
+# How to get the CUDA kernels: one text for every error and for ``loomfast doctor``.
 HOW_TO_BUILD = (
     "install it again (pip install --force-reinstall --no-binary loomfast loomfast, or pip install . in its "
     "sources) with nvcc on PATH, or with CUDACXX set to the nvcc of the packages nvidia-cuda-nvcc, "
     "nvidia-cuda-runtime and nvidia-cuda-cccl"
 )
 
-# package, the extra that brings it, what it is for
-OPTIONAL = (
-    ("torch", "train", "training, sampling, torch tensors"),
-    ("torchdiffeq", "train", "adaptive solvers"),
-    ("tyro", "train", "the command `train`"),
-    ("rich", "train", "progress bars and tables"),
-    ("safetensors", "train", "checkpoints and caches"),
-    ("pillow", "train", "pictures"),
-    ("matplotlib", "train", "figures"),
-    ("scikit-learn", "train", "the data of the presets"),
-    ("scipy", "train", "the beta law of training times, and the peer of the benchmarks"),
-    ("h5py", "data", "latents in HDF5 files"),
-    ("triton", "gpu", "noise and cost on a GPU"),
-)
+# How to get the Triton kernels, likewise.
+HOW_TO_GET_TRITON = "pip install 'loomfast[gpu]'"
 
 
-def engine():
-    """The compiled engine, as a Fact."""
+def check_backend(backend, takes):
+    """ValueError unless ``backend`` is one of the names ``takes``."""
+    if backend not in takes:
+        raise ValueError(f"backend must be one of {', '.join(takes)}, got {backend!r}")
+
+
+# ---- the assignment ---------------------------------------------------------------------------------------
+
+
+def check_solver(backend):
+    """An error unless ``solve`` knows the backend."""
+    if backend == "triton":
+        raise RuntimeError("solve has no backend='triton': use backend='cpu', 'cuda' or 'auto'")
+    if backend not in ("auto", "cpu", "cuda", "reference"):
+        raise ValueError(f"backend must be 'auto', 'cpu', 'cuda' or 'reference', got {backend!r}")
+
+
+def auto_solver(rows, columns, batch=1, *, prefetched=False):
+    """Where ``backend="auto"`` solves a cost that is on a GPU: ``"cuda"`` or ``"cpu"``.
+
+    The CPU is better for a single instance of at most 64 on its shorter side, whose solve takes less than
+    the barriers of a GPU; and, when the coupling is computed ahead of the training step that needs it
+    (``prefetched``), for a single instance of up to 2048, which the CPU solves in about 20 ms that the GPU
+    can spend on the network. Everything else stays on the GPU. The rule rests on estimates from counted
+    work (bench/gpu_model.py), not on measurements. Moving a cost to the CPU waits for the device.
+    """
+    if batch > 1:
+        return "cuda"
+    return "cpu" if min(rows, columns) <= (2048 if prefetched else 64) else "cuda"
+
+
+# ---- noise and cost ---------------------------------------------------------------------------------------
+
+
+def choose_backend(operation, backend, tensor):
+    """The backend for a torch tensor: ``"auto"`` is "cpu" on the CPU and "triton" on a GPU.
+
+    Args:
+        operation: the public name of the operation, for the messages.
+        backend: a name that the operation takes.
+        tensor: the torch tensor that says on which device the work is.
+
+    Raises:
+        RuntimeError: the named backend cannot run here, and why.
+        ValueError: ``"auto"`` on a device for which there is no backend.
+    """
+    if tensor.is_cpu and backend in ("auto", "cpu"):
+        return "cpu"
+    device = tensor.device
+    if backend == "auto" and device.type != "cuda":
+        raise ValueError(f"{operation} has no backend for device {device}; it takes cpu and cuda")
+    if backend == "cpu":
+        raise RuntimeError(f"backend='cpu' needs tensors on the CPU, got {device}")
+    if backend == "cuda":
+        _check_cuda(operation, device)
+    if backend in ("auto", "triton"):
+        _check_triton(device)
+    return "triton" if backend == "auto" else backend
+
+
+def check_backend_of_arrays(backend):
+    """RuntimeError for a backend that needs a GPU, where the arrays are NumPy's."""
+    if backend in ("cuda", "triton"):
+        raise RuntimeError(f"backend={backend!r} needs torch tensors on a GPU; NumPy arrays are on the CPU")
+
+
+def _check_cuda(operation, device):
+    from loomfast import _engine
+
+    if operation != "noise_from_ids":
+        raise RuntimeError(f"{operation} has no CUDA kernel of its own: use backend='triton' on a GPU")
+    if not hasattr(_engine, "noise_fill_cuda"):
+        raise RuntimeError(f"backend='cuda' cannot run here: {cuda_unavailable()}")
+    if device.type != "cuda":
+        raise RuntimeError(f"backend='cuda' needs tensors on an NVIDIA GPU, got {device}")
+
+
+def _check_triton(device):
     try:
-        from loomfast import _engine
-    except ImportError as broken:
-        return Fact("engine", False, f"{broken}; reinstall with: pip install --force-reinstall loomfast")
-    return Fact("engine", True, f"loomfast {_engine.__version__}, C++ for {platform.machine()}")
+        import triton
+    except ImportError:
+        raise RuntimeError(f"backend='triton' needs triton: {HOW_TO_GET_TRITON}") from None
+    if device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise RuntimeError(
+            f"backend='triton' needs tensors on an NVIDIA GPU, got {device}; on the CPU it runs only in "
+            "Triton's interpreter, which TRITON_INTERPRET=1 turns on before Python starts"
+        )
 
 
-def instruction_sets():
-    """The instruction set that the engine uses on this processor and the others it could, as a Fact."""
-    from loomfast import _engine
-
-    *others, fastest = _engine.instruction_sets()
-    detail = f"assignment, noise and cost use {fastest}"
-    return Fact("instructions", True, f"{detail} (here are also {', '.join(others)})" if others else detail)
-
-
-def cuda_kernels():
-    """Whether the engine has its CUDA kernels, and for which architectures, as a Fact."""
-    from loomfast import _engine
-
-    if _engine.cuda_architectures:
-        return Fact("CUDA kernels", True, f"built for compute capability {_engine.cuda_architectures}")
-    return Fact("CUDA kernels", False, f"to get them, {HOW_TO_BUILD}")
+# ---- CUDA -------------------------------------------------------------------------------------------------
 
 
 def cuda_unavailable(engine=None):
@@ -88,39 +124,3 @@ def cuda_unavailable(engine=None):
             f"loomfast again with an nvcc of CUDA {driver.split('.')[0]}"
         )
     return None
-
-
-def optional_packages():
-    """One Fact for each optional dependency."""
-    return [_package(*entry) for entry in OPTIONAL]
-
-
-def gpu():
-    """Whether torch sees a GPU, as a Fact."""
-    if util.find_spec("torch") is None:
-        return Fact("GPU", False, "torch is not installed")
-    import torch
-
-    if not torch.cuda.is_available():
-        return Fact("GPU", False, "torch finds no CUDA device; everything runs on the CPU")
-    return Fact("GPU", True, torch.cuda.get_device_name())
-
-
-def report():
-    """All Facts, in the order in which ``loomfast doctor`` prints them."""
-    here = Fact(
-        "machine",
-        True,
-        f"Python {sys.version.split()[0]} on {platform.system()} {platform.machine()}, {cores()} cores",
-    )
-    found = engine()
-    parts = [instruction_sets(), cuda_kernels()] if found.found else []
-    numpy = Fact("numpy", True, metadata.version("numpy"))
-    return [here, found, *parts, numpy, *optional_packages(), gpu()]
-
-
-def _package(name, extra, purpose):
-    try:
-        return Fact(name, True, f"{metadata.version(name)} ({purpose})")
-    except metadata.PackageNotFoundError:
-        return Fact(name, False, f"for {purpose}: pip install 'loomfast[{extra}]'")

@@ -16,7 +16,8 @@ torch.set_default_dtype(getattr(torch, sys.argv[1]))
 torch.set_default_device(sys.argv[2])
 
 import loomfast  # noqa: E402 what is made when a module is loaded counts, too
-from loomfast import assignment_torch, metrics  # noqa: E402
+from loomfast import metrics  # noqa: E402
+from loomfast.assignment.torch_ops import solve_assignment  # noqa: E402
 from loomfast.config import CouplingConfig, TrainConfig  # noqa: E402
 from loomfast.models import MLPConfig, UNetConfig  # noqa: E402
 from loomfast.runs.directory import load_model  # noqa: E402
@@ -59,7 +60,7 @@ def computed():
     labels = np.arange(16) % 2, np.arange(16) % 3
     yield "cost", loomfast.pairwise_cost(x, x, labels=labels, label_weight=0.5)
     yield "cost from ids", loomfast.pairwise_cost_from_ids(x, torch.from_numpy(np.arange(9)), seed=0)
-    for number, part in enumerate(assignment_torch.solve_assignment(loomfast.pairwise_cost(x, x + 1))):
+    for number, part in enumerate(solve_assignment(loomfast.pairwise_cost(x, x + 1))):
         yield f"assignment {number}", part
     yield "noise", loomfast.noise_from_ids(torch.from_numpy(np.arange(3)), (5,), seed=0)
     yield "path", loomfast.interpolate_from_ids(x, np.arange(16), np.linspace(0, 1, 16), seed=0)[0]

@@ -9,9 +9,8 @@ import torch
 
 import loomfast
 from loomfast import _engine
-from loomfast.cost import paired_cost, pairwise_cost
+from loomfast.cost import paired_cost, pairwise_cost, reference
 from loomfast.noise import noise_from_ids
-from loomfast.reference import cost as reference
 
 SIZES = [(0, 3), (3, 0), (1, 1), (1, 7), (5, 4), (33, 65), (130, 129)]
 DIMENSIONS = [0, 1, 2, 15, 16, 17, 64, 200]
@@ -23,8 +22,8 @@ KINDS = {"numpy": np.asarray, "torch": torch.as_tensor}
 def path(request, monkeypatch):
     """Both ways of a float32 product on the CPU: these sizes would all take the engine's tiles."""
     if request.param == "blas":
-        monkeypatch.setattr(loomfast.cost, "LONGEST_TILED", -1)
-        monkeypatch.setattr(loomfast.cost, "MOST_TILED", -1)
+        monkeypatch.setattr(loomfast.cost.cpu, "LONGEST_TILED", -1)
+        monkeypatch.setattr(loomfast.cost.cpu, "MOST_TILED", -1)
 
 
 def items(n, d, seed=0, scale=1.0):

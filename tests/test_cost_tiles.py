@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast import _engine, cost, cost_torch
-from loomfast.cost import DIFFERENCES, FULL, PRODUCTS, pairwise_cost
-from loomfast.reference import cost as reference
+from loomfast import _engine
+from loomfast.cost import cpu, pairwise_cost, reference
+from loomfast.cost.cpu import DIFFERENCES, FULL, PRODUCTS
 
 FORMS = {"products": PRODUCTS, "full": FULL, "differences": DIFFERENCES}
 # Both sides of a tile (6 or 8 rows by 8, 16 or 32 columns), of a block (256 rows), of a panel's depth (192 or
@@ -134,8 +134,8 @@ def test_arrays_the_tiles_do_not_take_are_left_alone():
 @pytest.mark.parametrize("only", [False, True])
 def test_out_may_overlap_the_input(kind, d, tiles, only, monkeypatch):
     if not tiles:
-        monkeypatch.setattr(cost, "MOST_TILED", -1)
-        monkeypatch.setattr(cost, "LONGEST_TILED", -1)
+        monkeypatch.setattr(cpu, "MOST_TILED", -1)
+        monkeypatch.setattr(cpu, "LONGEST_TILED", -1)
     room = np.zeros((2 * d, d), np.float32)
     room[:] = items(2 * d, d)
     x, z, out = room[:d], items(d, d, 1), room[5 : d + 5]
@@ -144,46 +144,30 @@ def test_out_may_overlap_the_input(kind, d, tiles, only, monkeypatch):
     assert np.allclose(out, want, rtol=1e-5, atol=1e-4 * only)
 
 
+WORK = 40 * 30 * 100
+
+
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
-def test_the_rule_stays_within_its_limits(kind, monkeypatch):
-    x, z = kind(items(40, 100)), kind(items(30, 100, 1))
-    want = np.asarray(pairwise_cost(x, z))
-    taken = []
-    name = "cost_tiles" if kind is np.asarray else "cost_tiles_at"
-    engine = {part: getattr(_engine, part) for part in ("cost_tiles", "cost_tiles_at")}
-
-    def counted(part):
-        return lambda *arguments: taken.append(part) or engine[part](*arguments)
-
-    for part in engine:
-        monkeypatch.setattr(_engine, part, counted(part))
-    monkeypatch.setattr(cost, "MOST_TILED", 40 * 30 * 100)
-    assert np.array_equal(pairwise_cost(x, z), want)
-    assert taken == [name]
-    monkeypatch.setattr(cost, "MOST_TILED", 40 * 30 * 100 - 1)
-    assert np.allclose(pairwise_cost(x, z), want, rtol=1e-5)
-    assert np.allclose(pairwise_cost(x, z, assignment_only=True), reference_product(x, z), atol=1e-3)
-    assert taken == [name]
-    monkeypatch.setattr(cost, "LONGEST_TILED", 100)
-    assert np.array_equal(pairwise_cost(x, z), want)
-    monkeypatch.setattr(cost, "MOST_OF_ONE_TILED", 0)
-    assert np.allclose(pairwise_cost(x[:1], z), want[:1], rtol=1e-5)
-    assert np.allclose(pairwise_cost(x, z[:1]), want[:, :1], rtol=1e-5)
-    assert taken == [name, name]
-
-
-def reference_product(x, z):
-    return reference.pairwise_cost(np.asarray(x), np.asarray(z), assignment_only=True)
-
-
-def test_threads_by_themselves_are_no_more_than_torchs(monkeypatch):
-    monkeypatch.setattr(cost, "default_threads", lambda work, least: work // least)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert cost.tiled(512, 512, 128, False, None) == (FULL, 8)
-    assert cost_torch._tiled(512, 512, 128, False, 0) == (FULL, 3)
-    assert cost_torch._tiled(512, 512, 128, False, 5) == (FULL, 5)
-    assert cost_torch._tiled(100, 100, 4, False, 0) == (DIFFERENCES, 0)
-    assert cost_torch._tiled(4096, 4096, 4096, True, 0) is None
+@pytest.mark.parametrize("only", [False, True])
+@pytest.mark.parametrize(("n", "m"), [(40, 30), (1, 30), (40, 1)])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"MOST_TILED": WORK},
+        {"MOST_TILED": WORK - 1},
+        {"MOST_TILED": 0, "LONGEST_TILED": 100},
+        {"MOST_TILED": 0, "LONGEST_TILED": 99},
+        {"MOST_OF_ONE_TILED": 0},
+    ],
+)
+def test_on_either_side_of_every_limit_the_cost_is_right(kind, only, n, m, limits, monkeypatch):
+    """Whether the tiles or a BLAS make the product is a matter of time alone."""
+    for name, value in limits.items():
+        monkeypatch.setattr(cpu, name, value)
+    x, z = items(n, 100), items(m, 100, 1)
+    got = np.asarray(pairwise_cost(kind(x), kind(z), assignment_only=only))
+    form = PRODUCTS if only else FULL
+    assert np.abs(got - expected(x, z, form)).max() <= bound(x, z, form)
 
 
 @pytest.mark.parametrize("out", ["one axis", "transposed", "gradient", "double"])

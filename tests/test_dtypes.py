@@ -10,8 +10,12 @@ import pytest
 import torch
 
 import loomfast
-from loomfast import _engine, assignment_cuda, assignment_torch
+from loomfast import _engine
 from loomfast._arrays import FLOATS, INTEGERS, REAL
+from loomfast.assignment import cuda
+from loomfast.assignment.torch_ops import solve_assignment
+from loomfast.cost.spec import cost_spec
+from loomfast.noise.spec import noise_spec
 
 PLAIN = ("complex64", "complex128", "clongdouble", "longdouble", "object", "M8[s]", "m8[s]", "S3", "U3", "V8")
 SMALL = [n for n, kind in vars(ml_dtypes).items() if isinstance(kind, type) and n not in ("finfo", "iinfo")]
@@ -79,13 +83,15 @@ def every_path(cost):
 
 def every_operator(cost):
     """The same for torch's operators, and for what is written to or only compared."""
-    operators, options = torch.ops.loomfast, ("sqeuclidean", None, None, 0.0, False, "", "cpu")
+    operators = torch.ops.loomfast
+    spec = cost_spec("sqeuclidean", 0.0, False, None, "cpu", 1).text()
+    noise = noise_spec(0, 0, "cpu", 1).text()
     good, ids = torch.zeros(2, 2), torch.arange(2)
-    yield lambda: assignment_torch.solve_assignment(cost)
-    yield lambda: operators.pairwise_cost(cost, good, *options, 1)
-    yield lambda: operators.pairwise_cost_out(good, cost, *options, 1, torch.zeros(2, 2))
-    yield lambda: operators.pairwise_cost_from_ids(cost, ids, *options, 0, 0, 1)
-    yield lambda: operators.interpolate_from_ids(cost, ids, good[0], 0, 0, "cpu", 1)
+    yield lambda: solve_assignment(cost)
+    yield lambda: operators.pairwise_cost(cost, good, None, None, spec)
+    yield lambda: operators.pairwise_cost_out(good, cost, None, None, spec, torch.zeros(2, 2))
+    yield lambda: operators.pairwise_cost_from_ids(cost, ids, None, None, f"{noise} | {spec}")
+    yield lambda: operators.interpolate_from_ids(cost, ids, good[0], noise)
     yield lambda: loomfast.pairwise_cost(good, good, out=cost)
     yield lambda: loomfast.noise_from_ids(ids, 2, seed=0, out=cost)
     yield lambda: loomfast.pairwise_cost(good, good, labels=cost[0], label_weight=1.0)
@@ -163,7 +169,7 @@ def test_dlpack_of_a_view_is_read_where_it_lies():
 def test_arrays_on_a_device_are_refused_by_name(typestr, name):
     with pytest.raises(TypeError, match=name):
         loomfast.solve(OnDevice(typestr))
-    assert assignment_cuda.on_cuda(OnDevice(typestr))
+    assert cuda.on_cuda(OnDevice(typestr))
 
 
 def test_not_a_number_in_bfloat16_is_named():

@@ -236,7 +236,7 @@ def test_the_steps_on_a_card_ask_torch_for_what_they_need(monkeypatch):
     cuda |= {"Stream": Stream, "current_stream": Stream, "CUDAGraph": Graph, "stream": scope, "graph": scope}
     for name, value in cuda.items():
         monkeypatch.setattr(gpu_device.torch.cuda, name, value)
-    monkeypatch.setattr(gpu_device.assignment_cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(gpu_device.cuda, "unavailable", lambda: None)
     device = gpu_device.Gpu()
 
     assert device.seconds(lambda: calls.append("call"), repeats=2)[0] == 2e-3
@@ -262,7 +262,7 @@ def test_the_profiled_launches_are_the_projects_own(monkeypatch):
     solved, filled = [], []
     monkeypatch.setattr(target.torch.Tensor, "cuda", lambda self: self)
     monkeypatch.setattr(target.torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(target.assignment_cuda, "solve", lambda cost: solved.append(tuple(cost.shape)))
+    monkeypatch.setattr(target.cuda, "solve", lambda cost: solved.append(tuple(cost.shape)))
     monkeypatch.setattr(
         target.loomfast, "noise_from_ids", lambda ids, *a, **k: filled.append((len(ids), a, k))
     )

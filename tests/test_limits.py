@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import loomfast
-from loomfast import _arrays, _limits, assignment, cli
+from loomfast import _arrays, _engine, _limits, cli
 from loomfast.coupling import Loom, whole_dataset
 
 # ---- threads --------------------------------------------------------------------------------------------
@@ -78,9 +78,9 @@ def test_threads_follow_the_cores_the_process_may_run_on(monkeypatch):
     assert _arrays.cores() == 1
     assert _arrays.default_threads(1 << 30, 1) == 1
     seen = []
-    engine = assignment._engine.assignment_solve
+    engine = _engine.assignment_solve
     monkeypatch.setattr(
-        assignment._engine,
+        _engine,
         "assignment_solve",
         lambda *arguments: seen.append(arguments[-1]) or engine(*arguments),
     )

@@ -12,8 +12,15 @@ from noise_cases import GOLDEN_NOISE, IDS, KNOWN_ANSWERS
 
 import loomfast
 from loomfast import _engine
-from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits, step_normals, step_uniforms
-from loomfast.reference import noise as reference
+from loomfast.noise import (
+    NoiseDomain,
+    StepDomain,
+    noise_from_ids,
+    reference,
+    step_bits,
+    step_normals,
+    step_uniforms,
+)
 
 SEEDS = [0, 1, 2**32, 2**63 + 12345, 2**64 - 1]
 SHAPES = [(1,), (2,), (3,), (4,), (5,), (63,), (64,), (65,), (3, 5, 7), (2, 33), (257,), ()]

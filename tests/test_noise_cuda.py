@@ -14,8 +14,8 @@ import pytest
 import torch
 from noise_cases import IDS, KNOWN_ANSWERS
 
-from loomfast import noise_from_ids
-from loomfast.reference import noise as reference
+from loomfast import _engine, noise_from_ids
+from loomfast.noise import reference
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -124,14 +124,15 @@ def test_the_launcher_gets_the_pointers_of_the_tensors(monkeypatch):
     """Without a GPU: what the operation hands to the engine, item stride, seed and stream included."""
     from contextlib import nullcontext
 
-    from loomfast import ops
+    from loomfast.noise.spec import noise_spec
+    from loomfast.noise.torch_ops import _fill_cuda
 
     calls = []
-    monkeypatch.setattr(ops._engine, "noise_fill_cuda", lambda *a: calls.append(a), raising=False)
+    monkeypatch.setattr(_engine, "noise_fill_cuda", lambda *a: calls.append(a), raising=False)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=77))
     ids, out = torch.arange(5), torch.empty(5, 2, 3, 4, dtype=torch.bfloat16)[:, 0]
-    ops.fill_noise(ids, -1, 3, "cuda", 0, out)
+    _fill_cuda(ids, noise_spec(2**64 - 1, 3, "cuda", None), out)
     assert calls == [(ids.data_ptr(), 5, 12, 24, 2**64 - 1, 3, 2, out.data_ptr(), 77)]
 
 

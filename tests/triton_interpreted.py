@@ -18,9 +18,8 @@ from noise_cases import KNOWN_ANSWERS
 from triton.runtime import interpreter
 
 from loomfast.cost import pairwise_cost, pairwise_cost_from_ids
-from loomfast.noise import interpolate_from_ids, noise_from_ids
-from loomfast.reference import cost as cost_reference
-from loomfast.reference import noise as reference
+from loomfast.cost import reference as cost_reference
+from loomfast.noise import interpolate_from_ids, noise_from_ids, reference
 
 IDS = torch.tensor([0, 1, -1, 2**40, -(2**63), 2**63 - 1, 5, 2**32, -(2**35) - 1])
 SMALL = Tile(32, 64, 32, 4, 1)

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from loomfast import assignment_cuda
+from loomfast.assignment import cuda
 
 
 class Gpu:
@@ -22,10 +22,10 @@ class Gpu:
     def __init__(self):
         if not torch.cuda.is_available():
             raise RuntimeError("torch sees no CUDA device here")
-        reason = assignment_cuda.unavailable()
+        reason = cuda.unavailable()
         if reason:
             raise RuntimeError(reason)
-        self.solve = assignment_cuda.solve
+        self.solve = cuda.solve
 
     def name(self):
         return torch.cuda.get_device_name()

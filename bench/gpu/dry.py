@@ -24,10 +24,10 @@ class DryGpu:
         sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
         from cuda_on_cpu import engine
 
-        from loomfast import assignment_cuda
+        from loomfast.assignment import cuda
 
         engine.install(setattr, MULTIPROCESSORS, SHARED_PER_BLOCK)
-        self.solve = assignment_cuda.solve
+        self.solve = cuda.solve
         torch.set_num_threads(1)
 
     def name(self):

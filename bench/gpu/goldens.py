@@ -96,7 +96,7 @@ def answer(goldens):
     sys.path.insert(0, str(ROOT / "tests"))
     from cuda_on_cpu import engine
 
-    from loomfast import assignment_cuda
+    from loomfast.assignment import cuda
 
     engine.install(setattr, MULTIPROCESSORS, SHARED_PER_BLOCK)
     by_name = {golden.name: golden for golden in goldens}
@@ -104,12 +104,12 @@ def answer(goldens):
         if "of" in golden.start:
             before = by_name[str(golden.start["of"])].answers
             golden.start = {name: before[name] for name in ("col4row", "u", "v")}
-        golden.answers = solve_golden(on_tensors(assignment_cuda.solve), golden)
+        golden.answers = solve_golden(on_tensors(cuda.solve), golden)
     return goldens
 
 
 def on_tensors(solve, to_device=lambda tensor: tensor):
-    """`loomfast.assignment_cuda.solve` for a Golden's arrays."""
+    """`loomfast.assignment.cuda.solve` for a Golden's arrays."""
 
     def run(cost, start, options):
         tensors = None
@@ -165,7 +165,7 @@ def load(path):
 
 def save_noise_and_cost(path):
     """Noise bits of format 1 in three dtypes, and costs in float64 of inputs that a seed gives."""
-    from loomfast.reference import noise as reference
+    from loomfast.noise import reference
 
     ids = np.array([0, 1, 2**31, 2**40 + 5, -1, -(2**63)], np.int64)
     noise = reference.noise_from_ids(ids, (3, 32, 33), seed=2**63 + 7, domain=2)

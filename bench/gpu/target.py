@@ -5,7 +5,7 @@ import sys
 import torch
 
 import loomfast
-from loomfast import assignment_cuda
+from loomfast.assignment import cuda
 
 
 def main():
@@ -14,7 +14,7 @@ def main():
         loomfast.noise_from_ids(torch.arange(first).cuda(), (second,), seed=0, backend="cuda")
     else:
         generator = torch.Generator().manual_seed(0)
-        assignment_cuda.solve(torch.rand((first, second, second), generator=generator).cuda())
+        cuda.solve(torch.rand((first, second, second), generator=generator).cuda())
     torch.cuda.synchronize()
 
 

@@ -48,7 +48,7 @@ TESTS = (
         "models",
         "noise",
         "noise_cuda",
-        "ops",
+        "torch_ops",
         "sample",
         "semidiscrete",
         "train",

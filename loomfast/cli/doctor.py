@@ -1,7 +1,7 @@
 """``loomfast doctor``."""
 
 from loomfast import console
-from loomfast.backends import report
+from loomfast.doctor import report
 
 
 def describe(command):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from cuda_on_cpu import build
 
-from loomfast import assignment_cuda
+from loomfast.assignment import cuda
 
 NAMES = (
     *("cost", "type", "integers", "batch", "rows", "columns", "batch_stride", "row_stride", "column_stride"),
@@ -67,10 +67,10 @@ def poisoned(shape, dtype, like):
 
 
 def install(assign, multiprocessors, shared_per_block):
-    """Give `loomfast.assignment_cuda` the shim; ``assign(object, name, value)`` is ``setattr`` or alike."""
-    kind = assignment_cuda._torch_kind()._replace(
+    """Give `loomfast.assignment.cuda` the shim; ``assign(object, name, value)`` is ``setattr`` or alike."""
+    kind = cuda._torch_kind()._replace(
         empty=poisoned, scope=lambda a: contextlib.nullcontext(), stream=lambda a: STREAM
     )
-    assign(assignment_cuda, "_engine", ShimEngine(multiprocessors, shared_per_block))
-    assign(assignment_cuda, "_torch_kind", lambda: kind)
-    assign(assignment_cuda, "_library_of", lambda value: "torch" if isinstance(value, torch.Tensor) else None)
+    assign(cuda, "_engine", ShimEngine(multiprocessors, shared_per_block))
+    assign(cuda, "_torch_kind", lambda: kind)
+    assign(cuda, "_library_of", lambda value: "torch" if isinstance(value, torch.Tensor) else None)

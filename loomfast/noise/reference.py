@@ -9,9 +9,10 @@ format.
 
 import numpy as np
 
+from loomfast.noise.format import STEP_BIT
+
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
-STEP_BIT = 1 << 31  # set in word 3 of every per-step counter, clear in every counter of an id
 
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)

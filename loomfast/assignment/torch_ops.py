@@ -2,10 +2,13 @@
 
 import torch
 
-from . import assignment_cuda
+from loomfast.assignment import cuda
+from loomfast.assignment.api import solve
+from loomfast.assignment.result import array_table
 
 __all__ = ["solve_assignment"]
 
+_OUTPUTS = (*array_table(0, 0), "status")
 Outputs = tuple[
     torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
 ]
@@ -19,8 +22,6 @@ def solve_assignment(cost: torch.Tensor, maximize: bool = False) -> Outputs:
     gaps, and an int32 status per instance, 0 where it was solved. On a GPU nothing is synchronised and a
     problem that cannot be solved is reported by its status alone; on the CPU it raises ValueError.
     """
-    from .assignment import solve
-
     result = solve(cost, maximize=maximize, backend="cpu")
     lead = cost.shape[:-2]
     real = {"dtype": torch.float64, "device": "cpu"}
@@ -31,16 +32,15 @@ def solve_assignment(cost: torch.Tensor, maximize: bool = False) -> Outputs:
 
 @solve_assignment.register_kernel("cuda")
 def _(cost, maximize=False):
-    result = assignment_cuda.solve(cost.detach(), maximize=maximize)
-    return result.col4row, result.row4col, result.u, result.v, result.total, result.gap, result.status
+    result = cuda.solve(cost.detach(), maximize=maximize)
+    return tuple(getattr(result, name) for name in _OUTPUTS)
 
 
 @solve_assignment.register_fake
 def _(cost, maximize=False):
     *lead, n, m = cost.shape
-    whole = {"dtype": torch.int64, "device": cost.device}
-    real = {"dtype": torch.float64, "device": cost.device}
-    matchings = torch.empty((*lead, n), **whole), torch.empty((*lead, m), **whole)
-    prices = torch.empty((*lead, n), **real), torch.empty((*lead, m), **real)
-    status = torch.empty(lead, dtype=torch.int32, device=cost.device)
-    return *matchings, *prices, torch.empty(lead, **real), torch.empty(lead, **real), status
+    table = array_table(n, m) | {"status": ((), "int32")}
+    return tuple(
+        torch.empty((*lead, *shape), dtype=getattr(torch, dtype), device=cost.device)
+        for shape, dtype in table.values()
+    )

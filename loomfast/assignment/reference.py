@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ..assignment import Assignment
+from loomfast.assignment.result import Assignment, raise_for
 
 
 def solve(cost, *, maximize=False, row_repeats=1) -> Assignment:
@@ -18,7 +18,7 @@ def solve(cost, *, maximize=False, row_repeats=1) -> Assignment:
     c = sign * c
     if not np.all(c > -np.inf):
         row, col = np.argwhere(~(c > -np.inf))[0]
-        raise ValueError(f"cost contains invalid numeric entries: entry ({row // row_repeats}, {col})")
+        raise_for("invalid_entry", entry=f"entry ({row // row_repeats}, {col})")
     transposed = c.shape[0] > c.shape[1]
     x, y, u, v = _shortest_paths(c.T if transposed else c)
     if transposed:
@@ -50,7 +50,7 @@ def _shortest_paths(c):
             predecessor[closer] = i
             length = distance[~scanned].min(initial=np.inf)
             if length == np.inf:
-                raise ValueError("cost matrix is infeasible: no complete matching avoids the forbidden pairs")
+                raise_for("infeasible")
             nearest = np.flatnonzero(~scanned & (distance == length))
             free = nearest[y[nearest] < 0]
             j = free[0] if free.size else nearest[0]

@@ -6,15 +6,18 @@ import torch
 
 import loomfast
 from loomfast import (
-    cost_torch,  # noqa: F401  (registers torch.ops.loomfast)
+    _engine,
     interpolate_from_ids,
     noise_from_ids,
-    ops,
     pairwise_cost,
     pairwise_cost_from_ids,
 )
-from loomfast.reference import cost as cost_reference
-from loomfast.reference import noise as reference
+from loomfast._torch import ordinary
+from loomfast.cost import reference as cost_reference
+from loomfast.cost import torch_ops  # noqa: F401  (registers torch.ops.loomfast)
+from loomfast.cost.spec import FromIdsSpec, cost_spec
+from loomfast.noise import reference
+from loomfast.noise.spec import noise_spec
 
 IDS = torch.tensor([3, -1, 2**40, 7, 0])
 LABELS = (torch.tensor([0, 1, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 2, 0]))
@@ -25,28 +28,44 @@ def x_of(n=6, d=20, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d), dtype=np.float32))
 
 
+def cost_text(metric="sqeuclidean", *, weight=0.0, only=False, precision=None, backend="auto", threads=1):
+    return cost_spec(metric, weight, only, precision, backend, threads).text()
+
+
+def noise_text(seed, domain=0, backend="auto", threads=1):
+    return noise_spec(seed, domain, backend, threads).text()
+
+
 def op_calls():
     x, z = x_of(), x_of(5, seed=1)
-    from_ids = ("sqeuclidean", *LABELS, 0.5, False, "", "cpu", -5, 1, 2)  # seed, domain, threads
-    cost = (*from_ids[:7], 2)
+    cost, noise = cost_text(weight=0.5, threads=2), noise_text(2**64 - 5, 1)
+    from_ids = f"{noise} | {cost}"
     op = torch.ops.loomfast
     return {
-        "noise_from_ids": (op.noise_from_ids, (IDS, (3, 4), torch.float32, -5, 1, "cpu", 1)),
-        "noise_from_ids bf16": (op.noise_from_ids, (IDS, (3, 4), torch.bfloat16, -5, 1, "cpu", 1)),
-        "noise_from_ids_out": (op.noise_from_ids_out, (IDS, -5, 1, "cpu", 1, torch.empty(5, 7))),
-        "interpolate_from_ids": (op.interpolate_from_ids, (z, IDS, torch.rand(5), -5, 1, "cpu", 1)),
-        "pairwise_cost": (op.pairwise_cost, (x, z, *cost)),
-        "pairwise_cost no labels": (
-            op.pairwise_cost,
-            (x, z, "euclidean", None, None, 0.0, True, "", "cpu", 1),
-        ),
-        "pairwise_cost_out": (op.pairwise_cost_out, (x, z, *cost, torch.empty(6, 5))),
-        "pairwise_cost_from_ids": (op.pairwise_cost_from_ids, (x, IDS, *from_ids)),
+        "noise_from_ids": (op.noise_from_ids, (IDS, noise, (3, 4), torch.float32)),
+        "noise_from_ids bf16": (op.noise_from_ids, (IDS, noise, (3, 4), torch.bfloat16)),
+        "noise_from_ids_out": (op.noise_from_ids_out, (IDS, noise, torch.empty(5, 7))),
+        "interpolate_from_ids": (op.interpolate_from_ids, (z, IDS, torch.rand(5), noise)),
+        "pairwise_cost": (op.pairwise_cost, (x, z, *LABELS, cost)),
+        "pairwise_cost no labels": (op.pairwise_cost, (x, z, None, None, cost_text("euclidean", only=True))),
+        "pairwise_cost_out": (op.pairwise_cost_out, (x, z, *LABELS, cost, torch.empty(6, 5))),
+        "pairwise_cost_from_ids": (op.pairwise_cost_from_ids, (x, IDS, *LABELS, from_ids)),
         "pairwise_cost_from_ids_out": (
             op.pairwise_cost_from_ids_out,
-            (x, IDS, *from_ids, torch.empty(6, 5)),
+            (x, IDS, *LABELS, from_ids, torch.empty(6, 5)),
         ),
     }
+
+
+@pytest.mark.parametrize("precision", [None, "float64", "bfloat16"])
+@pytest.mark.parametrize("threads", [None, 3])
+def test_specs_come_back_from_their_text(precision, threads):
+    cost = cost_spec("euclidean", -1e-17 / 3, True, precision, "cpu", threads)
+    noise = noise_spec(2**64 - 1, 2**31 - 1, "reference", threads)
+    both = FromIdsSpec(noise, cost)
+    assert cost.parse(cost.text()) == cost
+    assert noise.parse(noise.text()) == noise
+    assert both.parse(both.text()) == both
 
 
 @pytest.mark.parametrize("name", op_calls())
@@ -76,29 +95,30 @@ def test_ordinary_tensors():
         pass
 
     x, seen = x_of(), []
-    assert ops.ordinary(x, torch.nn.Parameter(x), IDS, x.T, x.clone().requires_grad_())
+    assert ordinary(x, torch.nn.Parameter(x), IDS, x.T, x.clone().requires_grad_())
     for other in (x.as_subclass(Marked), x.to("meta"), x.to_sparse(), torch._neg_view(x), [0.0]):
-        assert not ops.ordinary(x, other)
-    torch.vmap(lambda row: seen.append(ops.ordinary(row)) or row)(x)
-    torch.func.grad(lambda y: seen.append(ops.ordinary(x)) or y.sum())(x)
+        assert not ordinary(x, other)
+    torch.vmap(lambda row: seen.append(ordinary(row)) or row)(x)
+    torch.func.grad(lambda y: seen.append(ordinary(x)) or y.sum())(x)
     with pytest.warns(DeprecationWarning, match="torch.jit.trace"):
-        torch.jit.trace(lambda y: seen.append(ops.ordinary(y)) or y * 2, x, check_trace=False)
+        torch.jit.trace(lambda y: seen.append(ordinary(y)) or y * 2, x, check_trace=False)
     with FakeTensorMode():
-        seen.append(ops.ordinary(x))
+        seen.append(ordinary(x))
     assert seen == [False] * 4
 
 
 def test_ordinary_tensors_get_what_the_op_gives():
     op, x, z = torch.ops.loomfast, x_of(), x_of(5, seed=1)
+    labelled, euclidean = cost_text(weight=0.5), cost_text("euclidean")
     for got, want in [
-        (noise_from_ids(IDS, (3, 4), seed=5), op.noise_from_ids(IDS, (3, 4), torch.float32, 5, 0, "cpu", 0)),
+        (noise_from_ids(IDS, (3, 4), seed=5), op.noise_from_ids(IDS, noise_text(5), (3, 4), torch.float32)),
         (
             pairwise_cost(x, z, labels=LABELS, label_weight=0.5),
-            op.pairwise_cost(x, z, "sqeuclidean", *LABELS, 0.5, False, "", "cpu", 0),
+            op.pairwise_cost(x, z, *LABELS, labelled),
         ),
         (
             pairwise_cost_from_ids(x, IDS, seed=5, metric="euclidean"),
-            op.pairwise_cost_from_ids(x, IDS, "euclidean", None, None, 0.0, False, "", "cpu", 5, 0, 0),
+            op.pairwise_cost_from_ids(x, IDS, None, None, f"{noise_text(5)} | {euclidean}"),
         ),
     ]:
         assert torch.equal(got, want)
@@ -199,7 +219,7 @@ def test_interpolation_at_every_instruction_set(instruction_set, threads):
     x, t = x_of(5, 333).numpy(), np.linspace(0, 1, 5, dtype=np.float32)
     point, velocity = np.full((2, 5, 333), np.nan, np.float32)
     ids = IDS.numpy().view(np.uint64)
-    loomfast.noise._engine.noise_interpolate(ids, 9, 0, x, t, point, velocity, threads)
+    _engine.noise_interpolate(ids, 9, 0, x, t, point, velocity, threads)
     expected = reference.interpolate_from_ids(x, IDS.numpy(), t, seed=9)
     assert point.tobytes() == expected[0].tobytes()
     assert velocity.tobytes() == expected[1].tobytes()
@@ -210,7 +230,7 @@ def test_interpolation_at_every_instruction_set(instruction_set, threads):
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
 @pytest.mark.parametrize("d", [2, 40])
 def test_cost_from_ids(monkeypatch, kind, backend, metric, d):
-    monkeypatch.setattr(loomfast.cost, "NOISE_BLOCK", 2 * d)  # so that it takes several blocks
+    monkeypatch.setattr(loomfast.cost.cpu, "NOISE_BLOCK", 2 * d)  # so that it takes several blocks
     x = x_of(d=d)
     z = reference.noise_from_ids(IDS.numpy(), (d,), seed=6, domain=2)
     expected = cost_reference.pairwise_cost(x, z, metric=metric, labels=LABELS, label_weight=3.0)

@@ -1,0 +1,108 @@
+"""What the operations share on torch tensors: how they become operators of torch, and who calls those.
+
+An operator is ``torch.ops.loomfast.<name>``, opaque to ``torch.compile``, so that code which calls it
+compiles as one graph; ``torch.ops.loomfast.<name>_out`` writes to its last argument. Arguments that are no
+tensors travel in one string, a spec. On ordinary CPU tensors the function behind an operator is called
+without torch's dispatcher, which takes longer than a small request itself. No gradient flows through one.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+_ORDINARY_TYPES, _STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
+_num_modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
+_transform = torch._C._functorch.peek_interpreter_stack
+
+
+def ordinary(*tensors):
+    """Whether these are plain CPU tensors (or None) outside any compilation, trace, mode and transform."""
+    if torch.compiler.is_compiling() or _num_modes() or _tracing() or _transform() is not None:
+        return False
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) not in _ORDINARY_TYPES or not tensor.is_cpu:
+            return False
+        if tensor.layout is not _STRIDED or tensor.is_neg():
+            return False
+    return True
+
+
+class Operator(NamedTuple):
+    """One operation as functions of Python and as the two operators of torch, by which `call` chooses.
+
+    Attributes:
+        make: ``make(*tensors, spec, *more)``, a new tensor.
+        fill: ``fill(*tensors, spec, out)`` writes to ``out``.
+        functional, into: the same as operators, which take the spec as a string.
+    """
+
+    make: Callable
+    fill: Callable
+    functional: Callable
+    into: Callable
+
+
+def register(name, tensors, kind, empty, fill, more=""):
+    """Register ``loomfast::<name>`` and ``loomfast::<name>_out``, with their fake kernels.
+
+    Args:
+        name: of the operator that makes its result.
+        tensors: torch's schema of the leading arguments, ``"Tensor x, Tensor? labels"``.
+        kind: the class of the spec that follows them; ``kind.parse`` reads the string of its ``text()``.
+        empty: ``empty(*tensors, spec, *more)`` makes the result, not filled in; it must not read the spec.
+        fill: ``fill(*tensors, spec, out)`` fills in ``out``; the tensors may require a gradient.
+        more: schema of what else ``empty`` needs, ``", SymInt[] shape"``.
+
+    Returns:
+        The `Operator`.
+    """
+    position = tensors.count("Tensor")
+
+    def make(*arguments):
+        out = empty(*arguments)
+        fill(*arguments[: position + 1], out)
+        return out
+
+    def parsed(function):
+        def run(*arguments):
+            spec = kind.parse(arguments[position])
+            return function(*arguments[:position], spec, *arguments[position + 1 :])
+
+        return run
+
+    custom_op = torch.library.custom_op
+    schema = f"({tensors}, str spec{more}) -> Tensor"
+    custom_op(f"loomfast::{name}", parsed(make), mutates_args=(), schema=schema).register_fake(empty)
+    schema = f"({tensors}, str spec, Tensor(a!) out) -> ()"
+    into = custom_op(f"loomfast::{name}_out", parsed(fill), mutates_args=("out",), schema=schema)
+    into.register_fake(lambda *arguments: None)
+    operators = torch.ops.loomfast
+    return Operator(make, fill, getattr(operators, name), getattr(operators, f"{name}_out"))
+
+
+def call(operator, tensors, spec, more=(), out=None):
+    """What an operator gives for checked arguments, in ``out`` where there is one, which is checked too."""
+    if out is None:
+        if ordinary(*tensors):
+            return operator.make(*tensors, spec, *more)
+    elif ordinary(*tensors, out) and not out.requires_grad:
+        operator.fill(*tensors, spec, out)
+        tell_autograd(out)
+        return out
+    tensors = [tensor if tensor is None else tensor.detach() for tensor in tensors]
+    if out is None:
+        return operator.functional(*tensors, spec.text(), *more)
+    if out.is_neg():  # its memory holds the opposite of what it says
+        out.copy_(operator.functional(*tensors, spec.text(), *more))
+    else:
+        operator.into(*tensors, spec.text(), out)
+    return out
+
+
+def tell_autograd(out):
+    """Count a change of ``out``, as torch's dispatcher does, so that autograd knows of it."""
+    if not out.is_inference():
+        torch.autograd.graph.increment_version(out)

@@ -1,0 +1,179 @@
+"""`pairwise_cost`, `pairwise_cost_from_ids` and `paired_cost`: NumPy arrays, and by ``torch_ops`` tensors."""
+
+import numpy as np
+
+from loomfast._arithmetic import default_arithmetic
+from loomfast._arrays import apart, check_out, count, flat, is_tensor
+from loomfast.backends import check_backend_of_arrays
+from loomfast.cost import cpu, reference
+from loomfast.cost.spec import (
+    FromIdsSpec,
+    check_as_many,
+    check_metric,
+    check_shapes,
+    cost_spec,
+    numpy_labels,
+    real_items,
+)
+from loomfast.noise import noise_from_ids
+from loomfast.noise.spec import check_ids, noise_spec
+
+
+def pairwise_cost(
+    x,
+    z,
+    *,
+    metric="sqeuclidean",
+    labels=None,
+    label_weight=0.0,
+    assignment_only=False,
+    precision=None,
+    out=None,
+    backend="auto",
+    threads=None,
+):
+    """Cost of every pair: (n, m) float32.
+
+    Args:
+        x, z: (n, ...) and (m, ...) real arrays of one kind, NumPy or torch; items are flattened to d numbers.
+        metric: "sqeuclidean" (paper, eq. 7) or "euclidean" (the authors' code).
+        labels: adds ``label_weight`` where labels differ (C2OT): a pair ``(labels_x, labels_z)`` of shapes
+            (n,) and (m,), or one (n,) array for both when n = m.
+        label_weight: a finite number, in the units of the metric.
+        assignment_only: allows any matrix with the same optimal assignments. "sqeuclidean" then drops the
+            norms and returns -2 x.z (+ labels); "euclidean" has nothing to drop.
+        precision: of the product. None keeps the inputs' own (float32 at least); "float32"; "float64" (CPU);
+            "tf32" (GPU); "bfloat16": inputs rounded to it, and on the CPU the product too, which loses about
+            .01 % of the transport gain (needs torch).
+        out: (n, m) float32 to write to, of the inputs' kind and device.
+        backend: "auto" is "cpu" on the CPU and "triton" on an NVIDIA GPU; or "reference", "cpu", "triton".
+        threads: CPU threads of the parts that are loomfast's own (small products, the pass after a large one,
+            direct differences); a large product runs on the threads of the BLAS underneath NumPy or torch, as
+            set there.
+
+    Returns:
+        (n, m) float32 of the inputs' kind. No gradient flows through it. On the CPU finite numbers of any
+        size give their cost, infinite where float32 cannot hold it, never NaN.
+
+    Raises:
+        ValueError: shapes that do not fit, unknown metric, precision or backend.
+        TypeError: x and z of different kinds or not real numbers.
+        RuntimeError: the named backend or precision cannot run here.
+    """
+    spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
+    if is_tensor(x) or is_tensor(z):
+        from loomfast.cost import torch_ops
+
+        return torch_ops.cost_of_tensors(x, z, labels, spec, out)
+    return _cost_of_arrays(x, z, labels, spec, out)
+
+
+def _cost_of_arrays(x, z, labels, spec, out):
+    """`pairwise_cost` for NumPy arrays."""
+    if labels is None:
+        result = cpu.at_once(x, z, spec, out)
+        if result is not None:
+            return result
+    x, z = real_items(x, "x"), real_items(z, "z")
+    check_shapes(x.shape, z.shape)
+    shape = len(x), len(z)
+    labels = numpy_labels(labels, *shape)
+    check_backend_of_arrays(spec.backend)
+    if out is None:
+        out = np.empty(shape, cpu.FLOAT32)
+    else:
+        check_out(out, shape, cpu.FLOAT32, "x")
+    _fill(out, x, z, labels, spec)
+    return out
+
+
+@default_arithmetic()
+def _fill(out, x, z, labels, spec):
+    """The cost of NumPy x (n, ...) and z (m, ...) of any dtype and strides into float32 ``out`` (n, m)."""
+    if spec.backend == "reference":
+        options = {"metric": spec.metric, "labels": labels, "label_weight": spec.label_weight}
+        cost = reference.pairwise_cost(x, z, assignment_only=spec.assignment_only, **options)
+        cpu.write_narrowed(out, cost)
+        return
+    if spec.precision in ("bfloat16", "tf32"):
+        raise RuntimeError(
+            f"precision={spec.precision!r} needs torch tensors; NumPy takes float32 and float64"
+        )
+    dtype = np.dtype(spec.precision or np.result_type(x, z, np.float32))
+    x, z = (apart(np.ascontiguousarray(flat(part), dtype), out) for part in (x, z))
+    plan = cpu.tiled(*out.shape, x.shape[1], spec) if dtype == cpu.FLOAT32 else None
+    cpu.fill(out, x, z, labels, spec, plan)
+
+
+def pairwise_cost_from_ids(
+    x,
+    ids,
+    *,
+    seed,
+    domain=0,
+    metric="sqeuclidean",
+    labels=None,
+    label_weight=0.0,
+    assignment_only=False,
+    precision=None,
+    out=None,
+    backend="auto",
+    threads=None,
+):
+    """Cost of every pair (x_i, noise of id_j), the noise generated inside: (n, m) float32.
+
+    The same as ``pairwise_cost(x, noise_from_ids(ids, x.shape[1:], seed=seed, domain=domain), ...)``, but the
+    noise is held at most 16 MB at a time on the CPU and never stored on a GPU, where every tile of rows of x
+    makes its noise again.
+
+    Args:
+        x: (n, ...) real array, NumPy or torch.
+        ids: (m,) integers.
+        seed, domain, threads: as in ``noise_from_ids``.
+        metric, labels, label_weight, assignment_only, precision, out, backend: as in ``pairwise_cost``.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as the two.
+    """
+    spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
+    noise = noise_spec(seed, domain, backend, threads)
+    if is_tensor(x):
+        from loomfast.cost import torch_ops
+
+        return torch_ops.cost_from_ids_of_tensor(x, ids, labels, FromIdsSpec(noise, spec), out)
+    x, ids = real_items(x, "x"), check_ids(ids)
+    shape = len(x), len(ids)
+    labels = numpy_labels(labels, *shape)
+    if out is None:
+        out = np.empty(shape, cpu.FLOAT32)
+    else:
+        check_out(out, shape, cpu.FLOAT32, "x")
+    where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
+    for columns in cpu.row_blocks(len(ids), count(x.shape[1:]), cpu.NOISE_BLOCK):
+        z = noise_from_ids(ids[columns], x.shape[1:], **where)
+        part = labels and (labels[0], labels[1][columns])
+        _cost_of_arrays(x, z, part, spec, out[:, columns])
+    return out
+
+
+def paired_cost(x, z, *, metric="sqeuclidean"):
+    """Cost of each pair (x_i, z_i), by direct differences in float64: (n,) float64, in O(n d).
+
+    Args:
+        x, z: (n, ...) real arrays of one kind and shape, NumPy or torch.
+        metric: "sqeuclidean" or "euclidean".
+
+    Raises:
+        ValueError, TypeError: as ``pairwise_cost``.
+    """
+    check_metric(metric)
+    if is_tensor(x) or is_tensor(z):
+        from loomfast.cost import torch_ops
+
+        return torch_ops.paired_cost_of_tensors(x, z, metric)
+    x, z = real_items(x, "x"), real_items(z, "z")
+    check_shapes(x.shape, z.shape)
+    check_as_many(x, z)
+    cost = np.empty(len(x))
+    cpu.fill_paired(cost, flat(x), flat(z), metric == "euclidean")
+    return cost
