@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 import loomfast
 from loomfast import (
@@ -86,6 +87,22 @@ def test_one_graph_over_noise_cost_and_interpolation():
     compiled = torch.compile(step, fullgraph=True)
     for got, want in zip(compiled(*arguments), step(*arguments), strict=True):
         assert torch.allclose(got, want, rtol=1e-6)
+
+
+def test_other_requests_do_not_make_a_graph_be_compiled_again():
+    counter = CompileCounter()
+
+    def step(x, ids):
+        labelled = pairwise_cost(x, x, labels=ids, label_weight=0.5)
+        return labelled, noise_from_ids(ids, 3, seed=7), pairwise_cost_from_ids(x, ids, seed=7)
+
+    compiled, x = torch.compile(step, fullgraph=True, backend=counter), x_of(5)
+    for k in range(12):  # more often than torch would compile anew
+        pairwise_cost(x, x, labels=IDS, label_weight=100.0 + k)
+        noise_from_ids(IDS, 3, seed=100 + k)
+        for got, want in zip(compiled(x, IDS), step(x, IDS), strict=True):
+            assert torch.equal(got, want)
+    assert counter.frame_count == 1
 
 
 def test_ordinary_tensors():

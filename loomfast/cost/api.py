@@ -12,10 +12,11 @@ from loomfast.cost.spec import (
     check_metric,
     check_shapes,
     cost_spec,
+    known_cost_spec,
     numpy_labels,
     real_items,
 )
-from loomfast.noise import noise_from_ids
+from loomfast.noise.api import noise_of_array
 from loomfast.noise.spec import check_ids, noise_spec
 
 
@@ -60,20 +61,21 @@ def pairwise_cost(
         TypeError: x and z of different kinds or not real numbers.
         RuntimeError: the named backend or precision cannot run here.
     """
-    spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     if is_tensor(x) or is_tensor(z):
         from loomfast.cost import torch_ops
 
-        return torch_ops.cost_of_tensors(x, z, labels, spec, out)
+        arguments = metric, label_weight, assignment_only, precision, backend, threads
+        return torch_ops.cost_of_tensors(x, z, labels, arguments, out)
+    spec = known_cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
+    if labels is None:
+        result = cpu.at_once(x, z, spec, out)
+        if result is not None:
+            return result
     return _cost_of_arrays(x, z, labels, spec, out)
 
 
 def _cost_of_arrays(x, z, labels, spec, out):
     """`pairwise_cost` for NumPy arrays."""
-    if labels is None:
-        result = cpu.at_once(x, z, spec, out)
-        if result is not None:
-            return result
     x, z = real_items(x, "x"), real_items(z, "z")
     check_shapes(x.shape, z.shape)
     shape = len(x), len(z)
@@ -148,11 +150,11 @@ def pairwise_cost_from_ids(
         out = np.empty(shape, cpu.FLOAT32)
     else:
         check_out(out, shape, cpu.FLOAT32, "x")
-    where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
     for columns in cpu.row_blocks(len(ids), count(x.shape[1:]), cpu.NOISE_BLOCK):
-        z = noise_from_ids(ids[columns], x.shape[1:], **where)
-        part = labels and (labels[0], labels[1][columns])
-        _cost_of_arrays(x, z, part, spec, out[:, columns])
+        z = noise_of_array(ids[columns], x.shape[1:], "float32", noise, None)
+        part, block = labels and (labels[0], labels[1][columns]), out[:, columns]
+        if part or cpu.at_once(x, z, spec, block) is None:
+            _cost_of_arrays(x, z, part, spec, block)
     return out
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from loomfast._arrays import check_threads, count, real_array
 from loomfast.backends import check_backend
-from loomfast.noise.spec import MOST_REMEMBERED, NoiseSpec
+from loomfast.noise.spec import MOST_KNOWN, NoiseSpec
 
 METRICS = ("sqeuclidean", "euclidean")
 PRECISIONS = (None, "float64", "float32", "tf32", "bfloat16")
@@ -81,24 +81,25 @@ class FromIdsSpec(NamedTuple):
         return FromIdsSpec(NoiseSpec.parse(noise), CostSpec.parse(cost))
 
 
-_SPECS: dict[tuple, CostSpec] = {}  # as loomfast.noise.spec has them
+_KNOWN: dict[tuple, CostSpec] = {}
+
+
+def known_cost_spec(metric, label_weight, assignment_only, precision, backend, threads):
+    """`cost_spec` from memory where it was asked for before, as `loomfast.noise.spec.known_noise_spec`."""
+    key = metric, label_weight, assignment_only, precision, backend, threads, type(threads)
+    try:
+        spec = _KNOWN.get(key)
+    except TypeError:  # something in it has no hash: no name or number, then, or an array of one number
+        key, spec = None, None
+    if spec is None:
+        spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
+        if key is not None and len(_KNOWN) < MOST_KNOWN:
+            _KNOWN[key] = spec
+    return spec
 
 
 def cost_spec(metric, label_weight, assignment_only, precision, backend, threads):
     """The `CostSpec` of a caller's arguments, or the ValueError or TypeError that names the wrong one."""
-    key = metric, label_weight, assignment_only, precision, backend, threads, type(threads)
-    try:
-        spec = _SPECS.get(key)
-    except TypeError:  # something in it has no hash: no name or number, then, or an array of one number
-        key, spec = None, None
-    if spec is None:
-        spec = _checked(metric, label_weight, assignment_only, precision, backend, threads)
-        if key is not None and len(_SPECS) < MOST_REMEMBERED:
-            _SPECS[key] = spec
-    return spec
-
-
-def _checked(metric, label_weight, assignment_only, precision, backend, threads):
     check_metric(metric)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(map(str, PRECISIONS))}, got {precision!r}")

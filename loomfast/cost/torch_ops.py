@@ -11,21 +11,33 @@ from loomfast._arrays import REAL, apart, check_dtype, check_out, flat, is_tenso
 from loomfast._torch import call, ordinary, register, tell_autograd
 from loomfast.backends import choose_backend
 from loomfast.cost import cpu, reference
-from loomfast.cost.spec import CostSpec, FromIdsSpec, check_as_many, check_held, check_shapes, split_labels
+from loomfast.cost.spec import (
+    CostSpec,
+    FromIdsSpec,
+    check_as_many,
+    check_held,
+    check_shapes,
+    cost_spec,
+    known_cost_spec,
+    split_labels,
+)
 from loomfast.noise.torch_ops import check_ids, fill_noise, signed
 
 _WIDE = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
 _TRITON_PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "bf16"}
 
 
-def cost_of_tensors(x, z, labels, spec, out):
-    """`pairwise_cost` for torch tensors, its plain arguments checked."""
+def cost_of_tensors(x, z, labels, arguments, out):
+    """`pairwise_cost` for torch tensors; ``arguments`` are those of `cost_spec`."""
     if labels is None and ordinary(x, z, out):
+        spec = known_cost_spec(*arguments)
         result = _at_once(x, z, spec, out)
         if result is not None:
             if out is not None:
                 tell_autograd(out)
             return result
+    else:
+        spec = cost_spec(*arguments)
     _check_pair(x, z)
     _choose_backend("pairwise_cost", spec, x)
     n, m = x.shape[0], z.shape[0]

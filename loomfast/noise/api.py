@@ -16,7 +16,7 @@ from loomfast._arrays import (
 from loomfast.backends import check_backend_of_arrays
 from loomfast.noise import reference
 from loomfast.noise.cpu import fill, fill_interpolated
-from loomfast.noise.spec import DTYPES, check_batch, check_ids, noise_spec
+from loomfast.noise.spec import DTYPES, check_batch, check_ids, known_noise_spec, noise_spec
 
 
 def noise_from_ids(
@@ -48,15 +48,15 @@ def noise_from_ids(
     """
     shape = item_shape(shape)
     name = dtype_name(dtype, DTYPES)
-    spec = noise_spec(seed, domain, backend, threads)
     if device is not None or is_tensor(ids):
         from loomfast.noise import torch_ops
 
-        return torch_ops.noise_of_tensor(ids, shape, name, device, spec, out)
-    return _noise_of_array(check_ids(ids), shape, name, spec, out)
+        return torch_ops.noise_of_tensor(ids, shape, name, device, (seed, domain, backend, threads), out)
+    spec = known_noise_spec(seed, domain, backend, threads)
+    return noise_of_array(check_ids(ids), shape, name, spec, out)
 
 
-def _noise_of_array(ids, shape, name, spec, out):
+def noise_of_array(ids, shape, name, spec, out):
     """`noise_from_ids` for int64 NumPy ids (n,)."""
     check_backend_of_arrays(spec.backend)
     result, fresh = out, out is None
@@ -96,12 +96,11 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
     Raises:
         ValueError, TypeError, RuntimeError: as ``noise_from_ids``, and if the batch sizes differ.
     """
-    spec = noise_spec(seed, domain, backend, threads)
     if is_tensor(x):
         from loomfast.noise import torch_ops
 
-        return torch_ops.interpolation_of_tensor(x, ids, t, spec)
-    return _interpolation_of_array(x, ids, t, spec)
+        return torch_ops.interpolation_of_tensor(x, ids, t, noise_spec(seed, domain, backend, threads))
+    return _interpolation_of_array(x, ids, t, known_noise_spec(seed, domain, backend, threads))
 
 
 @default_arithmetic()

@@ -41,24 +41,32 @@ class NoiseSpec(NamedTuple):
         )
 
 
-_SPECS: dict[tuple, NoiseSpec] = {}  # a request is often asked for again: a look here takes less than checks
-MOST_REMEMBERED = 1024
-
-
 def noise_spec(seed, domain, backend, threads):
     """The `NoiseSpec` of a caller's arguments, or the ValueError or TypeError that names the wrong one."""
+    seed = integer(seed, "seed", 0, 1 << 64)
+    domain = integer(domain, "domain", 0, 1 << 31)
+    check_backend(backend, BACKENDS)
+    return NoiseSpec(seed, domain, backend, 0 if threads is None else check_threads(threads))
+
+
+_KNOWN: dict[tuple, NoiseSpec] = {}
+MOST_KNOWN = 1024
+
+
+def known_noise_spec(seed, domain, backend, threads):
+    """`noise_spec` from memory where it was asked for before, which takes less time than the checks.
+
+    Not to be called where torch.compile looks on: it would compile anew whenever the memory grows.
+    """
     key = seed, domain, backend, threads, type(seed), type(domain), type(threads)
     try:
-        spec = _SPECS.get(key)
+        spec = _KNOWN.get(key)
     except TypeError:  # something in it has no hash: no name or integer, then, or an array of one
         key, spec = None, None
     if spec is None:
-        seed = integer(seed, "seed", 0, 1 << 64)
-        domain = integer(domain, "domain", 0, 1 << 31)
-        check_backend(backend, BACKENDS)
-        spec = NoiseSpec(seed, domain, backend, 0 if threads is None else check_threads(threads))
-        if key is not None and len(_SPECS) < MOST_REMEMBERED:
-            _SPECS[key] = spec
+        spec = noise_spec(seed, domain, backend, threads)
+        if key is not None and len(_KNOWN) < MOST_KNOWN:
+            _KNOWN[key] = spec
     return spec
 
 

@@ -15,20 +15,23 @@ from loomfast._torch import call, ordinary, register, tell_autograd
 from loomfast.backends import choose_backend
 from loomfast.noise import reference
 from loomfast.noise.cpu import LEAST_PER_THREAD, fill, fill_interpolated
-from loomfast.noise.spec import NoiseSpec, check_batch
+from loomfast.noise.spec import NoiseSpec, check_batch, known_noise_spec, noise_spec
 from loomfast.noise.spec import check_ids as check_numpy_ids
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
-def noise_of_tensor(ids, shape, name, device, spec, out):
-    """`noise_from_ids` for torch ids or a named device, its other arguments checked."""
+def noise_of_tensor(ids, shape, name, device, arguments, out):
+    """`noise_from_ids` for torch ids or a named device; ``arguments`` are those of `noise_spec`."""
     if device is None and name == "float32" and ordinary(ids, out):
+        spec = known_noise_spec(*arguments)
         result = _at_once(ids, shape, spec, out)
         if result is not None:
             if out is not None:
                 tell_autograd(out)
             return result
+    else:
+        spec = noise_spec(*arguments)
     ids, dtype = check_ids(ids, device), DTYPES[name]
     choose_backend("noise_from_ids", spec.backend, ids)
     if out is not None:
