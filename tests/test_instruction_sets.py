@@ -2,7 +2,7 @@
 
 import pytest
 
-from loomfast import _engine, backends
+from loomfast import _engine, doctor
 
 ORDER = ("portable", "sse2", "neon", "avx2", "avx512")
 
@@ -20,6 +20,6 @@ def test_what_this_processor_lacks_is_refused():
 
 def test_doctor_names_the_one_in_use():
     *others, fastest = _engine.instruction_sets()
-    detail = backends.instruction_sets().detail
+    detail = doctor.instruction_sets().detail
     assert detail.startswith(f"assignment, noise and cost use {fastest}")
     assert all(name in detail for name in others)
