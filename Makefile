@@ -3,17 +3,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The demo's seeds, training steps, samples for each measurement, and folder.
 SEEDS ?= 0
+STEPS ?= 2500
+SAMPLES ?= 2000
+DEMO ?= runs/demo
 # The CUDA kernels of the engine: OFF, AUTO or ON. The tests compile and run them without the engine.
 CUDA ?= OFF
 
 # Two processes; one that has nothing left takes over half of what the other has.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-kernels lint format clean bench gpu-kit gpu-kit-check
+.PHONY: demo test test-kernels test-aarch64 lint format clean bench gpu-kit gpu-kit-check
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
-	$(BIN)/python bench/digits.py --seeds $(SEEDS) --out runs/demo
+	$(BIN)/python bench/digits.py --seeds $(SEEDS) --steps $(STEPS) --num $(SAMPLES) --out $(DEMO)
 
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -38,6 +42,9 @@ gpu-kit: $(VENV)/built
 
 gpu-kit-check: $(VENV)/built  ## the kit's wheel under Python 3.12 with the torch and triton of a GPU machine; downloads GBs
 	$(BIN)/python bench/gpu/try_wheel.py --kit gpu-kit --python "$(KIT_PYTHON)"
+
+test-aarch64: $(VENV)/built  ## the engine on aarch64, by an emulator; needs aarch64-linux-gnu-g++ and qemu-aarch64
+	$(BIN)/python -m pytest -rs tests/aarch64.py
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .

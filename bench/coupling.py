@@ -41,7 +41,7 @@ from loomfast.cost import paired_cost
 from loomfast.coupling import Ahead, Loom, MinibatchOT, Semidiscrete, solve_globally
 from loomfast.data import load_dataset
 from loomfast.noise import noise_from_ids
-from loomfast.run import data_order
+from loomfast.training.batches import data_order
 
 SHAPE = (3, 32, 32)
 SIZE = 3072

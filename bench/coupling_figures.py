@@ -14,7 +14,7 @@ import torch
 
 from loomfast.coupling import Loom
 from loomfast.data import load_dataset
-from loomfast.run import data_order
+from loomfast.training.batches import data_order
 
 SIZES = (64, 128, 256, 512)
 CACHES = (1, 2, 4)

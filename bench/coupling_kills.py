@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from timing import report
 
-from loomfast.checkpoint import read_tensors
 from loomfast.coupling.cache import is_permutation
+from loomfast.files import read_tensors
 
 COUPLE = ["couple", "digits", "--num-caches", "4", "--memory", "900k", "--min-gain", "0"]
 TRAIN = [

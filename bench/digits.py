@@ -16,15 +16,15 @@ from pathlib import Path
 import torch
 
 from loomfast import console
-from loomfast.checkpoint import read_json, write_json
+from loomfast.files import read_json, write_json
 from loomfast.models import item_shape
 from loomfast.plots import save_comparison
-from loomfast.rundir import load_model, read_log
-from loomfast.sample import generate
+from loomfast.runs.directory import load_model, read_log
+from loomfast.sampling.generate import generate
 
 COUPLINGS = ("independent", "loom")
 NFE = (1, 2, 4, 8, 40)
-PICTURED = 64
+PICTURED = 64  # samples of each picture, where as many are asked for
 
 
 def main():
@@ -36,7 +36,7 @@ def main():
         runs = {method: arguments.out / f"{method}-seed{seed}" for method in COUPLINGS}
         train(runs, seed, arguments)
         results += evaluate(runs, seed, arguments)
-    picture = draw(arguments.out, arguments.seeds[0])
+    picture = draw(arguments.out, arguments.seeds[0], min(PICTURED, arguments.num))
     write_json(arguments.out / "digits.json", results)
     print_table(results)
     print_ratios(results)
@@ -112,13 +112,13 @@ def logged_steps(log):
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-def draw(out, seed):
+def draw(out, seed, num):
     """Samples of every coupling at every number of evaluations, from the same noise."""
     rows = {}
     for method in COUPLINGS:
         config, model = load_model(out / f"{method}-seed{seed}")
         shape = item_shape(config.model)
-        rows[method] = [generate(model, PICTURED, shape, seed=seed, nfe=n) for n in NFE]
+        rows[method] = [generate(model, num, shape, seed=seed, nfe=n) for n in NFE]
     titles = [f"{n} evaluation{'s' * (n > 1)}" for n in NFE]
     title = "the same noise through both networks (Euler at 1 evaluation, midpoint above)"
     return save_comparison(rows, out / "digits.png", columns_titles=titles, title=title)

@@ -12,6 +12,7 @@ import argparse
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,13 @@ SHAPE = (3, 32, 32)
 SIZE = 3072
 
 
+def with_instruction_set(name, function):
+    """Calls the function while the engine uses the named instruction set."""
+    _engine.use_instruction_set(name)
+    function()
+    _engine.use_instruction_set("auto")
+
+
 def check_bits(normals):
     """Every instruction set against NumPy, on random ids and three seeds."""
     rng = np.random.default_rng(0)
@@ -32,15 +40,15 @@ def check_bits(normals):
         ids, seed = rng.integers(-(2**63), 2**63, 64), int(rng.integers(0, 2**63)) * 2 + 1
         size = int(rng.integers(1, 10_000))
         expected = reference.noise_from_ids(ids, (size,), seed=seed, domain=2)
-        for level in _engine.noise_levels():
+        for name in _engine.instruction_sets():
             out = np.full(expected.shape, np.nan, np.float32)
-            _engine.noise_fill(ids.view(np.uint64), seed, 2, out, 1, level)
+            with_instruction_set(name, partial(_engine.noise_fill, ids.view(np.uint64), seed, 2, out, 1))
             if out.tobytes() != expected.tobytes():
-                raise SystemExit(f"the bits of {level} differ: seed {seed}, item size {size}")
+                raise SystemExit(f"the bits of {name} differ: seed {seed}, item size {size}")
         count += expected.size
     return {
         "claim": "bits",
-        "backends": ["numpy", *_engine.noise_levels()],
+        "backends": ["numpy", *_engine.instruction_sets()],
         "normals": count,
         "identical": True,
     }
@@ -170,8 +178,9 @@ def speed(rounds):
         "noise_from_ids, 1 thread": lambda: noise_from_ids(ids, SHAPE, seed=1, out=out, threads=1),
         "noise_from_ids, 2 threads": lambda: noise_from_ids(ids, SHAPE, seed=1, out=out, threads=2),
     }
-    for level in _engine.noise_levels():
-        contestants[level] = lambda level=level: _engine.noise_fill(numbers, 1, 0, array, 1, level)
+    for name in _engine.instruction_sets():
+        fill = partial(_engine.noise_fill, numbers, 1, 0, array, 1)
+        contestants[name] = partial(with_instruction_set, name, fill)
     medians = interleaved(contestants, rounds)
     ours = medians["noise_from_ids, 1 thread"]
     rows = [{"claim": "speed", "what": k, "ns_per_normal": 1e9 * t / out.numel()} for k, t in medians.items()]

@@ -15,7 +15,8 @@ from timing import interleaved, report
 
 from loomfast import noise_from_ids
 from loomfast.models import UNetConfig, build
-from loomfast.sample import CPU_BLOCK, FIXED, generate
+from loomfast.sampling.generate import CPU_BLOCK, generate
+from loomfast.sampling.ode import FIXED
 
 SHAPE = (3, 16, 16)
 UNET = UNetConfig(16, 3, 32, 1, (1, 2, 2), (4,), num_groups=8, num_head_channels=32)

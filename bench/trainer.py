@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from timing import interleaved, report
 
+from loomfast.config import PRESETS, config_from_dict, config_to_dict
 from loomfast.distributed import World, resolve_device
-from loomfast.presets import PRESETS, config_from_dict, config_to_dict
-from loomfast.run import Run
-from loomfast.rundir import load_data
-from loomfast.train import training_step
+from loomfast.runs.directory import load_data
+from loomfast.training.state import TrainingState
+from loomfast.training.step import training_step
 
 CHECKED_STEPS = 5
 
@@ -116,7 +116,7 @@ def main():
     configs = configurations(arguments)
     config = configs["loom"]
     dataset, world = load_data(config), World(device=resolve_device(config.device))
-    runs = {name: Run(each, dataset, world) for name, each in configs.items()}
+    runs = {name: TrainingState(each, dataset, world) for name, each in configs.items()}
     try:
         validate(runs, arguments.precision)
 

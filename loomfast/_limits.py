@@ -22,7 +22,9 @@ def free_memory(root="/"):
 
 
 def most_memory(root="/"):
-    """Bytes that this process can have at most, if nobody else wants any. root: as in `free_memory`."""
+    """Return the bytes that this process can have at most, alone on the machine; ``root`` as in
+    `free_memory`.
+    """
     total = _meminfo(Path(root), "MemTotal")
     limits = [limit for limit, _ in _groups(Path(root))]
     return min([_machine_memory() if total is None else total, *limits])
@@ -39,7 +41,7 @@ def _meminfo(root, name):
 
 
 def _groups(root):
-    """(limit, bytes in use) of every control group that limits this process's memory, up to the topmost."""
+    """Return (limit, bytes in use) of every control group that limits the memory of this process."""
     found = []
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -59,7 +61,7 @@ def _groups(root):
 
 
 def _cached(path):
-    """Bytes of files a group holds that have not been read lately."""
+    """Return the bytes of files that a control group holds and that have not been read lately."""
     entries = dict(line.split(maxsplit=1) for line in (_read(path) or "").splitlines() if " " in line)
     return int(entries.get("total_inactive_file", entries.get("inactive_file", 0)))
 

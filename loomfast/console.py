@@ -10,7 +10,10 @@ PLAIN_LINES = 10  # lines a piece of work prints into a pipe
 
 
 def table(headers, rows):
-    """Rows of text under their headers, numbers to the right, as one string."""
+    """Rows of text under their headers, numbers to the right, as one string.
+
+    By hand, since ``loomfast doctor`` prints tables where only NumPy is installed.
+    """
     cells = [[str(c) for c in row] for row in [headers, *rows]]
     widths = [max(len(row[k]) for row in cells) for k in range(len(headers))]
     right = [all(_numeric(row[k]) for row in cells[1:]) for k in range(len(headers))]
@@ -66,7 +69,7 @@ def _bar(total, title, first, items):
 
 
 def _can_start_a_thread():
-    """Whether this process may start one, such as would draw a bar again and again."""
+    """Return whether this process may start a thread, such as one that redraws a bar."""
     thread = threading.Thread(target=int)
     try:
         thread.start()
@@ -91,7 +94,7 @@ def _plain_lines(total, title, first, items):
             elapsed = time.monotonic() - start
             left = elapsed * (total - done) / max(1, done - first)
             rate = _rate(items * (done - first), elapsed)
-            line = f"{title}: {done}/{total}  {rate}{note}  {elapsed:.0f} s, {left:.0f} s left"
-            print(" ".join(line.split(" ")), file=sys.stderr, flush=True)
+            times = f"{elapsed:.0f} s, {left:.0f} s left"
+            print(f"{title}: {done}/{total}  {rate}{note}  {times}", file=sys.stderr, flush=True)
 
     return update

@@ -17,9 +17,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from loomfast.coupling.base import like
-from loomfast.noise import NoiseDomain, noise_from_ids
-
 
 class FailedElsewhere(Exception):
     """Raised in every process but the first where any has failed; the first raises the error itself."""
@@ -29,11 +26,11 @@ class FailedElsewhere(Exception):
 class World:
     """The processes that work together, and which one this is. By default a single one, on the CPU.
 
-    rank: number of this process. world: how many there are. device: the one this process computes on.
+    rank: number of this process, from 0. size: how many there are. device: the one this process computes on.
     """
 
     rank: int = 0
-    world: int = 1
+    size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     coupling_group: Any = None
     """A group of its own: couplings are sent from a thread, while the network's gradients are summed."""
@@ -59,17 +56,17 @@ class World:
             raise OSError(f"process {failed[0]}: {messages[failed[0]]}")
 
     def _everyone(self, value):
-        values = [value] * self.world
-        if self.world > 1:
+        values = [value] * self.size
+        if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def total(self, value):
-        """The sum of the processes' numbers, in all of them."""
+        """Return the sum of the processes' numbers, in all of them."""
         return sum(self._everyone(value))
 
     def from_first(self, value):
-        """The first process's value, in all of them."""
+        """Return the first process's value, in all of them."""
         return self._everyone(value)[0]
 
     def collect(self, part, counts):
@@ -80,7 +77,7 @@ class World:
                 which the first process's must not be.
             counts: list of int, one a process.
         """
-        if self.world == 1:
+        if self.size == 1:
             return part
         if self.rank:
             if counts[self.rank]:
@@ -97,16 +94,16 @@ class World:
         return whole
 
     def mean_and_any(self, value, flag):
-        """The mean of a number over all processes, and whether any of them raised its flag."""
-        if self.world == 1:
+        """Return the mean of a number over all processes, and whether any of them raised its flag."""
+        if self.size == 1:
             return value, flag
-        both = torch.tensor([value / self.world, float(flag)], dtype=torch.float64, device="cpu")
+        both = torch.tensor([value / self.size, float(flag)], dtype=torch.float64, device="cpu")
         dist.all_reduce(both)
         return float(both[0]), bool(both[1] > 0)
 
     def check_same(self, arrays):
-        """RuntimeError unless all processes hold the same bytes in these arrays, {name: array}."""
-        if self.world == 1:
+        """Raise RuntimeError unless all processes hold the same bytes in these arrays, {name: array}."""
+        if self.size == 1:
             return
         mine = {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in arrays.items()}
         all_sums = self._everyone(mine)
@@ -115,7 +112,7 @@ class World:
                 raise RuntimeError(f"the couplings of processes 0 and {rank} differ; nothing was written")
 
     def first_sends(self, value):
-        """The first process's value, in all of them, by the couplings' own group."""
+        """Return the first process's value in all of them, sent by the group of the couplings."""
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.coupling_group)
         return box[0]
@@ -146,7 +143,7 @@ def world(device="auto", *, patience=timedelta(minutes=30)):
             device = resolve_device(device)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        group = dist.new_group(backend="gloo", timeout=patience) if joined.world > 1 else None
+        group = dist.new_group(backend="gloo", timeout=patience) if joined.size > 1 else None
         yield replace(joined, device=device, coupling_group=group)
     finally:
         if ours:
@@ -154,12 +151,12 @@ def world(device="auto", *, patience=timedelta(minutes=30)):
 
 
 def started():
-    """How many processes torchrun started; 1 without torchrun."""
+    """Return how many processes torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
 def first_of_all():
-    """Whether this process is the one that prints and writes; known before the processes are connected."""
+    """Return whether this process is the one that prints and writes; known before they are connected."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
@@ -179,44 +176,3 @@ def resolve_device(name):
     if index and int(index) >= count:
         raise ValueError(f"device is {name!r}, but there are {count} GPUs, numbered from 0")
     return torch.device("cuda", int(index) if index else int(os.environ.get("LOCAL_RANK", 0)) % count)
-
-
-class SharedCoupler:
-    """A coupling that one process computes and all processes write back: see `Coupling` for its methods."""
-
-    def __init__(self, coupler, world):
-        self._coupler, self._world = coupler, world
-
-    def __getattr__(self, name):
-        return getattr(self._coupler, name)
-
-    def join(self):
-        """Take up the first process's state, which the others may have read or rounded otherwise.
-
-        Raises ValueError, or FailedElsewhere, if it belongs to other data than some process has.
-        """
-        state = self._world.first_sends(self._coupler.state_dict() if self._world.rank == 0 else None)
-        with self._world.together():
-            self._coupler.load_state_dict(state)
-
-    def prepare(self, x, index, **options):
-        """As the coupling's ``prepare``, computed by the first process only."""
-        prepared = None
-        if self._world.rank == 0:
-            prepared = self._coupler.prepare(x, index, **options)
-            noise = prepared.pair.noise
-            self._world.first_sends(replace(prepared, pair=replace(prepared.pair, noise=None)))
-        else:
-            prepared = self._world.first_sends(None)
-            noise = self._noise(prepared.pair.ids, x)
-        return replace(prepared, pair=replace(prepared.pair, noise=noise))
-
-    def choose(self, num, *, step):
-        """As `Semidiscrete.choose`, by the first process."""
-        chosen = self._coupler.choose(num, step=step) if self._world.rank == 0 else None
-        return self._world.first_sends(chosen)
-
-    def _noise(self, ids, x):
-        """The noise of ids, which has the same bits in every process."""
-        domain = NoiseDomain.CACHE if self._coupler.method == "loom" else NoiseDomain.FRESH
-        return noise_from_ids(like(ids, x), self._coupler.shape, seed=self._coupler.seed, domain=domain)

@@ -44,10 +44,12 @@ def engine():
 
 
 def instruction_sets():
-    """The instruction sets the engine can use on this processor, as a Fact."""
+    """The instruction set that the engine uses on this processor and the others it could, as a Fact."""
     from loomfast import _engine
 
-    return Fact("instructions", True, f"the engine can use {', '.join(_engine.noise_levels())}")
+    *others, fastest = _engine.instruction_sets()
+    detail = f"assignment, noise and cost use {fastest}"
+    return Fact("instructions", True, f"{detail} (here are also {', '.join(others)})" if others else detail)
 
 
 def cuda_kernels():

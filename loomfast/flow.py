@@ -76,13 +76,13 @@ def drop_labels(y, index, *, seed, step, probability):
 
 
 def _uniforms(index, seed, step, domain):
-    """One float64 uniform in [0, 1) an item."""
+    """Return one float64 uniform in [0, 1) for each item."""
     index = index.cpu().numpy() if isinstance(index, torch.Tensor) else index
     return step_uniforms(index, 1, seed=seed, step=step, domain=domain)[:, 0].astype(np.float64)
 
 
 def _quantile(u, law, beta, u_shape):
-    """The inverse distribution function of the law at u, in float64."""
+    """Return the inverse distribution function of the law at ``u``, in float64."""
     if law == "beta":
         if min(beta) <= 0:
             raise ValueError(f"beta must be two positive parameters, got {beta}")

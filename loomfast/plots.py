@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from loomfast._arrays import to_numpy
-from loomfast.checkpoint import atomic
+from loomfast.files import atomic
 
 
 def save_image_grid(images, path, *, columns=None, zoom=None):
@@ -109,7 +109,7 @@ def save_comparison(rows, path, *, columns_titles, title):
 
 
 def as_pixels(images):
-    """(N, C, H, W) in [-1, 1] as (N, H, W, C) uint8 with three channels; values outside are clipped."""
+    """Return images (N, C, H, W) in [-1, 1] as (N, H, W, 3) uint8; values outside are clipped."""
     images = to_numpy(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images must have shape (N, 1 or 3, H, W), got {images.shape}")
@@ -118,7 +118,7 @@ def as_pixels(images):
 
 
 def tile(pixels, columns=None):
-    """(N, H, W, 3) as one sheet, square by default, with a line of white between the images."""
+    """Return images (N, H, W, 3) as one sheet, square by default, with a line of white between them."""
     count, height, width, channels = pixels.shape
     columns = columns or max(1, round(count**0.5))
     rows = -(-count // columns)
@@ -129,7 +129,7 @@ def tile(pixels, columns=None):
 
 
 def moving_average(values, decay=0.98):
-    """Exponential moving average, without the bias of its start."""
+    """Return the exponential moving average of values (N,), without the bias of its start."""
     average, weight, smooth = 0.0, 0.0, np.empty(len(values))
     for i, value in enumerate(values):
         average = decay * average + (1 - decay) * value

@@ -15,3 +15,21 @@ def one_torch_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_generate_tests(metafunc):
+    """A test that takes ``instruction_set`` runs with each that the engine has here."""
+    if "instruction_set" in metafunc.fixturenames:
+        from loomfast import _engine
+
+        metafunc.parametrize("instruction_set", _engine.instruction_sets(), indirect=True)
+
+
+@pytest.fixture
+def instruction_set(request):
+    """The name of the instruction set that all operations of the engine use during the test."""
+    from loomfast import _engine
+
+    _engine.use_instruction_set(request.param)
+    yield request.param
+    _engine.use_instruction_set("auto")

@@ -18,13 +18,15 @@ torch.set_default_device(sys.argv[2])
 import loomfast  # noqa: E402 what is made when a module is loaded counts, too
 from loomfast import metrics  # noqa: E402
 from loomfast.assignment.torch_ops import solve_assignment  # noqa: E402
-from loomfast.evaluate import evaluate  # noqa: E402
-from loomfast.memory import estimate_memory  # noqa: E402
+from loomfast.config import CouplingConfig, TrainConfig  # noqa: E402
 from loomfast.models import MLPConfig, UNetConfig  # noqa: E402
-from loomfast.presets import CouplingConfig, TrainConfig  # noqa: E402
-from loomfast.rundir import load_model  # noqa: E402
-from loomfast.sample import generate, integrate  # noqa: E402
-from loomfast.train import picture_run, train  # noqa: E402
+from loomfast.runs.directory import load_model  # noqa: E402
+from loomfast.runs.evaluate import evaluate  # noqa: E402
+from loomfast.runs.pictures import picture_run  # noqa: E402
+from loomfast.sampling.generate import generate  # noqa: E402
+from loomfast.sampling.ode import integrate  # noqa: E402
+from loomfast.training.loop import train  # noqa: E402
+from loomfast.training.memory import estimate_memory  # noqa: E402
 
 POINTS = TrainConfig(
     model=MLPConfig(width=8), data="moons", num_items=64, steps=3, batch_size=16, threads=1, sample_every=2,

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch.distributed as dist
 
-from loomfast import run as run_module
-from loomfast import train as train_module
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Semidiscrete
 from loomfast.distributed import FailedElsewhere
 from loomfast.models import MLPConfig
-from loomfast.presets import CouplingConfig, TrainConfig
+from loomfast.training import loop as train_module
+from loomfast.training import state as state_module
 
 CONFIG = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=30, batch_size=32, num_items=256, warmup_steps=5,
@@ -21,20 +21,20 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-class Watched(run_module.Run):
+class Watched(state_module.TrainingState):
     """A run that also writes down, in every process, the coupling it holds at a checkpoint."""
 
     def save(self, out):
         super().save(out)
         if self.step == self.config.steps:
-            state = self.coupler.state_dict()
+            state = self.batches.coupler.state_dict()
             name = "ids" if "ids" in state else "duals"
             np.save(out.parent / f"{name}-{out.name}-{self.world.rank}.npy", state[name])
 
 
 def main():
     folder = Path(sys.argv[1])
-    train_module.Run = Watched
+    train_module.TrainingState = Watched
     dist.init_process_group("gloo")  # once for all runs
     train_module.train(CONFIG, folder / "straight")
     train_module.train(dataclasses.replace(CONFIG, steps=13), folder / "parts")
@@ -46,7 +46,7 @@ def main():
     train_module.train(dataclasses.replace(semidiscrete(folder), steps=13), folder / "semidiscrete-parts")
     train_module.train(semidiscrete(folder), folder / "semidiscrete-parts")
     refused(dataclasses.replace(CONFIG, batch_size=31), folder / "refused", dist.get_rank())
-    run_module.write_tensors = full_disk
+    state_module.write_tensors = full_disk
     refused(CONFIG, folder / "full", dist.get_rank())
     dist.destroy_process_group()
 

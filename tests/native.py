@@ -13,39 +13,53 @@ ROOT = Path(__file__).parents[1]
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 X86 = platform.machine() in ("x86_64", "AMD64")
 
-AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]
+AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"]
 PARTS = ("avx512f", "avx512dq", "avx512vl", "avx512bw")
 CPUINFO = Path("/proc/cpuinfo")
 FEATURES = set(CPUINFO.read_text().split()) if CPUINFO.exists() else set()
-EVERY_LEVEL = X86 and {"avx2", "fma", "bmi2"} <= FEATURES  # AVX-512 runs anywhere, see avx512_flags
+EVERY_TARGET = (
+    X86 and {"avx2", "fma", "bmi1", "bmi2", "popcnt"} <= FEATURES
+)  # AVX-512 runs anywhere, see below
 
 
 def avx512_flags():
     """A processor without AVX-512 runs the same sources on intrinsics written out lane by lane."""
     if set(PARTS) <= FEATURES:
         return [*AVX2, *(f"-m{part}" for part in PARTS), "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
-    macros = [f"-D__{part.upper()}__" for part in PARTS[:3]]  # what the sources ask for
-    return [*AVX2, *macros, f"-I{ROOT / 'tests/cpp/without_avx512'}", "-Wno-psabi"]
+    return [*AVX2, f"-I{ROOT / 'tests/cpp/without_avx512'}", "-Wno-psabi"]
 
 
-def build(out, program, room, *flags):
-    """tests/cpp/PROGRAM with csrc/ROOM and the team, into the folder ``out``; the path of the result.
+def targets_of(machine):
+    """The targets of csrc/simd/target.hpp on a machine, with the flags of each, as in CMakeLists.txt."""
+    if machine in ("x86_64", "AMD64"):
+        return {"portable": [], "sse2": [], "avx2": AVX2, "avx512": avx512_flags()}
+    return {"portable": [], "neon": []} if machine in ("aarch64", "arm64") else {"portable": []}
 
-    Objects that an earlier call, with the same flags, left in ``out`` are taken as they are.
+
+def build(out, program, room, *flags, compiler=COMPILER, machine=None):
+    """Builds tests/cpp/PROGRAM with csrc/ROOM and what all rooms share; the path of the result, in ``out``.
+
+    Objects that an earlier call, with the same flags, left in ``out`` are taken as they are. ``machine`` is
+    what ``compiler`` compiles for, if not this one; on this one the program finds that every target runs.
     """
-    common = [COMPILER, "-std=c++20", "-ffp-contract=off", f"-I{ROOT / 'csrc'}", *flags]
-    levels = {"avx2": AVX2, "avx512": avx512_flags()} if X86 else {}
-    common += ["-DLOOMFAST_X86"] if X86 else []
-    common += ["-D__builtin_cpu_supports(feature)=1"] if EVERY_LEVEL else []
+    common = [compiler, "-std=c++20", "-ffp-contract=off", f"-I{ROOT / 'csrc'}", *flags]
+    common += ["-D__builtin_cpu_supports(feature)=1"] if EVERY_TARGET and machine is None else []
+    targets = targets_of(machine or platform.machine())
     jobs, objects = [], []
-    rooms = sorted((ROOT / "csrc" / room).glob("*.cpp"))
-    for source in [*rooms, ROOT / "csrc/team.cpp", ROOT / "tests/cpp" / program]:
-        level = source.stem.rpartition("_")[2]
-        if level in ("sse2", "avx2", "avx512") and not X86:
-            continue
-        objects.append(out / f"{source.stem}.o")
+
+    def add(source, stem, *extra):
+        objects.append(out / f"{stem}.o")
         if not objects[-1].exists():
-            jobs.append([*common, *levels.get(level, []), "-c", str(source), "-o", str(objects[-1])])
+            jobs.append([*common, *extra, "-c", str(source), "-o", str(objects[-1])])
+
+    for folder in dict.fromkeys((room, "simd", "threads")):
+        for source in sorted((ROOT / "csrc" / folder).glob("*.cpp")):
+            if source.name.endswith(".simd.cpp"):
+                for target, options in targets.items():
+                    add(source, f"{source.stem}.{target}", f"-DLOOMFAST_TARGET={target}", *options)
+            else:
+                add(source, source.stem)
+    add(ROOT / "tests/cpp" / program, Path(program).stem)
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lambda job: subprocess.run(job, check=True), jobs))
     binary = out / Path(program).stem

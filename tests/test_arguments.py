@@ -5,14 +5,16 @@ import pytest
 import torch
 
 import loomfast
-from loomfast import evaluate, metrics
+from loomfast import metrics
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Semidiscrete
 from loomfast.data import load_dataset
 from loomfast.flow import timesteps
 from loomfast.models import MLPConfig, UNetConfig
 from loomfast.noise import step_bits, step_normals
-from loomfast.presets import CouplingConfig, TrainConfig
-from loomfast.sample import check_solver, generate, integrate
+from loomfast.runs import evaluate
+from loomfast.sampling.generate import generate
+from loomfast.sampling.ode import check_solver, integrate
 
 ITEMS = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
 INDEX = np.arange(5)

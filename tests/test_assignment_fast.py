@@ -13,17 +13,6 @@ from cases import FAMILIES, forbid, image_costs, machol_wien, plane_costs
 from checks import check_assignment, optimal_total
 
 import loomfast
-from loomfast import _engine
-
-ISAS = [name for name in ("baseline", "avx2", "avx512") if _engine.force_assignment_isa(name)]
-_engine.force_assignment_isa("auto")
-
-
-@pytest.fixture(params=ISAS)
-def isa(request):
-    assert _engine.force_assignment_isa(request.param)
-    yield request.param
-    _engine.force_assignment_isa("auto")
 
 
 def reference_bound(cost):
@@ -33,7 +22,7 @@ def reference_bound(cost):
 
 @pytest.mark.parametrize("shape", [(65, 65), (200, 200), (150, 163), (97, 400), (230, 210)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_families_on_every_instruction_set(family, shape, isa):
+def test_families_on_every_instruction_set(family, shape, instruction_set):
     rng = np.random.default_rng(len(family))
     cost = FAMILIES[family](rng, *shape)
     for variant in (cost, cost.astype(np.float32) if cost.dtype.kind == "f" else cost):
@@ -50,7 +39,7 @@ def test_cached_sizes(family, n):
     check_assignment(cost, loomfast.solve(cost))
 
 
-def test_cached_path_on_every_instruction_set(isa):
+def test_cached_path_on_every_instruction_set(instruction_set):
     cost = image_costs(np.random.default_rng(8), 1100).astype(np.float32)
     result = loomfast.solve(cost)
     assert result.stats["path"] == "cached auction"
@@ -59,7 +48,7 @@ def test_cached_path_on_every_instruction_set(isa):
 
 
 @pytest.mark.parametrize("family", ["image", "uniform", "small integers", "bits"])
-def test_forbidden_pairs(family, isa):
+def test_forbidden_pairs(family, instruction_set):
     rng = np.random.default_rng(7)
     for shape in [(120, 120), (100, 130), (130, 100)]:
         for share in (0.3, 0.9, 0.98):

@@ -87,6 +87,7 @@ def test_hard_matrices_against_rationals(seed):
     rng = np.random.default_rng(seed)
     for _ in range(250):
         cost, sentinel = draw(rng)
+        cost = np.asarray(cost, order=rng.choice(["C", "F"]))
         start = rng.normal(size=cost.shape[1]) * 10.0 ** rng.uniform(-5, 20) if rng.random() < 0.3 else None
         reference = exact_matching(cost)
         if reference is None:
@@ -97,6 +98,66 @@ def test_hard_matrices_against_rationals(seed):
         check_exact(cost, result, reference)
         if sentinel is not None:
             check_sentinels(cost, result, reference, sentinel)
+
+
+def draw_middle(rng):
+    """A matrix large enough for every path of the solver: offsets, ties, gates, orders, scales."""
+    n, m = (int(rng.integers(41, 90)) for _ in range(2))
+    if (kind := rng.integers(4)) == 0:
+        m = n
+    elif kind == 1:
+        n, m = int(rng.integers(2, 6)), int(rng.integers(600, 900))
+    elif kind == 2:
+        n, m = int(rng.integers(70, 90)), int(rng.integers(8000, 9000)) // 90
+    values = rng.integers(5)
+    if values == 0:
+        cost = rng.integers(0, 3, (n, m)).astype(float)
+    elif values == 1:
+        cost = np.ones((n, m))
+    elif values == 2:
+        cost = rng.random((n, m))
+    elif values == 3:
+        cost = np.hypot(*(rng.random((n, 1)) - rng.random((1, m)) for _ in range(2)))
+    else:
+        cost = rng.random((-(-n // 3), m)).repeat(3, 0)[:n]
+    for axis in (0, 1):
+        if (size := rng.choice([0, 0, 1e3, 1e6])) > 0:
+            cost = cost + np.expand_dims(rng.integers(0, size, cost.shape[axis]), 1 - axis)
+    if rng.random() < 0.3:
+        i, j = np.arange(n)[:, None] / n, np.arange(m) / m
+        cost[np.abs(i - j) > 0.2 if rng.random() < 0.5 else rng.random((n, m)) < 0.6] = np.inf
+    cost = (cost * rng.choice([1.0, 1.0, 2.0**-100, 2.0**100])).astype(rng.choice(["f8", "f4"]))
+    return np.asarray(cost, order=rng.choice(["C", "F"])) if rng.random() < 0.7 else cost.repeat(2, 1)[:, ::2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_matrices_of_middle_size_prove_themselves(seed):
+    """Feasible duals and a small gap, as rationals, are a proof; scipy tells which are infeasible."""
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        cost = draw_middle(rng)
+        start = rng.normal(size=cost.shape[1]) * 10.0 ** rng.uniform(-5, 10) if rng.random() < 0.3 else None
+        try:
+            scipy.optimize.linear_sum_assignment(cost)
+        except ValueError:
+            with pytest.raises(ValueError, match="infeasible"):
+                loomfast.solve(cost, start=start)
+            continue
+        result = loomfast.solve(cost, start=start)
+        flip = cost.shape[0] > cost.shape[1]
+        c, u, v, x, y = cost.astype(float), result.u, result.v, result.col4row, result.row4col
+        if flip:
+            c, u, v, x, y = c.T, v, u, y, x
+        # sum(c) - sum(u) - sum(v) bounds the excess: where it is small, the matching is its own reference.
+        chosen = [c[i, j] for i, j in enumerate(x)]
+        proof = exact_sum(chosen) - exact_sum(u) - exact_sum(v)
+        assert proof <= Fraction(8 * len(x)) * Fraction(2) ** -53 * Fraction(max(map(abs, [*chosen, *u, *v])))
+        assert 0 <= proof <= result.gap
+        assert np.all(v <= 0)
+        assert np.all(v[y < 0] == 0)
+        close = c - u[:, None] - v <= 1e-9 * (np.abs(c) + np.abs(u)[:, None] + np.abs(v))
+        for i, j in np.argwhere(close & np.isfinite(c)):
+            assert Fraction(u[i]) + Fraction(v[j]) <= Fraction(c[i, j])
 
 
 @pytest.mark.parametrize(("n", "sentinel"), [(257, 1e12), (1200, 1e15), (1200, 1e100), (400, LARGEST)])

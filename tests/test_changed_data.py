@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Independent, Loom, MinibatchOT
-from loomfast.coupling.globally import solve_globally
+from loomfast.coupling.whole_dataset import solve_globally
 from loomfast.data import load_dataset
 from loomfast.models import MLPConfig, UNetConfig
-from loomfast.presets import CouplingConfig, TrainConfig
-from loomfast.train import train
+from loomfast.training.loop import train
 
 POINTS = np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32)
 TOY = TrainConfig(model=MLPConfig(width=8), steps=2, batch_size=12, threads=1)

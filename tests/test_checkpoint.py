@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast.checkpoint import (
+from loomfast.files import (
     atomic,
     atomic_directory,
     read_json,

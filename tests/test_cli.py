@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from runs import images, untrained_run
+from untrained import images, untrained_run
 
 from loomfast.cli import main
 from loomfast.console import progress, table

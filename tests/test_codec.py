@@ -7,10 +7,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import images, untrained_run
+from untrained import images, untrained_run
 
 from loomfast.cli import main
-from loomfast.codec import autoencoder_kl
+from loomfast.sampling.codec import autoencoder_kl
 
 SCALE = 0.18215
 

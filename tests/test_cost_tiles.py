@@ -12,7 +12,6 @@ from loomfast import _engine
 from loomfast.cost import cpu, pairwise_cost, reference
 from loomfast.cost.cpu import DIFFERENCES, FULL, PRODUCTS
 
-LEVELS = _engine.cost_levels()
 FORMS = {"products": PRODUCTS, "full": FULL, "differences": DIFFERENCES}
 # Both sides of a tile (6 or 8 rows by 8, 16 or 32 columns), of a block (256 rows), of a panel's depth (192 or
 # 256) and of the depth that brings sixteen panels at once (12 or 16).
@@ -44,60 +43,56 @@ def bound(x, z, form):
     return 16 * 2.0**-24 * max(1.0, size)
 
 
-def tiles(x, z, form, *, euclidean=False, threads=1, level="auto"):
+def tiles(x, z, form, *, euclidean=False, threads=1):
     """The cost, in a poisoned array with room around it that must stay as it is."""
     room = np.full((len(x) + 2, len(z) + 5), np.nan, np.float32)
     out = room[1:-1, 2:-3]
-    assert _engine.cost_tiles(x, z, out, form, euclidean, threads, level)
+    assert _engine.cost_tiles(x, z, out, form, euclidean, threads)
     around = np.ones(room.shape, bool)
     around[1:-1, 2:-3] = False
     assert np.isnan(room[around]).all()
     return out.copy()
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("d", DEPTHS)
-def test_both_sides_of_every_edge(level, form, d):
+def test_both_sides_of_every_edge(instruction_set, form, d):
     x, z = items(max(ROWS), d), items(max(COLUMNS), d, 1)
     want, allowed = expected(x, z, FORMS[form]), bound(x, z, FORMS[form])
     for n, m in [*itertools.product(ROWS[:9], COLUMNS[:10]), *zip(ROWS, reversed(COLUMNS), strict=False)]:
-        got = tiles(x[:n], z[:m], FORMS[form], level=level)
+        got = tiles(x[:n], z[:m], FORMS[form])
         assert np.abs(got - want[:n, :m]).max() <= allowed, (n, m)
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("form", ["full", "differences"])
 @pytest.mark.parametrize("d", [2, 17, 300])
-def test_roots(level, form, d):
+def test_roots(instruction_set, form, d):
     x, z = items(40, d), items(50, d, 1)
     z[3] = x[5]
-    square, root = (tiles(x, z, FORMS[form], euclidean=flag, level=level) for flag in (False, True))
+    square, root = (tiles(x, z, FORMS[form], euclidean=flag) for flag in (False, True))
     assert np.array_equal(root, np.sqrt(square))
     assert square.min() >= 0
     assert form == "full" or square[5, 3] == 0
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("d", [5, 300])
-def test_threads_and_company_do_not_change_the_bits(level, form, d):
+def test_threads_and_company_do_not_change_the_bits(instruction_set, form, d):
     x, z = items(600, d), items(300, d, 1)
-    one = tiles(x, z, FORMS[form], level=level)
+    one = tiles(x, z, FORMS[form])
     for threads in (2, 3, 64):
-        assert np.array_equal(one, tiles(x, z, FORMS[form], threads=threads, level=level))
-    assert np.array_equal(one[100:107, 20:61], tiles(x[100:107], z[20:61], FORMS[form], level=level))
+        assert np.array_equal(one, tiles(x, z, FORMS[form], threads=threads))
+    assert np.array_equal(one[100:107, 20:61], tiles(x[100:107], z[20:61], FORMS[form]))
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("euclidean", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_not_finite_stays_in_its_row_and_column(level, form, euclidean):
+def test_what_is_not_finite_stays_in_its_row_and_column(instruction_set, form, euclidean):
     x, z = items(20, 40), items(37, 40, 1)
     form = FORMS[form]
-    clean = tiles(x, z, form, euclidean=euclidean, level=level)
+    clean = tiles(x, z, form, euclidean=euclidean)
     x[4, 2], z[36, 39], x[11, 7] = np.nan, np.nan, np.inf
-    got = tiles(x, z, form, euclidean=euclidean, level=level)
+    got = tiles(x, z, form, euclidean=euclidean)
     assert np.isnan(got[4]).all()
     assert np.isnan(got[:, 36]).all()
     assert not np.isfinite(got[11]).any()
@@ -106,13 +101,6 @@ def test_what_is_not_finite_stays_in_its_row_and_column(level, form, euclidean):
     rest = np.ones(got.shape, bool)
     rest[[4, 11]] = rest[:, 36] = False
     assert np.array_equal(got[rest], clean[rest], equal_nan=True)  # a root of -2 x.z may be a NaN
-
-
-def test_levels_are_the_processors_own():
-    assert [level for level in ("baseline", "avx2", "avx512") if level in LEVELS] == LEVELS
-    assert LEVELS[0] == "baseline"
-    with pytest.raises(ValueError, match="level must be auto or one"):
-        _engine.cost_tiles(items(2, 3), items(2, 3), np.empty((2, 2), np.float32), FULL, False, 1, "mmx")
 
 
 def test_arrays_the_tiles_do_not_take_are_left_alone():
@@ -209,6 +197,6 @@ def test_every_instruction_set_under_sanitizers(tmp_path):
         [native.build(tmp_path, "cost_tiles.cpp", "cost", *flags)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("baseline ")
-    if native.EVERY_LEVEL:
-        assert done.stdout == "baseline avx2 avx512 "
+    assert done.stdout.startswith("portable ")
+    if native.EVERY_TARGET:
+        assert done.stdout == "portable sse2 avx2 avx512 "

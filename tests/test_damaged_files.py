@@ -11,25 +11,25 @@ import pytest
 import torch
 from damage import mutations
 from PIL import Image
-from runs import POINTS, untrained_run
+from untrained import POINTS, untrained_run
 
-from loomfast.checkpoint import read_json, read_tensors, write_tensors
 from loomfast.cli import main
 from loomfast.cli.solve import load_matrix
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Loom
-from loomfast.coupling.globally import solve_globally
+from loomfast.coupling.row_store import RowStore
 from loomfast.coupling.semidiscrete import read_duals
-from loomfast.coupling.spool import Spool
+from loomfast.coupling.whole_dataset import solve_globally
 from loomfast.data import load_dataset
-from loomfast.datafiles import load_cifar10
-from loomfast.export import export_run, model_card, read_metrics
-from loomfast.imagefiles import read_image
+from loomfast.data.files import load_cifar10
+from loomfast.data.images import read_image
+from loomfast.files import read_json, read_tensors, write_tensors
 from loomfast.models import MLPConfig, UNet, UNetConfig
 from loomfast.models.authors import load_authors_checkpoint
-from loomfast.presets import CouplingConfig, TrainConfig
-from loomfast.run import Run
-from loomfast.rundir import append_entry, load_model, read_log, truncate_log
-from loomfast.train import train
+from loomfast.runs.directory import append_entry, load_model, read_log, truncate_log
+from loomfast.runs.export import export_run, model_card, read_metrics
+from loomfast.training.loop import train
+from loomfast.training.state import TrainingState
 
 COUNT = 500
 CONSTANT = 64 << 20  # bytes that reading takes whatever the file's size
@@ -123,7 +123,7 @@ def weights(folder):
 
 def state(folder):
     train(TOY, folder / "run")
-    run = Run(TOY, load_dataset("moons", num_items=24))
+    run = TrainingState(TOY, load_dataset("moons", num_items=24))
     return folder / "run" / "state.safetensors", run.load
 
 
@@ -169,13 +169,13 @@ def unfinished(folder):
     return folder / "state.safetensors", solve
 
 
-def spool(folder):
+def rows(folder):
     matrix = np.ones((4, 3), np.float32)
     matrix.tofile(folder / "rows.bin")
     (folder / "rows.json").write_text(json.dumps({"key": "k", "rows": 4}))
 
     def read(path):
-        assert 0 <= Spool(path.parent, matrix, "k").restore() <= 4
+        assert 0 <= RowStore(path.parent, matrix, "k").restore() <= 4
 
     return folder / "rows.json", read
 
@@ -189,7 +189,7 @@ def authors(folder):
 
 MAKERS = (
     npy, cost, npz, npz_packed, hdf5, hdf5_packed, cifar, plain_json, tensors, halves, configuration, weights,
-    state, log, metrics, coupling, prices, unfinished, spool, authors,
+    state, log, metrics, coupling, prices, unfinished, rows, authors,
 )  # fmt: skip
 READERS = {
     **{make.__name__: make for make in MAKERS},
@@ -225,7 +225,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(name, tmp_path):
             refused += message != ""
     finally:
         tracemalloc.stop()
-    assert refused >= COUNT // 5 or name in ("spool", ".bmp", ".ppm")  # which notice little, or begin again
+    assert refused >= COUNT // 5 or name in ("rows", ".bmp", ".ppm")  # which notice little, or begin again
 
 
 def claims(shape, dtype="<f4"):

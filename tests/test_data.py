@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loomfast.data import DRAWN, LOADERS, fingerprint, load_dataset
+from loomfast.data import DRAWN, LOADERS, builtin, fingerprint, load_dataset
 
 SHAPES = {
     "digits": ((1442, 1, 8, 8), (355, 1, 8, 8)),
@@ -50,11 +50,11 @@ def test_digits_split_is_a_stratified_partition():
 
 def test_heldout_patches_share_no_pixel_with_training_ones():
     """Tag every pixel by its own value: no tag of the held-out crops may occur in a training crop."""
-    from loomfast import data
-
     tags = np.arange(427 * 640, dtype=np.float32).reshape(1, 427, 640, 1)
-    places = [data._places(tags.shape, strips, 8) for strips in (data._TRAIN_STRIPS, data._HELDOUT_STRIPS)]
-    train, heldout = (data._crops(tags, part) for part in places)
+    places = [
+        builtin._places(tags.shape, strips, 8) for strips in (builtin._TRAIN_STRIPS, builtin._HELDOUT_STRIPS)
+    ]
+    train, heldout = (builtin._crops(tags, part) for part in places)
     assert not np.intersect1d(train, heldout).size
     assert len(np.unique(np.concatenate([train, heldout]))) > 0.95 * tags.size
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast.checkpoint import read_tensors
 from loomfast.cli import main
 from loomfast.coupling.cache import is_permutation
 from loomfast.distributed import World, resolve_device
-from loomfast.rundir import read_log
-from loomfast.train import train
+from loomfast.files import read_tensors
+from loomfast.runs.directory import read_log
+from loomfast.training.loop import train
 
 
 def torchrun(*words):
@@ -125,7 +125,7 @@ def test_sigterm_stops_all_processes_after_the_same_step(tmp_path):
 
 def test_couplings_that_differ_are_found(monkeypatch):
     """Two processes whose checksums differ, without the processes."""
-    world = World(rank=0, world=2)
+    world = World(rank=0, size=2)
 
     def gather(box, mine):
         box[:] = [mine, {name: value + 1 for name, value in mine.items()}]

@@ -6,16 +6,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from runs import POINTS, untrained_run
+from untrained import POINTS, untrained_run
 
-from loomfast import train as trainer
-from loomfast.checkpoint import json_text, read_json, read_tensors, write_json, write_tensors
 from loomfast.cli import main
+from loomfast.config import CouplingConfig, TrainConfig
+from loomfast.files import json_text, read_json, read_tensors, write_json, write_tensors
 from loomfast.models import MLPConfig, build
-from loomfast.presets import CouplingConfig, TrainConfig
-from loomfast.rundir import checkpoint_step
-from loomfast.sample import ADAPTIVE, generate, integrate
-from loomfast.train import train
+from loomfast.runs.directory import checkpoint_step
+from loomfast.sampling.generate import generate
+from loomfast.sampling.ode import ADAPTIVE, integrate
+from loomfast.training import step as trainer
+from loomfast.training.loop import train
 
 TOY = TrainConfig(
     model=MLPConfig(width=8), data="moons", num_items=64, steps=9, batch_size=32, threads=1, warmup_steps=0,
@@ -144,7 +145,7 @@ BAD_SOLVES = [
 @pytest.mark.parametrize("solver", ADAPTIVE)
 @pytest.mark.parametrize(("options", "kind", "message"), BAD_SOLVES)
 def test_adaptive_solvers_name_what_stops_them(solver, options, kind, message, monkeypatch):
-    monkeypatch.setattr("loomfast.sample.MOST_STEPS", 300)
+    monkeypatch.setattr("loomfast.sampling.ode.MOST_STEPS", 300)
     options = {"z": torch.ones(2, 2), "velocity": lambda x, t: -x} | options
     with pytest.raises(kind, match=message):
         integrate(options.pop("velocity"), options.pop("z"), solver=solver, **options)

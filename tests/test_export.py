@@ -7,12 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import POINTS, images, untrained_run
+from untrained import POINTS, images, untrained_run
 
 from loomfast.cli import main
-from loomfast.export import export_run
-from loomfast.rundir import load_model
-from loomfast.sample import generate
+from loomfast.runs.directory import load_model
+from loomfast.runs.export import export_run
+from loomfast.sampling.generate import generate
 
 FILES = ["README.md", "config.json", "model.safetensors"]
 
@@ -59,6 +59,13 @@ def test_the_card_says_what_was_trained(run, tmp_path):
         assert words in card
     assert "/home" not in card  # of whoever trained it
     assert "Measured" not in card
+
+
+def test_a_name_with_markdown_in_it_is_shown_as_it_is(tmp_path):
+    run = untrained_run(tmp_path / "run", images(), step=7, data="/home/some*one/a|b_[c]`d.npz")
+    card = (export_run(run, tmp_path / "given") / "README.md").read_text()
+    assert "\n# a\\|b\\_\\[c\\]\\`d.npz, flow matching" in card
+    assert "| data | a\\|b\\_\\[c\\]\\`d.npz, items of shape" in card
 
 
 def test_numbers_stand_beside_how_they_were_measured(run, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 import loomfast
 from loomfast import _arrays, _engine, _limits, cli
-from loomfast.coupling import Loom, globally
+from loomfast.coupling import Loom, whole_dataset
 
 # ---- threads --------------------------------------------------------------------------------------------
 
@@ -19,7 +19,7 @@ import threading, warnings
 import numpy as np
 import loomfast
 from loomfast.coupling import Ahead, Independent
-from loomfast.coupling.spool import Spool
+from loomfast.coupling.row_store import RowStore
 
 try:
     threading.Thread(target=int).start()
@@ -43,10 +43,10 @@ except RuntimeWarning as warning:
 warnings.simplefilter("ignore")
 with Ahead(Independent(100, (60,)), lambda step: {"x": x[:10], "index": np.arange(10)}) as ahead:
     print(len(ahead.take(0)[1].ids))
-spool = Spool("spool", x, "key")
-spool.finished(10)
-spool.finished(20)
-spool.close()
+store = RowStore("store", x, "key")
+store.finished(10)
+store.finished(20)
+store.close()
 print("done")
 """
 
@@ -185,8 +185,8 @@ def test_memory_of_a_machine_that_says_nothing(tmp_path):
 
 
 def test_a_budget_is_what_is_left(monkeypatch):
-    monkeypatch.setattr(globally, "free_memory", lambda: 1000)
-    assert globally.default_memory() == 700
+    monkeypatch.setattr(whole_dataset, "free_memory", lambda: 1000)
+    assert whole_dataset.default_memory() == 700
 
 
 @pytest.mark.parametrize(
@@ -234,13 +234,13 @@ def test_memory_that_cannot_be_had_is_said_in_one_line(tmp_path, capsys, monkeyp
     def too_much(*arguments, **options):
         raise MemoryError("Unable to allocate 7 PiB")
 
-    monkeypatch.setattr(loomfast, "solve", too_much, raising=False)
+    monkeypatch.setattr("loomfast.cli.solve.solve", too_much)
     assert cli.main(["solve", str(tmp_path / "cost.npy")]) == cli.USER_ERROR
     assert capsys.readouterr().err == "loomfast: error: Unable to allocate 7 PiB\n"
 
 
 def test_the_threads_of_a_run_are_limited():
-    from loomfast.presets import PRESETS, TrainConfig
+    from loomfast.config import PRESETS, TrainConfig
 
     with pytest.raises(ValueError, match=r"threads must be in \[0, 65536\)"):
         TrainConfig(model=PRESETS["digits"][1].model, threads=2**40)

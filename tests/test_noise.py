@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from noise_cases import IDS, KNOWN_ANSWERS
+from noise_cases import GOLDEN_NOISE, IDS, KNOWN_ANSWERS
 
 import loomfast
 from loomfast import _engine
@@ -25,13 +25,6 @@ from loomfast.noise import (
 SEEDS = [0, 1, 2**32, 2**63 + 12345, 2**64 - 1]
 SHAPES = [(1,), (2,), (3,), (4,), (5,), (63,), (64,), (65,), (3, 5, 7), (2, 33), (257,), ()]
 
-# SHA-256 of the little-endian bytes. These define noise format 1: a change here is a new format.
-GOLDEN_NOISE = {
-    ("float32", 0, 0): "2aff048cbc1bb1acff9b9e6882cf9874af4dccc8ebfbdd2fe0749df19a0764f9",
-    ("float32", 2**64 - 1, 3): "372f5129ccc29662aa3ad3b377ba7fd49ccd1cb008d2b8cc113da26fdeef83cc",
-    ("float64", 7, 1): "3951e10fc17a9777e9ae5afc90dcbebd84934c354374b2fc1a5abe1d94394d0a",
-    ("bfloat16", 7, 1): "244cce5cc086183ad446fb3602a5a74cb02d7814f9d271bafc356c4091163520",
-}
 GOLDEN_STEP = {
     "bits": "81f30b57e73412366a30d5a1fa00631a85ca89a295446c34647714d031a15e8c",
     "uniforms": "81a327718a0f870ffe879f57640fb7325500525ebc571cdac4ffb1b6ca44b4f5",
@@ -63,7 +56,7 @@ def test_random123_known_answers_engine(counter, key, words):
 
 
 @pytest.mark.parametrize(("name", "seed", "domain"), GOLDEN_NOISE)
-def test_golden_noise(name, seed, domain):
+def test_golden_noise(name, seed, domain, instruction_set):
     noise = noise_from_ids(torch.from_numpy(IDS), (3, 5, 7), seed=seed, domain=domain, dtype=name)
     assert sha256(noise.contiguous().view(torch.uint8).numpy()) == GOLDEN_NOISE[name, seed, domain]
 
@@ -86,28 +79,19 @@ def test_engine_repeats_the_reference(shape, seed):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 60, 64, 127, 128, 129, 516, 5000])
-@pytest.mark.parametrize("level", _engine.noise_levels())
-def test_every_instruction_set_gives_the_same_bits(level, size):
+def test_every_instruction_set_gives_the_same_bits(instruction_set, size):
     ids = np.concatenate((IDS, np.arange(200 if size < 64 else 3))).view(np.uint64)
     expected = reference.noise_from_ids(ids.view(np.int64), (size,), seed=2**63 + 7, domain=3)
     for threads in (1, 3):
         out = poisoned(expected.shape)
-        _engine.noise_fill(ids, 2**63 + 7, 3, out, threads, level)
+        _engine.noise_fill(ids, 2**63 + 7, 3, out, threads)
         assert same_bits(out, expected)
     double = poisoned(expected.shape, np.float64)
-    _engine.noise_fill(ids, 2**63 + 7, 3, double, 1, level)
+    _engine.noise_fill(ids, 2**63 + 7, 3, double, 1)
     assert same_bits(double, expected.astype(np.float64))
     half = np.full(expected.shape, 0x7FC1, np.uint16)
-    _engine.noise_fill(ids, 2**63 + 7, 3, half, 1, level)
+    _engine.noise_fill(ids, 2**63 + 7, 3, half, 1)
     assert same_bits(half, reference.to_bfloat16_bits(expected))
-
-
-def test_instruction_sets_end_with_the_fastest():
-    levels = _engine.noise_levels()
-    assert levels[0] == "scalar"
-    assert levels == [level for level in ("scalar", "sse2", "avx2", "avx512") if level in levels]
-    with pytest.raises(ValueError, match="level must be auto or one this processor has"):
-        _engine.noise_fill(IDS.view(np.uint64), 0, 0, poisoned((len(IDS), 3)), 1, "mmx")
 
 
 def test_blocks_next_to_an_item_are_not_written():

@@ -7,7 +7,7 @@ from PIL import Image
 
 from loomfast.cli import main
 from loomfast.data import load_dataset
-from loomfast.imagefiles import read_image
+from loomfast.data.images import read_image
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 RGB = np.random.default_rng(0).integers(256, size=(8, 8, 3), dtype=np.uint8)

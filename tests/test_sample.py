@@ -6,16 +6,8 @@ import torch
 
 from loomfast import noise_from_ids
 from loomfast.models import MLPConfig, UNetConfig, build
-from loomfast.sample import (
-    ADAPTIVE,
-    CPU_BLOCK,
-    FIXED,
-    check_solver,
-    default_solver,
-    generate,
-    integrate,
-    shares,
-)
+from loomfast.sampling.generate import CPU_BLOCK, generate, shares
+from loomfast.sampling.ode import ADAPTIVE, FIXED, check_solver, default_solver, integrate
 
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import POINTS, images, untrained_run
+from untrained import POINTS, images, untrained_run
 
 from loomfast.cli import main
 from loomfast.plots import as_pixels
-from loomfast.rundir import load_model
-from loomfast.sample import generate
+from loomfast.runs.directory import load_model
+from loomfast.sampling.generate import generate
 
 SHAPE = (1, 8, 8)
 

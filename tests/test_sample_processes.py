@@ -7,21 +7,21 @@ import sys
 
 import numpy as np
 import pytest
-from runs import images, untrained_run
 from torch.distributed import TCPStore
+from untrained import images, untrained_run
 
 from loomfast.cli import main
 from loomfast.distributed import World
 from loomfast.plots import as_pixels
-from loomfast.rundir import load_model
-from loomfast.sample import generate
+from loomfast.runs.directory import load_model
+from loomfast.sampling.generate import generate
 
 # What torchrun would start twice. The first command joins the group by itself, from torchrun's variables.
 SCRIPT = """
 import errno, json, os, sys
 import torch, torch.distributed as dist
-from loomfast import plots
 from loomfast.cli import main
+from loomfast.runs import sample
 
 torch.set_num_threads(1)
 commands, meeting = json.loads(sys.argv[1]), sys.argv[2]
@@ -35,7 +35,7 @@ def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 if rank == 1:
-    plots.save_image_files = full
+    sample.save_image_files = full
 codes.append(main(commands[-1]))
 assert dist.is_initialized()
 dist.destroy_process_group()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from loomfast.config import CouplingConfig
 from loomfast.coupling import Ahead, Loom, Semidiscrete, build_coupler
 from loomfast.coupling.semidiscrete import read_duals
 from loomfast.noise import NoiseDomain, noise_from_ids
-from loomfast.presets import CouplingConfig
 
 N, SHAPE = 100, (24,)
 

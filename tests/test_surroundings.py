@@ -15,8 +15,9 @@ import torch
 
 from loomfast import console
 from loomfast.models import MLP, MLPConfig
-from loomfast.sample import generate, integrate
-from loomfast.train import stop_on_signals
+from loomfast.sampling.generate import generate
+from loomfast.sampling.ode import integrate
+from loomfast.training.loop import stop_on_signals
 
 HERE = Path(__file__).parent
 

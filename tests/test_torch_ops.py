@@ -258,12 +258,11 @@ def test_interpolation_has_the_bits_of_its_definition(kind, backend, shape):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("level", _engine.noise_levels())
-def test_interpolation_at_every_instruction_set(level, threads):
+def test_interpolation_at_every_instruction_set(instruction_set, threads):
     x, t = x_of(5, 333).numpy(), np.linspace(0, 1, 5, dtype=np.float32)
     point, velocity = np.full((2, 5, 333), np.nan, np.float32)
     ids = IDS.numpy().view(np.uint64)
-    _engine.noise_interpolate(ids, 9, 0, x, t, point, velocity, threads, level)
+    _engine.noise_interpolate(ids, 9, 0, x, t, point, velocity, threads)
     expected = reference.interpolate_from_ids(x, IDS.numpy(), t, seed=9)
     assert point.tobytes() == expected[0].tobytes()
     assert velocity.tobytes() == expected[1].tobytes()

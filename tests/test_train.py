@@ -13,11 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast.checkpoint import read_json, read_tensors
-from loomfast.coupling.cache import is_permutation
-from loomfast.data import load_dataset
-from loomfast.models import MLPConfig, UNetConfig, item_shape
-from loomfast.presets import (
+from loomfast.config import (
     DATA_WANTED,
     PRESETS,
     CouplingConfig,
@@ -25,9 +21,15 @@ from loomfast.presets import (
     config_from_dict,
     config_to_dict,
 )
-from loomfast.run import Run, data_order
-from loomfast.rundir import load_model, read_log
-from loomfast.train import picture_run, train
+from loomfast.coupling.cache import is_permutation
+from loomfast.data import load_dataset
+from loomfast.files import read_json, read_tensors
+from loomfast.models import MLPConfig, UNetConfig, item_shape
+from loomfast.runs.directory import load_model, read_log
+from loomfast.runs.pictures import picture_run
+from loomfast.training.batches import data_order
+from loomfast.training.loop import train
+from loomfast.training.state import TrainingState
 
 TINY_UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,
@@ -218,11 +220,11 @@ def test_every_epoch_sees_every_item_once_in_another_order():
 
 
 def test_batches_of_an_epoch_are_disjoint():
-    run = Run(TINY, load_dataset("digits"))
-    per_epoch = len(run.data) // 64
+    run = TrainingState(TINY, load_dataset("digits"))
+    per_epoch = len(run.batches.data) // 64
     seen = []
     for group in range(per_epoch):
-        seen.extend(run.batch_index(group))
+        seen.extend(run.batches.items(group))
     run.close()
     assert len(set(seen)) == len(seen) == per_epoch * 64
 

@@ -6,19 +6,22 @@ import sys
 import numpy as np
 import pytest
 import torch
-from runs import images, untrained_run
+from untrained import images, untrained_run
 
-from loomfast.checkpoint import read_tensors
 from loomfast.cli import main
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling import Loom, solve_globally
 from loomfast.coupling.cache import is_permutation
 from loomfast.data import load_dataset, make_dataset
+from loomfast.files import read_tensors
 from loomfast.flow import drop_labels
 from loomfast.models import MLPConfig, UNetConfig
-from loomfast.presets import CouplingConfig, TrainConfig
-from loomfast.run import Run, works_ahead
-from loomfast.rundir import read_log
-from loomfast.train import picture_run, train, training_step
+from loomfast.runs.directory import read_log
+from loomfast.runs.pictures import picture_run
+from loomfast.training.batches import works_ahead
+from loomfast.training.loop import train
+from loomfast.training.state import TrainingState
+from loomfast.training.step import training_step
 
 UNET = UNetConfig(
     image_size=8, in_channels=1, model_channels=16, num_res_blocks=1, channel_mult=(1, 2), num_groups=8,
@@ -93,9 +96,9 @@ def test_an_ot_batch_feeds_steps_and_a_run_resumes_in_the_middle_of_it(method, t
 def test_an_ot_batch_is_coupled_as_one(tmp_path):
     config = changed(TOY, steps=4, coupling={"ot_batch": 4, "num_caches": 1})
     train(config, tmp_path / "run")
-    run = Run(config, load_dataset("moons", num_items=256))
+    run = TrainingState(config, load_dataset("moons", num_items=256))
     run.close()
-    batch = run.batch_at(0)
+    batch = run.batches.batch_at(0)
     expected = Loom(
         256, (2,), num_caches=1, dataset_fingerprint=load_dataset("moons", num_items=256).fingerprint
     )
@@ -115,16 +118,16 @@ def test_working_ahead_changes_nothing(tmp_path):
 
 def test_flips_are_items_of_their_own(tmp_path):
     config = changed(DIGITS, flips=True, coupling={"ot_batch": 2})
-    run = Run(config, load_dataset("digits", num_items=256))
+    run = TrainingState(config, load_dataset("digits", num_items=256))
     run.close()
-    items = run.batch_index(0)
-    batch = run.batch_at(0)
+    items = run.batches.items(0)
+    batch = run.batches.batch_at(0)
     mirrored = items >= 256
     assert 8 < mirrored.sum() < 56
-    plain = run.data[torch.from_numpy(items % 256)]
+    plain = run.batches.data[torch.from_numpy(items % 256)]
     assert torch.equal(batch["x"][~mirrored], plain[~mirrored])
     assert torch.equal(batch["x"][mirrored], plain[mirrored].flip(-1))
-    again = {tuple(run.batch_index(group) >= 256) for group in (0, 4, 8, 12)}
+    again = {tuple(run.batches.items(group) >= 256) for group in (0, 4, 8, 12)}
     assert len(again) == 4, "an item is not always flipped"
     out = same_in_parts(config, tmp_path, stops=(3,))
     ids = read_tensors(out / "state.safetensors")[0]["coupling.ids"]
@@ -150,13 +153,13 @@ def test_labels_reach_the_network_and_the_coupling(flips, tmp_path):
 
 def test_dropped_labels_are_minus_one_in_the_network(tmp_path):
     config = changed(DIGITS, label_dropout=0.5, model={"num_classes": 10})
-    run = Run(config, load_dataset("digits", num_items=256))
+    run = TrainingState(config, load_dataset("digits", num_items=256))
     seen = []
     run.model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments))
     training_step(run)
     run.close()
-    index = run.batch_index(0)
-    labels = torch.from_numpy(run.labels[index])
+    index = run.batches.items(0)
+    labels = torch.from_numpy(run.batches.labels[index])
     assert torch.equal(seen[0][2], drop_labels(labels, index, seed=0, step=0, probability=0.5))
     assert 4 < (seen[0][2] == -1).sum() < 28
 
@@ -174,7 +177,7 @@ def test_parts_have_dropout_of_their_own(tmp_path):
     config = changed(DIGITS, accumulate=2, model={"dropout": 0.5})
     same_in_parts(config, tmp_path, stops=(3,))
     train(config, tmp_path / "whole")
-    run = Run(config, load_dataset("digits", num_items=256))
+    run = TrainingState(config, load_dataset("digits", num_items=256))
     masks = []
     dropout = next(m for m in run.model.modules() if isinstance(m, torch.nn.Dropout))
     dropout.register_forward_hook(lambda m, x, out: masks.append(out == 0))
@@ -252,7 +255,7 @@ REFUSED = [
 def test_data_that_a_configuration_cannot_use(changes, data, message):
     config = dataclasses.replace(DIGITS, **changes) if "flips" in changes else changed(DIGITS, **changes)
     with pytest.raises(ValueError, match=message):
-        Run(config, data)
+        TrainingState(config, data)
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast import memory
-from loomfast.checkpoint import write_tensors
 from loomfast.cli import main
+from loomfast.config import PRESETS, CouplingConfig, TrainConfig
 from loomfast.data import load_dataset
+from loomfast.files import write_tensors
 from loomfast.flow import flow_matching_loss
-from loomfast.memory import count_activations, estimate_memory
 from loomfast.models import MLPConfig, UNetConfig, build, item_shape
-from loomfast.presets import PRESETS, CouplingConfig, TrainConfig
-from loomfast.run import Run
-from loomfast.rundir import check_directory, read_log
-from loomfast.train import train
+from loomfast.runs.directory import check_directory, read_log
+from loomfast.training import memory
+from loomfast.training.loop import train
+from loomfast.training.memory import count_activations, estimate_memory
+from loomfast.training.state import TrainingState
 
 TOY = TrainConfig(
     model=MLPConfig(dim=2, width=32), data="moons", steps=8, batch_size=32, warmup_steps=2, threads=1,
@@ -106,9 +106,9 @@ def test_the_memory_of_a_run():
     assert estimate["coupling cache"] == 100 * 2 * 2 * (4 + 8)
     assert estimate["activations"] == count_activations(TOY.model, 4)
     assert estimate_memory(TOY)["coupling cache"] is None
-    run = Run(TOY, load_dataset("moons", num_items=256))
+    run = TrainingState(TOY, load_dataset("moons", num_items=256))
     run.close()
-    state = run.coupler.state_dict()
+    state = run.batches.coupler.state_dict()
     assert memory.estimate_memory(TOY, num_items=256)["coupling cache"] == sum(
         state[name].nbytes for name in ("ids", "prices")
     )
@@ -197,7 +197,9 @@ def test_directories_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(NotADirectoryError, match=r"cannot be a run directory: .*/file is a file"):
         train(TOY, tmp_path / "file" / "run")
-    monkeypatch.setattr("loomfast.rundir.os.access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(
+        "loomfast.runs.directory.os.access", lambda path, mode: False
+    )  # root may write anywhere
     with pytest.raises(PermissionError, match="run cannot be written: no permission in"):
         train(TOY, tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from loomfast.checkpoint import atomic, atomic_directory, read_json, write_json
 from loomfast.cli import main
+from loomfast.files import atomic, atomic_directory, read_json, write_json
 
 
 def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path):

@@ -258,10 +258,10 @@ def training(context, save):
     """A step of cifar10 (bfloat16, compiled): independent against LOOM, in line and ahead; sampling."""
     from dataclasses import replace
 
+    from loomfast.config import PRESETS
     from loomfast.models import UNetConfig
-    from loomfast.presets import PRESETS
-    from loomfast.sample import generate
-    from loomfast.train import training_step
+    from loomfast.sampling.generate import generate
+    from loomfast.training.step import training_step
 
     dry = context.device.dry
     model = PRESETS["cifar10"][1].model
@@ -316,11 +316,11 @@ def training(context, save):
 def _run(base, batch, method, prefetch):
     from dataclasses import replace
 
-    from loomfast.run import Run
-    from loomfast.rundir import load_data
+    from loomfast.runs.directory import load_data
+    from loomfast.training.state import TrainingState
 
     coupling = replace(base.coupling, method=method, prefetch=prefetch)
     config = replace(base, batch_size=batch, coupling=coupling)
-    run = Run(config, load_data(config))
+    run = TrainingState(config, load_data(config))
     run.join()
     return run

@@ -42,9 +42,9 @@ PACKAGES = (
     "pybind11",
 )
 TESTS = (
-    *("assignment", "assignment_binding", "assignment_fast", "cost", "coupling", "coupling_ahead", "flow"),
+    *("assignment", "assignment_binding", "assignment_fast", "cost", "coupling", "prefetch", "flow"),
     *(
-        "globally",
+        "whole_dataset",
         "models",
         "noise",
         "noise_cuda",

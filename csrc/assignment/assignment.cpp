@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "assignment/sentinels.hpp"
 #include "assignment/skinny.hpp"
-#include "team.hpp"
+#include "threads/arithmetic.hpp"
+#include "threads/pool.hpp"
 
 namespace loomfast::assignment {
 
@@ -43,6 +45,39 @@ void write(const Source& source, const Answer& answer, Output& out) {
     for (std::size_t j = 0; col_prices && j < columns; j++) col_prices[j] = unit * -answer.p[j] + 0.0;
 }
 
+// A square matrix that lies in memory column by column is solved with its columns as rows, which reads it as it lies.
+bool better_turned(const Cost& cost, const Options& options) {
+    const bool startable = options.start_u || !options.start_v;
+    return cost.rows > 1 && cost.rows == cost.cols && cost.row_repeats == 1 && startable &&
+           std::abs(cost.row_stride) < std::abs(cost.col_stride);
+}
+
+// The answer to a square problem so turned, with the prices on the caller's columns: p_j = t - u_j and u_i = t - p_i, t the
+// greatest u_j.
+void turn_back(Source& source, const Kernels& k, Answer& answer) {
+    source = source.turned();
+    const auto n = static_cast<std::size_t>(source.rows());
+    std::swap(answer.x, answer.y);
+    answer.x.resize(n);
+    std::swap(answer.u, answer.p);
+    std::vector<double>&u = answer.u, &p = answer.p;
+    Certificate& proof = answer.certificate;
+    const double t = *std::max_element(p.begin(), p.begin() + source.rows());
+    const double allowed = std::max(proof.gap, proof.bound(source.rows(), proof.matched, false));
+    proof.duals = 0.0;
+    u.resize(n);
+    p.resize(n + kPadding, 0.0);
+    for (std::size_t i = 0; i < n; i++) {
+        const TwoSum row(t, -u[i]), column(t, -p[i]);
+        u[i] = row.down();
+        p[i] = column.up();
+        const TwoSum lost((row.sum - u[i]) + row.error, (p[i] - column.sum) - column.error);
+        proof.gap = TwoSum(proof.gap, lost.up()).up();
+        proof.duals = std::max({proof.duals, std::fabs(u[i]), p[i]});
+    }
+    if (!(proof.gap <= allowed)) proof = certify_plainly(source, k, answer.x, p, u);
+}
+
 void report(const Source& source, const Kernels& k, bool integers, Answer& answer, Output& out) {
     out.status = answer.status;
     out.stats = answer.stats;
@@ -57,15 +92,24 @@ void report(const Source& source, const Kernels& k, bool integers, Answer& answe
 }  // namespace
 
 void solve(const Cost& cost, const Options& options, Output& out) {
-    Source source(cost);
+    const DefaultArithmetic arithmetic;
     const Kernels& k = kernels();
     Answer tiny;
-    if (solve_tiny(source, k, options.cancel, tiny)) return report(source, k, is_integer(cost.dtype), tiny, out);
+    if (Source source(cost); solve_tiny(source, k, options.cancel, tiny))
+        return report(source, k, is_integer(cost.dtype), tiny, out);
+    bool turned = better_turned(cost, options);
+    Source source(cost, turned);
     const bool skinny = is_skinny(source);
     Filter filter;
-    std::vector<std::int64_t> columns;
-    if (skinny) columns = nearest_columns(source, filter, k, options.cancel);
+    std::vector<Nearest> nearest;
+    if (skinny) nearest = nearest_columns(source, filter, k, options.cancel);
     else filter = make_filter(source, k);
+    if (turned && filter.valid && filter.columns_apart) {
+        // Rows far apart are no matter, columns are.
+        turned = false;
+        source = Source(cost);
+        filter = make_filter(source, k);
+    }
     if (!filter.valid) return refuse(filter, out);
     const bool small = filter.largest * static_cast<double>(source.rows()) < 0x1p53;
     if (is_integer(cost.dtype) && !options.round_integers && !small) {
@@ -73,7 +117,7 @@ void solve(const Cost& cost, const Options& options, Output& out) {
         return;
     }
     const bool integers = is_integer(cost.dtype) && small;
-    Answer answer = skinny ? solve_skinny(source, columns, k, options, integers)
+    Answer answer = skinny ? solve_skinny(source, nearest, k, options, integers)
                            : solve_by_magnitude(source, filter, k, options, integers);
     out.status = answer.status;
     out.stats = answer.stats;
@@ -81,6 +125,7 @@ void solve(const Cost& cost, const Options& options, Output& out) {
         filter = make_filter(source, k);
         if (!filter.valid) refuse(filter, out);
     }
+    if (answer.solved() && turned) turn_back(source, k, answer);
     if (answer.solved()) report(source, k, integers, answer, out);
 }
 

@@ -46,13 +46,6 @@ enum class Status : std::uint8_t {
     uncertified,       // no proof was found: the costs were changed during the solve
 };
 
-enum class Isa : std::uint8_t { automatic, baseline, avx2, avx512 };
-
-// Forces the instruction set of every later solve, for tests; false if this machine does not have it.
-// Totals agree across levels within the exactness bound, and each level certifies its own.
-bool force_isa(Isa isa);
-bool isa_available(Isa isa);
-
 // Asks a solve to stop: set `requested` from any thread. `poll`, if set, is called now and then from the
 // solving threads and may set it too.
 struct Cancel {

@@ -17,17 +17,6 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-struct TwoSum {
-    double sum, error;  // sum + error is a + b exactly (Knuth)
-    TwoSum(double a, double b) : sum(a + b) {
-        double bb = sum - a;
-        error = (a - (sum - bb)) + (b - bb);
-    }
-    double down() const { return error < 0 ? std::nextafter(sum, -kInf) : sum; }
-    double up() const { return error > 0 ? std::nextafter(sum, kInf) : sum; }
-    bool operator<(const TwoSum& other) const { return sum < other.sum || (sum == other.sum && error < other.error); }
-};
-
 struct Tally {
     std::vector<double>& u;
     Certificate certificate;
@@ -109,11 +98,17 @@ Certificate certify(Work& w, std::vector<double>& price, std::vector<double>& u)
     std::int32_t whole_rows = 0;
     for (std::int32_t r = 0; r < w.source.storage_rows(); r++) {
         if (scattered && whole_rows > 8 + r / 8) return certify_plainly(w.source, w.kernels, w.x, price, u);
+        // No price is negative: a row's least cost, where its column has no price, is its dual.
+        const double least = w.filter.row_min[static_cast<std::size_t>(r)];
         double known = kInf;
+        bool content = false;
         const std::int32_t first = r * w.s.repeats, end = first + w.s.repeats;
-        for (std::int32_t i = first; i < end; i++)
-            known = std::min(known, w.value(i, w.x[static_cast<std::size_t>(i)]));
-        double bound = dual_of_row(w, r, known + rounding, price, &whole_rows);
+        for (std::int32_t i = first; i < end; i++) {
+            const std::int32_t j = w.x[static_cast<std::size_t>(i)];
+            known = std::min(known, w.value(i, j));
+            content |= price[static_cast<std::size_t>(j)] == 0.0 && w.true_cost(i, j) == least;
+        }
+        const double bound = content ? least : dual_of_row(w, r, known + rounding, price, &whole_rows);
         for (std::int32_t i = first; i < end; i++) {
             std::int32_t j = w.x[static_cast<std::size_t>(i)];
             tally.add(i, w.true_cost(i, j), price[static_cast<std::size_t>(j)], bound);

@@ -1,11 +1,24 @@
 // Dual certificates with honest rounding.
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "assignment/work.hpp"
 
 namespace loomfast::assignment {
+
+struct TwoSum {
+    double sum, error;  // sum + error is a + b exactly (Knuth)
+    TwoSum(double a, double b) : sum(a + b) {
+        double bb = sum - a;
+        error = (a - (sum - bb)) + (b - bb);
+    }
+    double down() const { return error < 0 ? std::nextafter(sum, -std::numeric_limits<double>::infinity()) : sum; }
+    double up() const { return error > 0 ? std::nextafter(sum, std::numeric_limits<double>::infinity()) : sum; }
+    bool operator<(const TwoSum& other) const { return sum < other.sum || (sum == other.sum && error < other.error); }
+};
 
 struct Certificate {
     double total = 0.0;    // sum of matched costs, correctly rounded but for the last bits

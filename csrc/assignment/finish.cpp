@@ -29,14 +29,16 @@ void repair_prices(Work& w, int passes) {
     }
 }
 
+bool is_loose(Work& w, std::int32_t i, std::int32_t j) {
+    const double value = w.value(i, j);
+    return value - w.least(i, value) > w.rounding(i, j);
+}
+
 std::vector<std::int32_t> free_loose_rows(Work& w) {
     std::vector<std::int32_t> free_rows;
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[static_cast<std::size_t>(i)];
-        if (j >= 0) {
-            const double value = w.value(i, j);
-            if (value - w.least(i, value) <= w.rounding(i, j)) continue;
-        }
+        if (j >= 0 && !is_loose(w, i, j)) continue;
         w.free_row(i);
         free_rows.push_back(i);
     }
@@ -59,7 +61,7 @@ std::vector<std::int32_t> reduce_rows(Work& w, std::vector<std::int32_t> free_ro
                 break;
             }
             auto column = [&](std::int32_t j) { return static_cast<std::size_t>(j); };
-            if (b.w2 > b.w1) {
+            if (b.w2 - b.w1 > w.rounding(i, b.j1)) {
                 w.set_price(b.j1, w.p[column(b.j1)] + (b.w2 - b.w1));
             } else if (w.y[column(b.j1)] >= 0) {
                 if (b.j2 < 0 || w.y[column(b.j2)] >= 0) {

@@ -8,6 +8,9 @@ namespace loomfast::assignment {
 // Lowers prices of matched columns, in at most `passes` passes, so that more pairs become tight.
 void repair_prices(Work& work, int passes);
 
+// Whether row i's pair with column j is further from its best choice than rounding explains.
+bool is_loose(Work& work, std::int32_t i, std::int32_t j);
+
 // Frees the rows whose pair is not their best choice; returns every free row.
 std::vector<std::int32_t> free_loose_rows(Work& work);
 

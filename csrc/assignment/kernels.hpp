@@ -1,10 +1,11 @@
-// The inner loops, compiled once per instruction set and chosen at run time. They work on plain arrays:
+// The inner loops, compiled once for each target and chosen at run time (simd/target.hpp). They work on plain arrays:
 // see State. Everything around them (phases, repair, shortest paths) is ordinary C++ in other files.
 #pragma once
 
 #include <cstdint>
 
 #include "assignment/assignment.hpp"
+#include "simd/target.hpp"
 
 namespace loomfast::assignment {
 
@@ -19,7 +20,8 @@ struct BestTwo {
 struct RowFacts {
     double least;                // +inf where every entry is
     double largest;              // finite magnitude
-    std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in simd.hpp
+    bool forbidden;              // whether an entry is +inf
+    std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in kernels.simd.cpp
 };
 
 // The auction at work. n rows bid for m columns; value of column j to row i: c_ij + p_j.
@@ -55,14 +57,17 @@ struct Kernels {
     // What a row holds; false if that includes NaN or -inf.
     bool (*survey_d)(const double* row, std::int32_t m, RowFacts* facts);
     bool (*survey_f)(const float* row, std::int32_t m, RowFacts* facts);
-    // row - shift - column_shift as floats in `out`; folds these into the columns' minima, as they are and rounded.
-    // False if `out` was rounded, or where there is a column_shift (else null). Arrays of columns are padded.
+    // to[i * to_stride + j] = from[j * from_stride + i] for `rows` i and `cols` j.
+    void (*turn_d)(const double* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols, double* to,
+                   std::int64_t to_stride);
+    void (*turn_f)(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols, float* to,
+                   std::int64_t to_stride);
+    // row - shift - column_shift as floats in `out`; folds these, before they are rounded, into the columns' minima. False
+    // if `out` was rounded, or where there is a column_shift. Both arrays of columns may be null, and are padded.
     bool (*convert)(const double* row, double shift, const double* column_shift, std::int32_t m, float* out,
-                    float* column_min_f, double* column_min);
-    // least_so_far_j = min(least_so_far_j, values_j); padded.
-    void (*fold_min)(const double* values, std::int32_t count, double* least_so_far);
-    // Folds row - shift into the columns' minima, as they are and rounded.
-    void (*fold_columns)(const float* row, double shift, std::int32_t m, float* column_min_f, double* column_min);
+                    double* column_min);
+    // Folds row - shift into the columns' minima, which are padded.
+    void (*fold_min)(const float* row, double shift, std::int32_t m, double* column_min);
     // The first column with row[j] - shift == wanted[j], or -1. `wanted` is padded with anything but +inf.
     std::int32_t (*first_equal)(const float* row, float shift, const float* wanted, std::int32_t m);
     // How many columns have fl(c_j + pf_j) <= threshold; `out` gets them, in order, if there are at most `most`. `mask`
@@ -96,12 +101,6 @@ struct Kernels {
     std::int32_t (*find)(const double* d, double value, const std::int32_t* y, std::int32_t m);
 };
 
-extern const Kernels kernels_baseline;
-#if defined(LOOMFAST_X86)
-extern const Kernels kernels_avx2, kernels_avx512;
-#endif
-
-// The best level this machine has, or the one that `force_isa` asked for.
-const Kernels& kernels();
+LOOMFAST_DECLARE_TABLES(Kernels, kernels)
 
 }  // namespace loomfast::assignment

@@ -17,6 +17,8 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
+constexpr std::int32_t kDenseColumns = 512;  // up to here, rows are relaxed whole as fast as from a heap
+
 enum class Outcome { found, infeasible, gave_up, changed };
 
 struct Paths {
@@ -304,7 +306,7 @@ Status settle_prices(Work& w, bool anew) {
 Status augment_rows(Work& w, const std::vector<std::int32_t>& free_rows) {
     if (free_rows.empty()) return Status::optimal;
     Paths paths(w);
-    bool lazy = w.cached;
+    bool lazy = w.cached && w.m > kDenseColumns;
     for (std::int32_t i : free_rows) {
         if (w.cancelled()) return Status::cancelled;
         w.stats.augmentations++;

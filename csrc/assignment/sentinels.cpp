@@ -31,7 +31,8 @@ struct Gap {
     double below = 0.0, above = 0.0;  // the magnitudes on its two sides; none if above is 0
 };
 
-// Whether the magnitudes that occur leave a gap of 16 binades at least, and surely if one of kGap is there, as far as the filter's two masks tell.
+// Whether the magnitudes that occur leave a gap of 16 binades at least, and surely if one of kGap is there, as far as the
+// filter's two masks tell.
 bool has_gap(const Filter& filter) {
     if (!filter.fine) return false;
     std::uint64_t far = filter.coarse >> __builtin_ctzll(filter.coarse);

@@ -30,6 +30,9 @@ constexpr double kWorthPushingEasy = 0.25;  // the same in an easy problem,
 constexpr double kWorthKeeping = 0.9;    // and above which a start tells nothing
 constexpr double kSettled = 0.03;        // share of rows left by minima that makes a start pointless
 constexpr double kWarmStart = 0.3;       // the auction's first eps after a start, relative to a cold solve's
+constexpr double kFewLeft = 0.3;         // share of rows left by reductions that paths match faster than an auction where
+                                         // columns are apart
+constexpr double kNothingLearned = 0.98;  // share of rows that an auction leaves loose above which reductions start better
 constexpr double kWorthReleasing = 0.05;  // columns to release, per row, above which a cold solve is faster
 
 // Gives rows, in order, the first free column that is a best choice of theirs at the prices of reduce_columns, or at
@@ -44,8 +47,7 @@ bool match_minima(Work& w, double share) {
     std::int32_t matched = 0;
     for (std::int32_t i = 0; i < w.n; i++) {
         if (i >= kProbe && matched < share * i) break;
-        const double least = w.filter.row_min[static_cast<std::size_t>(w.storage(i))];
-        const double shift = w.filter.copy ? 0.0 : least;
+        const double shift = square && w.filter.shifted ? 0.0 : w.filter.row_low(w.storage(i));
         std::int32_t j = w.kernels.first_equal(w.filter_row(i), static_cast<float>(shift), wanted.data(), w.m);
         if (j < 0) continue;
         // Rounded alike is not yet alike.
@@ -66,6 +68,14 @@ std::vector<std::int32_t> rows_left(const Work& w) {
     for (std::int32_t i = 0; i < w.n; i++)
         if (w.x[static_cast<std::size_t>(i)] < 0) rows.push_back(i);
     return rows;
+}
+
+// The matching and the prices of a square problem as reductions find them.
+void reset(Work& w) {
+    for (std::int32_t i = 0; i < w.n; i++) w.free_row(i);
+    w.forget_caches();
+    w.s.price_bound = 0.0;
+    reduce_columns(w);
 }
 
 // Whether most rows have few cheap columns and then many of one and the same cost: caches cannot tell these apart and
@@ -122,6 +132,10 @@ Status compete(Work& w, double start) {
     if (w.cancelled()) return Status::cancelled;
     if (w.target_gap > 0 && total_slack(w) <= w.target_gap) return Status::within_tolerance;
     std::vector<std::int32_t> loose = free_loose_rows(w);
+    if (w.n == w.m && static_cast<double>(loose.size()) > kNothingLearned * w.n) {
+        reset(w);
+        loose = rows_left(w);
+    }
     std::int64_t limit = 4 * static_cast<std::int64_t>(loose.size());
     return augment_rows(w, reduce_rows(w, loose, limit));
 }
@@ -137,6 +151,12 @@ Status solve_square(Work& w) {
     reduce_columns(w);
     const bool plateaus = has_plateaus(w);
     const double easy = w.n <= kMiddleRows ? kEasy : w.n <= kReductionRows ? kEasyMiddle : kEasyLarge;
+    if (w.filter.columns_apart && !plateaus && w.n > kSmallRows) {
+        std::vector<std::int32_t> rest = reduce_rows(w, rows_left(w), 2 * std::int64_t{w.n});
+        w.stats.path = "column reductions";
+        if (static_cast<double>(rest.size()) <= kFewLeft * w.n) return augment_rows(w, rest);
+        reset(w);
+    }
     if (!match_minima(w, plateaus ? 0.0 : easy)) return w.n <= kSmallRows ? solve_plainly(w) : compete(w, 1.0);
     if (!w.filter.exact && !plateaus && w.n > kMiddleRows) w.use_caches();
     return finish(w, "column reductions");
@@ -147,22 +167,52 @@ void set_to_floor(Work& w) {
     for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, w.floor(j));
 }
 
+// With columns to spare of which some are far dearer than others to every row, little else than the cheapest n will be
+// used, and their prices will end about as high as makes them as dear as the next one: they start there.
+Status solve_apart(Work& w) {
+    const std::vector<double>& shift = w.filter.column_shift;
+    std::vector<double> minima(shift.empty() ? w.filter.column_min : shift);
+    minima.resize(static_cast<std::size_t>(w.m));
+    std::vector<double> order(minima);
+    std::nth_element(order.begin(), order.begin() + w.n, order.end());
+    double level = order[static_cast<std::size_t>(w.n)];
+    if (!(level < HUGE_VAL)) level = 0.0;
+    for (std::int32_t j = 0; j < w.m; j++)
+        w.set_price(j, w.floor(j) + std::max(0.0, level - minima[static_cast<std::size_t>(j)]));
+    if (w.n > kDenseRows || (!w.filter.exact && w.m > 2 * kMiddleRows)) w.use_caches();
+    bool contended;
+    std::vector<std::int32_t> rest = reduce_rows(w, rows_left(w), 4 * std::int64_t{w.n}, &contended);
+    w.stats.path = "row reductions";
+    const bool competes = contended || static_cast<double>(rest.size()) > kFewLeft * w.n;
+    Status status = competes && w.n > kMiddleRows ? compete(w, 0.1) : augment_rows(w, rest);
+    return status == Status::optimal ? settle_prices(w, false) : status;
+}
+
+// Rows bid from prices of zero. False if they compete too much for that; `status` is set where they do not.
+bool solve_uncontended(Work& w, Status* status) {
+    set_to_floor(w);
+    const bool plateaus = has_plateaus(w);
+    if (!plateaus && (w.n > kDenseRows || (!w.filter.exact && w.m > 2 * kMiddleRows))) w.use_caches();
+    match_minima(w, 0.0);
+    bool contended = false;
+    const std::int64_t limit = (plateaus ? 8 : 4) * std::int64_t{w.n};
+    std::vector<std::int32_t> rest = reduce_rows(w, rows_left(w), limit, &contended);
+    if (contended && !plateaus) return false;
+    w.stats.path = "row reductions";
+    *status = augment_rows(w, rest);
+    return true;
+}
+
 // With columns to spare, prices start at zero and rise only where a column is taken, so unmatched columns
 // stay free of charge. That rules out column reduction, and the phases of an auction break it: the columns
 // that they leave behind are released at the end. The more columns are spare, the less the rows compete and
 // the lower the first eps.
 Status solve_wide(Work& w) {
     if (w.n <= kSmallRows && w.m <= 2 * kSmallRows) return solve_plainly(w);
-    set_to_floor(w);
-    const bool plateaus = has_plateaus(w);
-    if (!plateaus && (w.n > kDenseRows || (!w.filter.exact && w.m > 2 * kMiddleRows))) w.use_caches();
-    match_minima(w, 0.0);
-    if (plateaus) return finish(w, "row reductions");
-    bool contended;
-    std::vector<std::int32_t> rest = reduce_rows(w, rows_left(w), 4 * std::int64_t{w.n}, &contended);
-    w.stats.path = "row reductions";
-    if (!contended) return augment_rows(w, rest);
-    Status status = compete(w, std::min(1.0, 0.03 * w.n / (w.m - w.n)));
+    if (w.filter.columns_apart) return solve_apart(w);
+    Status status;
+    if (solve_uncontended(w, &status)) return status;
+    status = compete(w, std::min(1.0, 0.03 * w.n / (w.m - w.n)));
     return status == Status::optimal ? settle_prices(w, false) : status;
 }
 
@@ -188,8 +238,7 @@ bool prove_more_than_minima(Work& w) {
     double rows = 0.0, columns = 0.0;
     for (std::int32_t k = 0; k < samples; k++) {
         auto i = static_cast<std::int32_t>(std::int64_t{k} * w.n / samples);
-        const double minimum = w.filter.copy ? 0.0 : w.filter.row_min[static_cast<std::size_t>(w.storage(i))];
-        rows += w.kernels.bidding_dense(w.s, i).w1 - minimum;
+        rows += w.kernels.bidding_dense(w.s, i).w1 - w.filter.row_low(w.storage(i));
     }
     for (std::int32_t j = 0; j < w.m; j++) {
         columns += w.p[static_cast<std::size_t>(j)] - w.floor(j);
@@ -266,7 +315,7 @@ Status solve_from_matching(Work& w, bool priced, bool easy) {
     bool worth = w.stats.loose <= most * w.n;
     if (worth && !loose.empty()) worth = push_prices(w, loose);
     if (!worth) {
-        bool useful = priced && !easy && w.n > kSmallRows && w.stats.loose <= kWorthKeeping * w.n;
+        bool useful = priced && !easy && w.n > kSmallRows && !w.filter.columns_apart && w.stats.loose <= kWorthKeeping * w.n;
         return useful && w.n == w.m ? compete(w, kWarmStart) : start_over(w);
     }
     w.stats.path = "warm start";
@@ -287,7 +336,7 @@ bool looks_tight(Work& w, double most) {
     for (std::int32_t k = 0; k < samples; k++) {
         auto i = static_cast<std::int32_t>(std::int64_t{k} * w.n / samples);
         std::int32_t j = w.x[static_cast<std::size_t>(i)];
-        loose += j < 0 || w.value(i, j) > w.least(i, w.value(i, j));
+        loose += j < 0 || is_loose(w, i, j);
     }
     w.stats.loose = std::int64_t{loose} * w.n / samples;
     return loose <= most * samples + 0.1 * samples;
@@ -298,6 +347,12 @@ Status solve(Work& w, const Options& options) {
     const double* v = w.source.transposed() ? options.start_u : options.start_v;
     if (!v && !options.start_col4row) return solve_cold(w);
     if (w.n == w.m && !columns_feasible(w)) return Status::infeasible;
+    if (w.n < w.m && !options.start_col4row && !w.filter.columns_apart) {
+        Status status;
+        if (solve_uncontended(w, &status)) return status;
+        for (std::int32_t i = 0; i < w.n; i++) w.free_row(i);
+        w.forget_caches();
+    }
     set_cold_prices(w);
     const bool plateaus = has_plateaus(w);
     const bool easy = match_minima(w, plateaus ? 0.0 : w.n <= kReductionRows ? kEasyFromStart : 0.98);

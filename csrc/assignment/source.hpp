@@ -67,9 +67,10 @@ struct Step {
 
 class Source {
 public:
-    explicit Source(const Cost& cost)
+    // `turned`: the caller's columns are the rows although they are not fewer; of square problems.
+    explicit Source(const Cost& cost, bool turned = false)
         : data_(static_cast<const char*>(cost.data)), dtype_(cost.dtype), sign_(cost.maximize ? -1.0 : 1.0),
-          transposed_(cost.problem_rows() > cost.cols),
+          transposed_(turned || cost.problem_rows() > cost.cols),
           n_(cost.problem_rows()), m_(cost.cols), row_stride_(cost.row_stride), col_stride_(cost.col_stride),
           row_repeats_(cost.row_repeats) {
         if (transposed_) {
@@ -104,6 +105,18 @@ public:
         return in_place ? reinterpret_cast<const float*>(data_) : nullptr;
     }
 
+    // The caller's matrix itself, column by column, if its columns are arrays of T that only the factor changes.
+    template <class T>
+    const T* columns(std::int64_t& stride) const {
+        constexpr DType dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
+        constexpr auto size = static_cast<std::int64_t>(sizeof(T));
+        bool as_they_are = dtype_ == dtype && sign_ > 0 && steps_.empty() && row_repeats_ == 1 && col_repeats_ == 1 &&
+                           row_stride_ == size && col_stride_ % size == 0 &&
+                           reinterpret_cast<std::uintptr_t>(data_) % sizeof(T) == 0;
+        stride = col_stride_ / size;
+        return as_they_are ? reinterpret_cast<const T*>(data_) : nullptr;
+    }
+
     // Where entry (i, j) of the oriented problem is in the caller's matrix.
     std::pair<std::int64_t, std::int64_t> origin(std::int64_t i, std::int64_t j) const {
         std::pair<std::int64_t, std::int64_t> at(i / row_repeats_, j / col_repeats_);
@@ -116,21 +129,24 @@ public:
     }
 
     // Row i as doubles. Returns its data in place where it already is that, else fills `out` (cols() long).
-    const double* row(std::int64_t i, double* out) const {
-        const char* p = data_ + row_of(i) * row_stride_;
+    const double* row(std::int64_t i, double* out) const { return part(i, 0, m_, out); }
+
+    // The same of columns first ... first + width - 1.
+    const double* part(std::int64_t i, std::int64_t first, std::int64_t width, double* out) const {
+        const char* p = data_ + row_of(i) * row_stride_ + (col_repeats_ == 1 ? first * col_stride_ : 0);
         if (dtype_ == DType::float64 && col_stride_ == 8 && unchanged() && col_repeats_ == 1 &&
             reinterpret_cast<std::uintptr_t>(p) % 8 == 0)
             return reinterpret_cast<const double*>(p);
         const double scale = steps_.empty() ? sign_ * factor_ : sign_;
         with_type(dtype_, [&]<class T>(T) {
             if (col_repeats_ == 1 && col_stride_ == sizeof(T))
-                for (std::int64_t j = 0; j < m_; j++) out[j] = scale * widen(read<T>(p + j * sizeof(T)));
+                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + j * sizeof(T)));
             else if (col_repeats_ == 1)
-                for (std::int64_t j = 0; j < m_; j++) out[j] = scale * widen(read<T>(p + j * col_stride_));
+                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + j * col_stride_));
             else
-                for (std::int64_t j = 0; j < m_; j++) out[j] = scale * widen(read<T>(p + col_of(j) * col_stride_));
+                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + col_of(first + j) * col_stride_));
         });
-        apply_steps(out, m_);
+        apply_steps(out, width);
         return out;
     }
 

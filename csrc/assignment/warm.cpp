@@ -8,6 +8,8 @@
 
 #include <cmath>
 
+#include "assignment/finish.hpp"
+
 namespace loomfast::assignment {
 
 namespace {
@@ -56,8 +58,7 @@ std::vector<std::int32_t> loose_rows(Work& w) {
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[static_cast<std::size_t>(i)];
         if (j < 0) continue;
-        const double value = w.value(i, j);
-        if (value > w.least(i, value)) loose.push_back(i);
+        if (is_loose(w, i, j)) loose.push_back(i);
     }
     return loose;
 }

@@ -97,10 +97,10 @@ double Work::rounding(std::int32_t i, std::int32_t j) const {
 }
 
 const double* Work::exact_row(std::int32_t i) {
-    if (source.column_major() && source.storage_rows() > 1) {
-        if (rows_read_++ == source.storage_rows() / 16) copy_rows();
-        if (rows_) return rows_.get() + std::int64_t{storage(i)} * m;
-    }
+    // A copy of all rows costs about as much as reading all of them, but far less than that where columns lie in memory.
+    const std::int64_t rows = source.storage_rows();
+    if (rows_read_++ == (source.column_major() ? rows / 16 : rows / 2) && rows > 1) copy_rows();
+    if (rows_) return rows_.get() + std::int64_t{storage(i)} * m;
     exact_row_.resize(static_cast<std::size_t>(m));
     shift_row(storage(i), true_row(i), exact_row_.data());
     return exact_row_.data();

@@ -86,7 +86,7 @@ private:
     std::unique_ptr<std::int32_t[]> cache_col_;
     std::unique_ptr<float[]> cache_cost_;
     std::unique_ptr<double[]> exact_cost_;
-    std::unique_ptr<double[]> rows_;  // the exact rows of a matrix that lies in memory by columns
+    std::unique_ptr<double[]> rows_;  // all exact rows, where many are needed
     std::int64_t rows_read_ = 0;
 };
 

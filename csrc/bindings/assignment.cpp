@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 namespace {
 
@@ -119,7 +119,6 @@ PyObject* matched_pairs(const lap::Cost& cost) {
     lap::Options options;
     options.round_integers = true;
     if (cost.rows * cost.cols <= 1024) {
-        const loomfast::DefaultArithmetic arithmetic;
         lap::solve(cost, options, out);
     } else {
         run_interruptible([&](lap::Cancel* cancel) {
@@ -297,11 +296,4 @@ void bind_assignment(py::module_& m) {
           py::arg("start_v"),
           py::arg("threads"));
     m.attr("most_rows") = static_cast<std::int64_t>(kMostRows);
-    m.def("force_assignment_isa", [](const std::string& name) {
-        lap::Isa isa = name == "baseline" ? lap::Isa::baseline
-                       : name == "avx2"   ? lap::Isa::avx2
-                       : name == "avx512" ? lap::Isa::avx512
-                                          : lap::Isa::automatic;
-        return lap::force_isa(isa);
-    }, py::arg("name"), "Forces an instruction set (baseline, avx2, avx512, auto); False if it is not here.");
 }

@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "arithmetic.hpp"
+#include "threads/arithmetic.hpp"
 
 namespace py = pybind11;
 

@@ -4,7 +4,6 @@
 #include <pybind11/stl.h>
 
 #include <optional>
-#include <string>
 
 #include "bindings/bindings.hpp"
 #include "cost/tiles.hpp"
@@ -79,38 +78,23 @@ int cost_range(const Dense<T>& x, const Dense<T>& z, bool euclidean) {
     return static_cast<int>(loomfast::cost::range_of(a, size_x, b, size_z, d, euclidean));
 }
 
-const loomfast::cost::Level& level_of(const std::string& name) {
-    static const std::vector<const loomfast::cost::Level*> levels = loomfast::cost::levels();
-    if (name == "auto") return *levels.back();
-    for (const loomfast::cost::Level* level : levels)
-        if (name == level->name) return *level;
-    throw py::value_error("level must be auto or one this processor has (cost_levels), got " + name);
-}
-
-std::vector<std::string> cost_levels() {
-    std::vector<std::string> names;
-    for (const loomfast::cost::Level* level : loomfast::cost::levels()) names.emplace_back(level->name);
-    return names;
-}
-
 // Addresses instead of arrays: an array takes longer to make of a tensor than a small cost takes.
 bool cost_tiles_at(std::uintptr_t x, std::uintptr_t z, std::uintptr_t out, int64_t n, int64_t m, int64_t d,
-                   int64_t stride, int form, bool euclidean, int threads, const std::string& level, bool checked) {
+                   int64_t stride, int form, bool euclidean, int threads, bool checked) {
     const loomfast::cost::Problem problem{
         reinterpret_cast<const float*>(x), reinterpret_cast<const float*>(z), reinterpret_cast<float*>(out),
         n, m, d, stride, static_cast<loomfast::cost::Form>(form), euclidean};
     if (loomfast::cost::overlaps(problem)) return false;
-    const loomfast::cost::Level& chosen = level_of(level);
     const Entered entered;
     using loomfast::cost::Range;
     if (!checked && loomfast::cost::range_of(problem.x, n * d, problem.z, m * d, d, euclidean) != Range::float32)
         return false;
-    loomfast::cost::tiled(chosen, problem, threads);
+    loomfast::cost::tiled(problem, threads);
     return true;
 }
 
 bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form, bool euclidean, int threads,
-                const std::string& level, bool checked) {
+                bool checked) {
     constexpr int kDense = py::array::c_style;
     const auto fits = [](const py::array& array, int flags) {
         return py::isinstance<py::array_t<float>>(array) && array.ndim() == 2 && (array.flags() & flags) == flags;
@@ -122,7 +106,7 @@ bool cost_tiles(const py::array& x, const py::array& z, py::array& out, int form
     if (out.size() && (out.strides(1) != size || out.strides(0) < size * out.shape(1))) return false;
     const auto address = [](const py::array& array) { return reinterpret_cast<std::uintptr_t>(array.data()); };
     return cost_tiles_at(address(x), address(z), address(out), x.shape(0), z.shape(0), x.shape(1),
-                         out.strides(0) / size, form, euclidean, threads, level, checked);
+                         out.strides(0) / size, form, euclidean, threads, checked);
 }
 
 template <class T>
@@ -149,12 +133,12 @@ void bind_cost(py::module_& m) {
           py::arg("block").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of float64 x (rows, d) and z (columns, d) into block, by differences.");
     m.def("cost_tiles", &cost_tiles, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("form"),
-          py::arg("euclidean"), py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false,
+          py::arg("euclidean"), py::arg("threads"), py::arg("checked") = false,
           "Costs of x (n, d) and z (m, d) into out (n, m), in one pass; form: 0 is -2 x.z, 1 |x - z|^2 by "
           "the norms, 2 by differences. False, and nothing done, unless all are float32, x, z and the rows of out "
           "contiguous and out apart from x and z, and, if that was not checked, float32 holds the squares.");
     m.def("cost_tiles_at", &cost_tiles_at, py::arg("x"), py::arg("z"), py::arg("out"), py::arg("n"),
           py::arg("m"), py::arg("d"), py::arg("stride"), py::arg("form"), py::arg("euclidean"),
-          py::arg("threads"), py::arg("level") = "auto", py::arg("checked") = false, "The same, at addresses; stride in elements.");
-    m.def("cost_levels", &cost_levels, "Instruction sets the tiles run on here, the fastest last.");
+          py::arg("threads"), py::arg("checked") = false,
+          "As cost_tiles, at the addresses of x, z and out, whose rows are `stride` elements apart.");
 }

@@ -1,11 +1,9 @@
 #include "noise/noise.hpp"
 
 #include <pybind11/numpy.h>
-#include <pybind11/stl.h>
 
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "bindings/bindings.hpp"
 #include "noise/noise_cuda.hpp"
@@ -30,54 +28,37 @@ void check_out(const Items& items, const py::array& out) {
         throw py::value_error("out must be contiguous and writeable");
 }
 
-const noise::Level& level_of(const std::string& name) {
-    const std::vector<const noise::Level*> levels = noise::levels();
-    if (name == "auto") return *levels.back();
-    for (const noise::Level* level : levels)
-        if (name == level->name) return *level;
-    throw py::value_error("level must be auto or one this processor has (noise_levels), got " + name);
-}
-
-std::vector<std::string> noise_levels() {
-    std::vector<std::string> names;
-    for (const noise::Level* level : noise::levels()) names.emplace_back(level->name);
-    return names;
-}
-
-void noise_fill(const Items& items, uint64_t seed, uint32_t word3, py::array out, int threads,
-                const std::string& level_name) {
+void noise_fill(const Items& items, uint64_t seed, uint32_t word3, py::array out, int threads) {
     check_out(items, out);
     const noise::Element element = element_of(out);
-    const noise::Level& level = level_of(level_name);
     void* const data = out.mutable_data();
     const int64_t size = out.shape(1), count = items.shape(0);
     const uint64_t* const ids = items.data();
     const Entered entered;
-    noise::fill_normals(level, {seed, word3}, ids, count, size, element, data, threads);
+    noise::fill_normals({seed, word3}, ids, count, size, element, data, threads);
 }
 
 // Addresses instead of arrays: an array takes longer to make of a tensor than a small request takes.
 void noise_fill_at(std::uintptr_t items, int64_t num_items, int64_t item_size, uint64_t seed, uint32_t word3,
                    std::uintptr_t out, int threads) {
     const Entered entered;
-    noise::fill_normals(*noise::levels().back(), {seed, word3}, reinterpret_cast<const uint64_t*>(items), num_items,
-                        item_size, noise::Element::float32, reinterpret_cast<void*>(out), threads);
+    noise::fill_normals({seed, word3}, reinterpret_cast<const uint64_t*>(items), num_items, item_size,
+                        noise::Element::float32, reinterpret_cast<void*>(out), threads);
 }
 
 using Floats = py::array_t<float, py::array::c_style>;
 
 void noise_interpolate(const Items& items, uint64_t seed, uint32_t word3, const Floats& x, const Floats& t,
-                       Floats point, Floats velocity, int threads, const std::string& level_name) {
+                       Floats point, Floats velocity, int threads) {
     check_out(items, point);
     check_out(items, velocity);
     if (x.ndim() != 2 || x.shape(0) != items.shape(0) || t.ndim() != 1 || t.shape(0) != items.shape(0) ||
         point.shape(1) != x.shape(1) || velocity.shape(1) != x.shape(1))
         throw py::value_error("x, point and velocity must be (n, item_size) and t (n,)");
-    const noise::Level& level = level_of(level_name);
     float *const to_point = point.mutable_data(), *const to_velocity = velocity.mutable_data();
     const Entered entered;
-    noise::fill_interpolated(level, {seed, word3}, items.data(), items.shape(0), x.shape(1), x.data(), t.data(),
-                             to_point, to_velocity, threads);
+    noise::fill_interpolated({seed, word3}, items.data(), items.shape(0), x.shape(1), x.data(), t.data(), to_point,
+                             to_velocity, threads);
 }
 
 #ifdef LOOMFAST_CUDA_BUILT
@@ -110,19 +91,18 @@ py::tuple noise_philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint6
 void bind_noise(py::module_& m) {
     m.def("philox4x32", &noise_philox, "Four words of the counter (c0, c1, c2, c3) under a 64-bit seed.");
     m.def("noise_fill", &noise_fill, py::arg("items").noconvert(), py::arg("seed"), py::arg("word3"),
-          py::arg("out").noconvert(), py::arg("threads"), py::arg("level") = "auto",
+          py::arg("out").noconvert(), py::arg("threads"),
           "Normals of noise format 1 into out (n, item_size): float32, float64, or bfloat16 as uint16.");
     m.def("noise_fill_at", &noise_fill_at, py::arg("items"), py::arg("num_items"), py::arg("item_size"),
           py::arg("seed"), py::arg("word3"), py::arg("out"), py::arg("threads"),
           "The same in float32, at the addresses of contiguous 64-bit items and normals.");
     m.def("noise_interpolate", &noise_interpolate, py::arg("items").noconvert(), py::arg("seed"),
           py::arg("word3"), py::arg("x").noconvert(), py::arg("t").noconvert(), py::arg("point").noconvert(),
-          py::arg("velocity").noconvert(), py::arg("threads"), py::arg("level") = "auto",
+          py::arg("velocity").noconvert(), py::arg("threads"),
           "t x + (1 - t) z and x - z into point and velocity, z being the normals of noise_fill.");
 #ifdef LOOMFAST_CUDA_BUILT
     m.def("noise_fill_cuda", &noise_fill_cuda, "noise_fill in device memory, by pointers, on a stream.");
 #endif
-    m.def("noise_levels", &noise_levels, "Instruction sets the noise runs on here, the fastest last.");
     m.def("noise_bits", &noise_bits, py::arg("items").noconvert(), py::arg("seed"), py::arg("word3"),
-          py::arg("out").noconvert(), "The uint32 words behind them into out (n, item_size).");
+          py::arg("out").noconvert(), "The uint32 words that noise_fill makes its normals of, into out (n, item_size).");
 }

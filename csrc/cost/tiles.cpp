@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 namespace loomfast::cost {
 namespace {
@@ -11,15 +11,7 @@ std::uintptr_t address(const float* at) { return reinterpret_cast<std::uintptr_t
 
 }  // namespace
 
-std::vector<const Level*> levels() {
-    std::vector<const Level*> found{&kTilesBaseline};
-#if defined(LOOMFAST_X86)
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2) found.push_back(&kTilesAvx2);
-    if (avx2 && __builtin_cpu_supports("avx512f")) found.push_back(&kTilesAvx512);
-#endif
-    return found;
-}
+LOOMFAST_DEFINE_CHOICE(TileKernels, tile_kernels)
 
 bool overlaps(const Problem& p) {
     if (!p.n || !p.m) return false;
@@ -30,11 +22,12 @@ bool overlaps(const Problem& p) {
     return shares(p.x, p.n * p.d) || shares(p.z, p.m * p.d);
 }
 
-void tiled(const Level& level, const Problem& problem, int threads) {
-    const int64_t units = level.units(problem);
-    if (threads == 1) return level.run(problem, 0, units);
+void tiled(const Problem& problem, int threads) {
+    const TileKernels& kernels = tile_kernels();
+    const int64_t units = kernels.units(problem);
+    if (threads == 1) return kernels.run(problem, 0, units);
     const int64_t grain = std::max<int64_t>(1, units / (4 * threads));  // a new piece takes norms of rows anew
-    run_chunks(units, grain, threads, [&](int64_t first, int64_t last) { level.run(problem, first, last); });
+    run_chunks(units, grain, threads, [&](int64_t first, int64_t last) { kernels.run(problem, first, last); });
 }
 
 }  // namespace loomfast::cost

@@ -3,7 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+
+#include "simd/target.hpp"
 
 namespace loomfast::cost {
 
@@ -22,26 +23,19 @@ struct Problem {
     bool euclidean;  // the root of the above
 };
 
-// One instruction set's kernel: how many units of work a problem has, and those from `first` up to `last`.
-struct Level {
-    const char* name;
+// One target's kernel: how many units of work a problem has, and those from `first` up to `last`.
+struct TileKernels {
     int64_t (*units)(const Problem& problem);
     void (*run)(const Problem& problem, int64_t first, int64_t last);
 };
 
-extern const Level kTilesBaseline;
-#if defined(LOOMFAST_X86)
-extern const Level kTilesAvx2, kTilesAvx512;
-#endif
-
-// The levels this processor has, the fastest last.
-std::vector<const Level*> levels();
+LOOMFAST_DECLARE_TABLES(TileKernels, tile_kernels)
 
 // Whether out shares memory with x or z.
 bool overlaps(const Problem& problem);
 
 // For a problem that does not overlap. An entry has the same bits for any number of threads and in any larger
-// problem; levels differ by rounding.
-void tiled(const Level& level, const Problem& problem, int threads);
+// problem; targets differ by rounding.
+void tiled(const Problem& problem, int threads);
 
 }  // namespace loomfast::cost

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
+#include "noise/kernels.hpp"
 #include "noise/philox.hpp"
-#include "team.hpp"
+#include "threads/pool.hpp"
 
 namespace loomfast::noise {
 namespace {
@@ -15,7 +16,7 @@ Key split(uint64_t seed) { return {static_cast<uint32_t>(seed), static_cast<uint
 
 // What is to be made: normals of blocks that are counted through all items.
 struct Request {
-    const Level& level;
+    const Kernels& kernels;
     Stream stream;
     const uint64_t* items;
     int64_t num_items, item_size;
@@ -26,14 +27,14 @@ struct Request {
 
 // The words of `groups` groups from block `begin` on. Lanes beyond the last item get blocks that nobody has.
 void fill_words(const Request& request, const Schedule& schedule, int64_t begin, int64_t groups, uint32_t* words) {
-    const int64_t blocks = request.item_blocks(), lanes = request.level.lanes;
+    const int64_t blocks = request.item_blocks(), lanes = request.kernels.lanes;
     const uint32_t word3 = request.stream.word3;
     int64_t item = begin / blocks, block = begin % blocks;
     while (groups > 0) {
         const int64_t whole = std::min(groups, (blocks - block) / lanes);  // groups within the item
         if (whole > 0) {
             const auto first = static_cast<uint32_t>(block);
-            request.level.words(first, request.items[item], word3, schedule, whole, words);
+            request.kernels.words(first, request.items[item], word3, schedule, whole, words);
             block += whole * lanes;
             if (block == blocks) block = 0, ++item;
         } else {
@@ -43,7 +44,7 @@ void fill_words(const Request& request, const Schedule& schedule, int64_t begin,
                 id_of[lane] = request.items[item];
                 if (++block == blocks && item + 1 < request.num_items) block = 0, ++item;
             }
-            request.level.mixed_words(block_of, id_of, word3, schedule, words);
+            request.kernels.mixed_words(block_of, id_of, word3, schedule, words);
         }
         const int64_t made = std::max<int64_t>(whole, 1);
         groups -= made;
@@ -71,15 +72,15 @@ void make(const Request& request, const Schedule& schedule, int64_t begin, int64
           const Put& put) {
     alignas(64) uint32_t words[kTile];
     alignas(64) float normals[kTile];
-    const int64_t lanes = request.level.lanes;
+    const int64_t lanes = request.kernels.lanes;
     while (begin < end) {
         const int64_t groups = std::min(kTile / (4 * lanes), (end - begin + lanes - 1) / lanes);
         const int64_t blocks = std::min(groups * lanes, end - begin);
         fill_words(request, schedule, begin, groups, words);
         if (whole && blocks == groups * lanes) {
-            request.level.normals(words, groups, whole + 4 * begin);
+            request.kernels.normals(words, groups, whole + 4 * begin);
         } else {
-            request.level.normals(words, groups, normals);
+            request.kernels.normals(words, groups, normals);
             put_pieces(request, normals, begin, blocks, put);
         }
         begin += blocks;
@@ -97,19 +98,11 @@ void make_all(const Request& request, float* whole, int threads, const Put& put)
 
 }  // namespace
 
-std::vector<const Level*> levels() {
-    std::vector<const Level*> found{&kScalar};
-#if defined(__x86_64__)
-    found.push_back(&kSse2);
-    if (__builtin_cpu_supports("avx2")) found.push_back(&kAvx2);
-    if (__builtin_cpu_supports("avx512f")) found.push_back(&kAvx512);
-#endif
-    return found;
-}
+LOOMFAST_DEFINE_CHOICE(Kernels, kernels)
 
-void fill_normals(const Level& level, Stream stream, const uint64_t* items, int64_t num_items,
-                  int64_t item_size, Element element, void* out, int threads) {
-    const Request request{level, stream, items, num_items, item_size};
+void fill_normals(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, Element element,
+                  void* out, int threads) {
+    const Request request{kernels(), stream, items, num_items, item_size};
     if (element == Element::float32) {
         auto* const to = static_cast<float*>(out);
         make_all(request, item_size % 4 == 0 ? to : nullptr, threads,
@@ -118,22 +111,22 @@ void fill_normals(const Level& level, Stream stream, const uint64_t* items, int6
                  });
     } else if (element == Element::float64) {
         make_all(request, nullptr, threads, [&, out](const float* values, int64_t, int64_t offset, int64_t count) {
-            level.to_doubles(values, static_cast<double*>(out) + offset, count);
+            request.kernels.to_doubles(values, static_cast<double*>(out) + offset, count);
         });
     } else {
         make_all(request, nullptr, threads, [&, out](const float* values, int64_t, int64_t offset, int64_t count) {
-            level.to_bfloat16s(values, static_cast<uint16_t*>(out) + offset, count);
+            request.kernels.to_bfloat16s(values, static_cast<uint16_t*>(out) + offset, count);
         });
     }
 }
 
-void fill_interpolated(const Level& level, Stream stream, const uint64_t* items, int64_t num_items,
-                       int64_t item_size, const float* x, const float* t, float* point, float* velocity,
-                       int threads) {
-    make_all({level, stream, items, num_items, item_size}, nullptr, threads,
-             [&, x, t, point, velocity](const float* z, int64_t item, int64_t offset, int64_t count) {
-                 level.interpolate(z, x + offset, t[item], point + offset, velocity + offset, count);
-             });
+void fill_interpolated(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, const float* x,
+                       const float* t, float* point, float* velocity, int threads) {
+    const Request request{kernels(), stream, items, num_items, item_size};
+    const auto put = [&](const float* z, int64_t item, int64_t offset, int64_t count) {
+        request.kernels.interpolate(z, x + offset, t[item], point + offset, velocity + offset, count);
+    };
+    make_all(request, nullptr, threads, put);
 }
 
 void fill_bits(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, uint32_t* out) {

@@ -2,9 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
-
-#include "noise/levels.hpp"
 
 namespace loomfast::noise {
 
@@ -16,19 +13,15 @@ struct Stream {
     uint32_t word3;
 };
 
-// The levels this processor runs, the fastest last. All give the same bits.
-std::vector<const Level*> levels();
-
 // out: num_items x item_size, contiguous; normal e of item i is normal e % 4 of block e / 4 of the counters
-// (block, items[i] low, items[i] high, word3). The bits do not depend on level or threads.
-void fill_normals(const Level& level, Stream stream, const uint64_t* items, int64_t num_items,
-                  int64_t item_size, Element element, void* out, int threads);
+// (block, items[i] low, items[i] high, word3). The bits do not depend on target or threads.
+void fill_normals(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, Element element,
+                  void* out, int threads);
 
 // point = t x + (1 - t) z and velocity = x - z, with z the float32 normals above, which are not kept.
 // x, point, velocity: num_items x item_size; t: num_items.
-void fill_interpolated(const Level& level, Stream stream, const uint64_t* items, int64_t num_items,
-                       int64_t item_size, const float* x, const float* t, float* point, float* velocity,
-                       int threads);
+void fill_interpolated(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, const float* x,
+                       const float* t, float* point, float* velocity, int threads);
 
 // The raw words behind them: out is num_items x item_size uint32.
 void fill_bits(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, uint32_t* out);

@@ -1,10 +1,23 @@
 """The command ``loomfast``, one file a command. ``solve`` and ``doctor`` need the core install only."""
 
+import argparse
 import sys
+from importlib import import_module
 
-from loomfast.cli import couple, doctor, evaluate, export, sample, solve, streams, train
+import loomfast
+from loomfast.cli import streams
 from loomfast.cli.arguments import USER_ERROR, OneLineParser
 
+# name -> its line in `loomfast --help`; the module of a command is loaded when it is asked for
+COMMANDS = {
+    "train": "train a preset; run the same command again to resume",
+    "sample": "draw samples from a run",
+    "evaluate": "measure a run",
+    "export": "write a trained network as a folder to give away",
+    "couple": "couple a whole dataset with its noise, exactly",
+    "solve": "solve the assignment of a cost matrix",
+    "doctor": "what works here, and how to get the rest",
+}
 DIVERGED = 1
 BROKEN_PIPE = 128 + 13  # SIGPIPE
 
@@ -42,9 +55,9 @@ def _run(argv):
 
 def _command(argv):
     if argv[:1] == ["train"]:
-        return train.run(argv[1:])
+        return _module("train").run(argv[1:])
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser(argv[0] if argv else None).parse_args(argv)
     except SystemExit as stop:  # after help, or an error that was told
         return stop.code
     return arguments.run(arguments)
@@ -56,21 +69,26 @@ def _fail(error, code):
     return code
 
 
-def parser():
-    """The parser of every command but ``train``, whose flags come from the configuration's dataclasses."""
+def parser(asked=None):
+    """The parser of every command but ``train``, whose flags come from the configuration's dataclasses.
+
+    Only the command ``asked`` for, if any, gets its flags: the modules of the others are not loaded.
+    """
     top = OneLineParser(
         prog="loomfast",
         description="Exact assignment, noise by id, and LOOM-CFM training and sampling.",
         epilog="loomfast train --help lists the presets; loomfast COMMAND --help explains a command.",
     )
-    top.add_argument("--version", action="version", version=_version())
+    top.add_argument("--version", action="version", version=f"loomfast {loomfast.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, sample, evaluate, export, couple, solve, doctor):
-        command.add(commands)
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=line, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=name != "train"
+        )
+        if name == asked:
+            _module(name).describe(command)
     return top
 
 
-def _version():
-    import loomfast
-
-    return f"loomfast {loomfast.__version__}"
+def _module(command):
+    return import_module(f"loomfast.cli.{command}")

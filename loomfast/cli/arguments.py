@@ -1,15 +1,15 @@
 """What the commands' argument parsers share: errors of one line, and the types of arguments."""
 
 import argparse
-import os
 import sys
-from pathlib import Path
+
+from loomfast.files import writable
 
 USER_ERROR = 2
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """argparse, with errors of one line, and without silence where its own text cannot be printed."""
+    """An argparse parser whose errors are one line, and which fails where its own text cannot be printed."""
 
     def _print_message(self, message, file=None):
         if message:
@@ -20,7 +20,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def add_solver_and_seed(command):
-    """``--solver`` and ``--seed``, which every command that samples takes."""
+    """Add ``--solver`` and ``--seed``, which every command that samples takes."""
     command.add_argument(
         "--solver",
         help="euler, midpoint, heun, rk4, or an adaptive one of torchdiffeq such as dopri5 "
@@ -30,53 +30,42 @@ def add_solver_and_seed(command):
 
 
 def add_device(command):
-    """``--device``, for commands that run a network; `loomfast.distributed.resolve_device` reads it."""
+    """Add ``--device``, for commands that run a network; `loomfast.distributed.resolve_device` reads it."""
     command.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: a GPU if there is one)"
     )
 
 
 def output_file(text):
-    """A path that can be written to, for argparse: found out before the work, not after it."""
+    """Parse a path for argparse that can be written to, which is found out before the work."""
     try:
         return writable(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def writable(text):
-    """The Path of a file, ValueError if it cannot be written."""
-    path = Path(text)
-    folder = Path(os.path.realpath(path)).parent
-    # A pipe or a device is written to as it is, a file is replaced.
-    taken = path if path.exists() and not path.is_file() else folder
-    if path.is_dir() or not taken.exists() or not os.access(taken, os.W_OK):
-        raise ValueError(f"cannot write {text!r}: name a file in a folder that can be written")
-    return path
-
-
 def natural(text):
-    """An integer of 0 or more, for argparse."""
+    """Parse an integer of 0 or more for argparse."""
     return _integer(text, 0)
 
 
 def positive(text):
-    """An integer of 1 or more, for argparse."""
+    """Parse an integer of 1 or more for argparse."""
     return _integer(text, 1)
 
 
 def positive_list(text):
-    """Comma-separated integers of 1 or more, for argparse."""
+    """Parse comma-separated integers of 1 or more for argparse."""
     return [positive(part) for part in text.split(",")]
 
 
 def natural_list(text):
-    """Comma-separated integers of 0 or more, for argparse."""
+    """Parse comma-separated integers of 0 or more for argparse."""
     return [natural(part) for part in text.split(",")]
 
 
 def time_grid(text):
-    """Comma-separated times, or a word that names a law of them, for argparse."""
+    """Parse comma-separated times, or a word that names a law of them, for argparse."""
     if text.isalpha():
         return text
     try:

@@ -10,63 +10,61 @@ from dataclasses import asdict, replace
 
 from loomfast import console
 from loomfast.cli.arguments import natural, output_file, positive
+from loomfast.coupling import Loom, solve_globally
+from loomfast.data import coupled_items
 from loomfast.extras import need
+from loomfast.files import write_json
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def add(commands):
-    """The parser of the command."""
-    couple = commands.add_parser(
-        "couple",
-        help="couple a whole dataset with its noise, exactly",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Find the optimal coupling of a dataset with its noises, all at once: exact where the\n"
+def describe(command):
+    """Give the command's parser its description and its flags."""
+    command.description = (
+        "Find the optimal coupling of a dataset with its noises, all at once: exact where the\n"
         "matrix fits into memory, else exact in the largest blocks that fit, swept until it gains no more.\n"
         "Training starts from the file with --coupling.init. To go on after an interruption, run the same\n"
-        "command again: unfinished work is in FILE.partial until the end.",
-        epilog="example: loomfast couple patches32 --num-items 8192 --out patches32.safetensors\n"
-        "         loomfast train patches32 --num-items 8192 --coupling.init patches32.safetensors",
+        "command again: unfinished work is in FILE.partial until the end."
     )
-    couple.set_defaults(run=run)
-    couple.add_argument("data", metavar="PRESET|DATA", help="a preset, or data as `loomfast train --data`")
-    couple.add_argument(
+    command.epilog = (
+        "example: loomfast couple patches32 --num-items 8192 --out patches32.safetensors\n"
+        "         loomfast train patches32 --num-items 8192 --coupling.init patches32.safetensors"
+    )
+    command.set_defaults(run=run)
+    command.add_argument("data", metavar="PRESET|DATA", help="a preset, or data as `loomfast train --data`")
+    command.add_argument(
         "--out", type=output_file, required=True, metavar="FILE", help=".safetensors file to write"
     )
-    couple.add_argument("--num-items", type=positive, help="training items (default: the preset's, or all)")
-    couple.add_argument(
+    command.add_argument("--num-items", type=positive, help="training items (default: the preset's, or all)")
+    command.add_argument(
         "--num-caches", type=positive, help="noises an item holds (default: the preset's, or 4)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--metric", choices=("sqeuclidean", "euclidean"), help="cost of a pair (default: the preset's)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--flips",
         action=argparse.BooleanOptionalAction,
         help="mirror images are items, too, as in training with flips (default: the preset's)",
     )
-    couple.add_argument(
+    command.add_argument(
         "--seed", type=natural, help="seed of the run that is to use it (default: the preset's, or 0)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--memory", type=size, help="memory a block may take, such as 12G (default: 70 %% of what is free)"
     )
-    couple.add_argument(
+    command.add_argument(
         "--min-gain",
         type=share,
         default=1e-3,
         help="share of all gain under which a sweep over blocks is the last (default: %(default)s)",
     )
-    couple.add_argument("--json", type=output_file, help="write the result to this file, too")
+    command.add_argument("--json", type=output_file, help="write the result to this file, too")
 
 
 def run(arguments):
-    """Couple, write the file, and print one line of what came out."""
+    """Couple the dataset, write the file, and print one line about the result."""
     need("torch", "train")
-    from loomfast.checkpoint import write_json
-    from loomfast.coupling import Loom
-    from loomfast.coupling.globally import solve_globally
-    from loomfast.data import coupled_items
     from loomfast.distributed import first_of_all, started
 
     if started() > 1:
@@ -114,10 +112,10 @@ def run(arguments):
 
 
 def _what_to_couple(arguments):
-    """(Dataset, TrainConfig) of a preset, or of data that go by another name or a path."""
+    """Return (Dataset, TrainConfig) of a preset, or of data given by another name or a path."""
+    from loomfast.config import PRESETS, TrainConfig
     from loomfast.models import MLPConfig
-    from loomfast.presets import PRESETS, TrainConfig
-    from loomfast.rundir import load_data
+    from loomfast.runs.directory import load_data
 
     named = {} if arguments.num_items is None else {"num_items": arguments.num_items}
     if arguments.data in PRESETS:
@@ -129,7 +127,7 @@ def _what_to_couple(arguments):
 
 
 def _bars(stack, title):
-    """A progress callback of `solve_globally`: a bar for every sweep."""
+    """Return a progress callback for `solve_globally` that shows a bar for every sweep."""
     update, before = None, math.inf
 
     def progress(done, total, note):
@@ -153,7 +151,7 @@ def _summary(result, seconds):
 
 
 def size(text):
-    """A number of bytes, such as 500M or 12G, for argparse."""
+    """Parse a number of bytes, such as 500M or 12G, for argparse."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.strip().lower())
     if not match or float(match[1]) <= 0:
         raise argparse.ArgumentTypeError(f"must be a size in bytes such as 500M or 12G, got {text!r}")
@@ -161,7 +159,7 @@ def size(text):
 
 
 def share(text):
-    """A number in [0, 1), for argparse."""
+    """Parse a number in [0, 1) for argparse."""
     try:
         value = float(text)
     except ValueError:

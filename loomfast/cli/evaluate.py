@@ -1,46 +1,40 @@
 """``loomfast evaluate RUN``."""
 
-import argparse
 from pathlib import Path
 
 from loomfast import console
 from loomfast.cli.arguments import add_solver_and_seed, output_file, positive, positive_list
 from loomfast.extras import need
+from loomfast.files import write_json
 
 
-def add(commands):
-    """The parser of the command."""
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="measure a run",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Measure a trained run: the distance of its samples to held-out data for each number of\n"
+def describe(command):
+    """Give the command's parser its description and its flags."""
+    command.description = (
+        "Measure a trained run: the distance of its samples to held-out data for each number of\n"
         "function evaluations, and the curvature of its paths (1000 trajectories, 20 Euler steps).\n"
-        "Results are printed, appended to metrics.jsonl in the run directory, and written to --json.",
-        epilog="example: loomfast evaluate runs/digits-loom-seed0 --nfe 1,2,4,8,40 --json metrics.json",
+        "Results are printed, appended to metrics.jsonl in the run directory, and written to --json."
     )
-    evaluate.set_defaults(run=run)
-    evaluate.add_argument("directory", metavar="RUN", help="run directory that `loomfast train` wrote")
-    evaluate.add_argument(
+    command.epilog = "example: loomfast evaluate runs/digits-loom-seed0 --nfe 1,2,4,8,40 --json metrics.json"
+    command.set_defaults(run=run)
+    command.add_argument("directory", metavar="RUN", help="run directory that `loomfast train` wrote")
+    command.add_argument(
         "--nfe",
         type=positive_list,
         metavar="N,N,...",
         help="numbers of function evaluations (default: 1,2,4,8,40; an adaptive solver chooses its own)",
     )
-    evaluate.add_argument(
-        "--num", type=positive, default=2000, help="samples for each (default: %(default)s)"
-    )
-    evaluate.add_argument("--json", type=output_file, help="write the results to this file, too")
-    add_solver_and_seed(evaluate)
+    command.add_argument("--num", type=positive, default=2000, help="samples for each (default: %(default)s)")
+    command.add_argument("--json", type=output_file, help="write the results to this file, too")
+    add_solver_and_seed(command)
 
 
 def run(arguments):
-    """``loomfast evaluate RUN``."""
+    """Evaluate the run, append the result to its metrics.jsonl, and print a table."""
     need("torch", "train")
-    from loomfast.checkpoint import write_json
-    from loomfast.evaluate import evaluate
-    from loomfast.rundir import append_entry, load_model
-    from loomfast.sample import ADAPTIVE
+    from loomfast.runs.directory import append_entry, load_model
+    from loomfast.runs.evaluate import evaluate
+    from loomfast.sampling.ode import ADAPTIVE
 
     config, model = load_model(arguments.directory)
     nfe = arguments.nfe or ([None] if arguments.solver in ADAPTIVE else [1, 2, 4, 8, 40])

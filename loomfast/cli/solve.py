@@ -1,36 +1,34 @@
 """``loomfast solve FILE``."""
 
-import argparse
 import time
 
 import numpy as np
 
+from loomfast.assignment import solve
 from loomfast.cli.arguments import output_file, positive
+from loomfast.data.arrays import read_arrays
+from loomfast.files import atomic
 
 
-def add(commands):
-    """The parser of the command."""
-    solve = commands.add_parser(
-        "solve",
-        help="solve the assignment of a cost matrix",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Solve the linear assignment problem of a cost matrix exactly, with a proof.\n\n"
+def describe(command):
+    """Give the command's parser its description and its flags."""
+    command.description = (
+        "Solve the linear assignment problem of a cost matrix exactly, with a proof.\n\n"
         "FILE is a .npy array, or an .npz archive with one array, of shape (n, m) or (b, n, m). Prints the\n"
-        "total, the certified gap (a proven bound on the distance to the optimum) and the time.",
-        epilog="example: loomfast solve cost.npy --out assignment.npz",
+        "total, the certified gap (a proven bound on the distance to the optimum) and the time."
     )
-    solve.set_defaults(run=run)
-    solve.add_argument("file", metavar="FILE", help=".npy or .npz file with the cost matrix")
-    solve.add_argument("--maximize", action="store_true", help="find the largest total instead")
-    solve.add_argument("--threads", type=positive, help="CPU threads, used for a batch of matrices")
-    solve.add_argument("--out", type=output_file, help=".npz file for col4row, row4col, u, v, total and gap")
+    command.epilog = "example: loomfast solve cost.npy --out assignment.npz"
+    command.set_defaults(run=run)
+    command.add_argument("file", metavar="FILE", help=".npy or .npz file with the cost matrix")
+    command.add_argument("--maximize", action="store_true", help="find the largest total instead")
+    command.add_argument("--threads", type=positive, help="CPU threads, used for a batch of matrices")
+    command.add_argument(
+        "--out", type=output_file, help=".npz file for col4row, row4col, u, v, total and gap"
+    )
 
 
 def run(arguments):
-    """``loomfast solve FILE``."""
-    from loomfast import solve
-    from loomfast.checkpoint import atomic
-
+    """Solve the matrix or the batch of matrices in a file, and print total, gap and time."""
     cost = load_matrix(arguments.file)
     start = time.perf_counter()
     found = solve(cost, maximize=arguments.maximize, threads=arguments.threads)
@@ -55,9 +53,7 @@ def run(arguments):
 
 
 def load_matrix(path):
-    """The array of a .npy file, or the only one of an .npz archive; nothing is unpickled."""
-    from loomfast.arrayfiles import read_arrays
-
+    """Return the array of a .npy file, or the only one of a .npz archive; nothing is unpickled."""
     loaded = read_arrays(path, "must be a .npy array or an .npz archive of numbers")
     if isinstance(loaded, np.ndarray):
         return loaded

@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import io
 import json
-import re
+from itertools import takewhile
 from pathlib import Path
 
 from loomfast import console
+from loomfast.data import DRAWN, LOADERS
 from loomfast.extras import need
 
 TRAIN_DESCRIPTION = """Train a flow-matching model. The run directory (--out, by default
@@ -15,17 +16,12 @@ runs/PRESET-COUPLING-seedN) receives the configuration, checkpoints, a log, pict
 coupling. To resume, or to go on with more --steps, run the same command again."""
 
 
-def add(commands):
-    """The command's line in the list of commands; its flags are parsed by `run`."""
-    commands.add_parser("train", help="train a preset; run the same command again to resume", add_help=False)
-
-
 def run(argv):
-    """``loomfast train PRESET``: the flags are the fields of the configuration."""
+    """Train as the words ``argv`` say, or print the plan; the flags are the fields of the configuration."""
     tyro = need("tyro", "train")
     need("torch", "train")
-    from loomfast.presets import PRESETS, TrainConfig
-    from loomfast.rundir import default_directory
+    from loomfast.config import PRESETS, TrainConfig
+    from loomfast.runs.directory import default_directory
 
     @dataclasses.dataclass(frozen=True)
     class Command(TrainConfig):
@@ -51,7 +47,10 @@ def _fields(config):
 
 
 def _tyro_parse(tyro, table, argv):
-    """The Command that ``argv`` asks for; None if it asked for help. Errors become one line."""
+    """Return the Command that ``argv`` asks for, or None if it asked for help.
+
+    Raises ValueError with one line for words that are no command.
+    """
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -68,19 +67,20 @@ def _tyro_parse(tyro, table, argv):
         raise ValueError(f"{_first_message(printed.getvalue())} (see loomfast train --help)") from None
 
 
-def _first_message(box):
-    """The message of one of tyro's framed errors, without its frame and hints."""
-    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
-    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    return " ".join(lines[:rule])
+def _first_message(frame):
+    """What stands in the frame that tyro draws around an error, down to the rule above its hints.
+
+    tyro has no public way to get at the message alone.
+    """
+    lines = (line.strip("│ ") for line in frame.splitlines()[1:])
+    return " ".join(takewhile(lambda line: not line.startswith(("─", "╰")), lines))
 
 
 def _print_plan(config, out):
     from loomfast import models
-    from loomfast.data import DRAWN, LOADERS
-    from loomfast.memory import estimate_memory
-    from loomfast.presets import config_to_dict
-    from loomfast.rundir import load_data
+    from loomfast.config import config_to_dict
+    from loomfast.runs.directory import load_data
+    from loomfast.training.memory import estimate_memory
 
     parameters = sum(p.numel() for p in models.build(config.model, "meta").parameters())
     at_hand = config.data in (*LOADERS, *DRAWN)
@@ -96,8 +96,9 @@ def _print_plan(config, out):
 
 def _train(config, out):
     from loomfast.distributed import FailedElsewhere, first_of_all
-    from loomfast.rundir import checkpoint_step
-    from loomfast.train import picture_run, train
+    from loomfast.runs.directory import checkpoint_step
+    from loomfast.runs.pictures import picture_run
+    from loomfast.training.loop import train
 
     if not first_of_all():
         # The first process says why; torchrun would kill it at another one's failure.

@@ -3,13 +3,13 @@
 Every coupling has the same interface (see `Coupling`): ``couple(x, index)`` returns the noise for a batch.
 """
 
-from loomfast.coupling.ahead import Ahead
-from loomfast.coupling.base import Coupling, Pair, Prepared
+from loomfast.coupling.baselines import Independent, MinibatchOT
 from loomfast.coupling.build import build_coupler
-from loomfast.coupling.fresh import Independent, MinibatchOT
-from loomfast.coupling.globally import GlobalCoupling, solve_globally
+from loomfast.coupling.interface import Coupling, Pair, Prepared
 from loomfast.coupling.loom import Loom
+from loomfast.coupling.prefetch import Ahead
 from loomfast.coupling.semidiscrete import Semidiscrete
+from loomfast.coupling.whole_dataset import GlobalCoupling, solve_globally
 
 __all__ = [
     "Ahead",

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def initial_ids(num_items, num_caches):
-    """τ₀ = Id: (num_items, num_caches) int32, 0 … num_items·num_caches − 1 in order."""
+    """Return τ₀ = Id as int32 (num_items, num_caches): the ids 0 … num_items·num_caches − 1 in order."""
     count = num_items * num_caches
     if count > np.iinfo(np.int32).max:
         raise ValueError(f"num_items·num_caches must be below 2³¹, got {num_items}·{num_caches} = {count}")
@@ -16,7 +16,7 @@ def initial_ids(num_items, num_caches):
 
 
 def is_permutation(ids):
-    """Whether the ids of a cache are each of 0 … size − 1 once."""
+    """Return whether the ids of a cache, an integer array, are each of 0 … size − 1 once."""
     seen = np.zeros(ids.size, dtype=bool)
     flat = ids.reshape(-1)
     if flat.size and (flat.min() < 0 or flat.max() >= flat.size):
@@ -54,7 +54,7 @@ def improving_cycles(order, before, after, relative_rounding, *, weight=0.0, cha
 
 
 def cycle_labels(order):
-    """(B,) int64: the smallest member of each element's cycle under the permutation ``order``.
+    """Return (B,) int64: the smallest member of each element's cycle under the permutation ``order`` (B,).
 
     Pointer doubling: after k rounds every element knows the smallest of 2ᵏ successors.
     """

@@ -11,22 +11,23 @@ import numpy as np
 
 from loomfast._arrays import finite, integer, item_shape, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.coupling.base import (
-    CouplingBase,
+from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation
+from loomfast.coupling.interface import (
+    Coupling,
     Pair,
     Prepared,
     Stopwatch,
-    check_distinct,
     check_metadata,
     check_step,
     checked_batch,
     checked_entry,
     checked_step,
+    fits_this_run,
     like,
     mean_cost,
     solve_batch,
 )
-from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation
+from loomfast.coupling.whole_dataset import solve_globally
 from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids, step_bits
 
 
@@ -42,7 +43,7 @@ class _Update:
     labels: np.ndarray | None
 
 
-class Loom(CouplingBase):
+class Loom(Coupling):
     """A permutation of noise ids, improved by every batch it sees (paper, Sections 3.1 and 3.2).
 
     Args:
@@ -75,6 +76,8 @@ class Loom(CouplingBase):
     """
 
     method = "loom"
+    summary = "remembered and improved"
+    takes_init = True
 
     def __init__(
         self,
@@ -104,28 +107,42 @@ class Loom(CouplingBase):
         self.duals = None
         self.step = 0
 
-    def prepare(self, x, index, *, step=None, labels=None, fields=()):
+    @classmethod
+    def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
+        """Return the coupling of a configuration, started from ``config.init`` where a run begins."""
+        coupler = cls(
+            num_items,
+            shape,
+            num_caches=config.num_caches,
+            seed=seed,
+            metric=config.metric,
+            label_weight=config.label_weight,
+            tolerance=config.tolerance,
+            precision=config.precision,
+            dataset_fingerprint=fingerprint,
+        )
+        if fresh and config.init:
+            with fits_this_run(config):
+                coupler.load(config.init)
+            coupler.step = 0
+        return coupler
+
+    @classmethod
+    def cache_bytes(cls, config, num_items):
+        """Return the bytes of the cache: an int32 id and a float64 price for every noise."""
+        return 12 * num_items * config.num_caches
+
+    @classmethod
+    def description(cls, config):
+        """Return the coupling of this configuration in a few words, for a model card."""
+        return f"{cls.method}, {config.num_caches} noises an item, {config.metric} cost"
+
+    def pair_up(self, x, rows, step, labels):
         """Take the batch's pairs and make them optimal (Algorithm 1, lines 3-4); nothing is written yet.
 
-        Args:
-            x: (B, *shape) floating point, NumPy array or torch tensor: the data of the batch.
-            index: (B,) integers: which items they are, each at most once.
-            step: the training step, which chooses the caches; one more than the last by default.
-            labels: (B,) integers of 0 or more, the items' labels: needed with a label_weight, and without
-                one not looked at.
-            fields: per-item arrays to carry along.
-
-        Returns:
-            Prepared: for `commit`. Its pair has the noise for ``x``, and what the step does.
-
-        Raises:
-            ValueError, TypeError: for a repeated or unknown item, a wrong shape or dtype, labels that are
-                missing or not those seen before, or data that are not finite. The cache is what it was.
+        The step chooses the caches. ``labels`` (B,) are needed with a label_weight.
         """
         watch = Stopwatch()
-        rows = checked_batch(x, index, self.shape, self.num_items)
-        check_distinct(rows)
-        step = self.step if step is None else check_step(step)
         labels = self.checked_labels(labels, rows)
 
         with watch("noise"):
@@ -152,12 +169,12 @@ class Loom(CouplingBase):
         pair = Pair(
             noise=noise[order],
             ids=ids[order],
-            fields=tuple(fields),
             swaps=int((order != np.arange(len(order))).sum()),
             cost_before=before,
             cost_after=after,
             gap=float(assignment.gap),
             seconds=watch.seconds,
+            domain=NoiseDomain.CACHE,
         )
         update = _Update(held, ids, ids[order], to_numpy(assignment.v), rows, labels)
         return Prepared(pair, step, update)
@@ -189,16 +206,17 @@ class Loom(CouplingBase):
         ids = self.ids[rows, self._choose_caches(rows, step)].astype(np.int64)
         noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
         cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
-        return Pair(noise=noise, ids=ids, cost_before=cost, cost_after=cost, seconds={})
+        return Pair(noise, ids, cost_before=cost, cost_after=cost, seconds={}, domain=NoiseDomain.CACHE)
 
     def solve_globally(self, data, **options):
-        """Couple the whole dataset exactly; see `loomfast.coupling.globally.solve_globally`."""
-        from loomfast.coupling.globally import solve_globally
-
+        """Couple the whole dataset exactly; see `loomfast.coupling.whole_dataset.solve_globally`."""
         return solve_globally(self, data, **options)
 
     def checked_labels(self, labels, rows):
-        """The batch's labels as (B,) int64, None where labels do not count."""
+        """Return the batch's labels as (B,) int64, or None where labels do not count.
+
+        Raises ValueError if they are needed and missing, no labels, or not those seen before.
+        """
         if self.labels is None:
             return None
         if labels is None:
@@ -216,7 +234,7 @@ class Loom(CouplingBase):
         return labels.astype(np.int64)
 
     def _labels_of(self, ids, rows, labels):
-        """The labels of noises: that of the item which held the noise at first.
+        """Return the labels of noises, (B,) int64: a noise has that of the item which held it at first.
 
         A noise moves only in a batch that its item takes part in, so the item's label is known by then: from
         an earlier batch or from this one.
@@ -229,12 +247,12 @@ class Loom(CouplingBase):
         return found
 
     def _choose_caches(self, rows, step):
-        """One of an item's caches, uniformly, as a function of (seed, step, item) (Section 3.2)."""
+        """Return one of each item's caches, (B,), uniformly by (seed, step, item) (Section 3.2)."""
         bits = step_bits(rows, 1, seed=self.seed, step=step, domain=StepDomain.CACHE_CHOICE)[:, 0]
         return (bits.astype(np.uint64) * np.uint64(self.num_caches)) >> np.uint64(32)
 
     def _strict_improvement(self, x, noise, order, labels=None):
-        """What of ``order`` is worth writing, with the mean pair cost before and after it.
+        """Return what of ``order`` is worth writing, with the mean pair cost before and after it.
 
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
         old and new pairs, computed directly in float64.
@@ -261,7 +279,7 @@ class Loom(CouplingBase):
             self.prices[ids] = v - v.mean() + self.prices[ids].mean()
 
     def metadata(self):
-        """What a state of this coupling belongs to, as plain JSON values."""
+        """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
         weight = {"label_weight": self.label_weight} if self.label_weight else {}
         return {
             "method": self.method,
@@ -277,8 +295,9 @@ class Loom(CouplingBase):
         }
 
     def state_dict(self):
-        """Copies of ``ids``, ``prices`` and ``step``, of ``labels`` and ``duals`` where there are any, and
-        the ``metadata`` they belong to.
+        """Return copies of ``ids``, ``prices`` and ``step``, and the ``metadata`` they belong to.
+
+        ``labels`` and ``duals`` are among them where there are any.
         """
         optional = {"labels": self.labels, "duals": self.duals}
         return {

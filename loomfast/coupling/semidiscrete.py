@@ -9,10 +9,9 @@ import numpy as np
 
 from loomfast._arrays import finite, integer, to_numpy
 from loomfast.assignment import solve
-from loomfast.checkpoint import read_tensors, readable
 from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.coupling.base import (
-    CouplingBase,
+from loomfast.coupling.interface import (
+    Coupling,
     Pair,
     Prepared,
     Stopwatch,
@@ -22,15 +21,17 @@ from loomfast.coupling.base import (
     checked_entry,
     checked_step,
     coupling_metadata,
+    fits_this_run,
     like,
     mean_cost,
 )
+from loomfast.files import read_tensors, readable
 from loomfast.noise import NOISE_FORMAT, NoiseDomain, noise_from_ids
 
 PROBES = 256  # noises that measure the scale of the prices
 
 
-class Semidiscrete(CouplingBase):
+class Semidiscrete(Coupling):
     """Couples fresh noise with the items of a dataset by the prices of a global solve.
 
     Unlike other couplings it chooses the items: `choose` draws a block of new noises and gives each one the
@@ -57,6 +58,30 @@ class Semidiscrete(CouplingBase):
     """
 
     method = "semidiscrete"
+    summary = "new noise, coupled by the prices of a global solve (needs init)"
+    takes_init = True
+    chooses_items = True
+
+    @classmethod
+    def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
+        """Return the coupling that a configuration describes, with the prices of ``config.init``."""
+        if not config.init:
+            raise ValueError(
+                "method semidiscrete needs coupling.init, the file of a global solve: `loomfast couple` "
+                "writes it"
+            )
+        data = data() if callable(data) else data
+        duals = np.zeros(num_items)  # a run that goes on has its own in its state
+        if fresh:
+            with fits_this_run(config):
+                duals = read_duals(
+                    config.init,
+                    num_items=num_items,
+                    shape=shape,
+                    metric=config.metric,
+                    dataset_fingerprint=fingerprint,
+                )
+        return cls(data, duals, seed=seed, metric=config.metric, dataset_fingerprint=fingerprint)
 
     def __init__(self, data, duals, *, seed=0, metric="sqeuclidean", correction=0.5, dataset_fingerprint=""):
         self.data = data
@@ -78,11 +103,10 @@ class Semidiscrete(CouplingBase):
         self._chosen = None, None  # a step, and the items chosen for it
 
     def choose(self, num, *, step=None):
-        """(num,) int64: the items that step ``step``'s new noises go to, in the order of the noises.
+        """Return the items that step ``step``'s new noises go to, (num,) int64, in the order of the noises.
 
-        Changes nothing that is saved; the same prices, seed and step give the same items.
-
-        Raises ValueError for more than num_items.
+        Changes nothing that is saved; the same prices, seed and step give the same items. Raises ValueError
+        for more than num_items.
         """
         num = integer(num, "num", 1, self.num_items + 1)
         step = self.step if step is None else check_step(step)
@@ -91,19 +115,23 @@ class Semidiscrete(CouplingBase):
         self._chosen = step, chosen.copy()
         return chosen
 
-    def prepare(self, x, index, *, step=None, labels=None, fields=()):
+    def items(self, step, num, in_turn=None):
+        """Return what `choose` gives for this step, or gave if it is the one committed last: (num,) int64."""
+        if step == self.step - 1 and len(self._last) == num:
+            return self.last_choice()
+        return self.choose(num, step=step)
+
+    def pair_up(self, x, rows, step, labels):
         """Pair the items `choose` gave for this step with the noises that chose them.
 
-        ``labels`` are not looked at. Raises ValueError for other items than those.
+        Raises ValueError for other items than those.
         """
         watch = Stopwatch()
-        step = self.step if step is None else check_step(step)
-        rows = checked_batch(x, index, self.shape, self.num_items)
         if self._chosen[0] != step or not np.array_equal(self._chosen[1], rows):
             raise ValueError(f"index must be what choose({len(rows)}, step={step}) returned")
         with watch("noise"):
             noise = like(self._noise(len(rows), step), x)
-        return Prepared(self._pair(x, noise, step, fields, watch), step, rows)
+        return Prepared(self._pair(x, noise, step, watch), step, rows)
 
     def commit(self, prepared):
         """Move the prices by what was chosen, count it, and return the Pair."""
@@ -118,30 +146,25 @@ class Semidiscrete(CouplingBase):
         return prepared.pair
 
     def recall(self, x, index, *, step):
-        """The pairs of the block that was committed last."""
+        """Return the Pair of the block that was committed last; raises ValueError for any other."""
         rows = checked_batch(x, index, self.shape, self.num_items)
         if step != self.step - 1 or not np.array_equal(rows, self._last):
             raise ValueError(f"only the last block, of step {self.step - 1}, can be recalled, not {step}")
-        return self._pair(x, like(self._noise(len(rows), step), x), step, (), Stopwatch())
+        return self._pair(x, like(self._noise(len(rows), step), x), step, Stopwatch())
 
     def last_choice(self):
-        """(num,) int64: the items of the block that was committed last."""
+        """Return the items of the block that was committed last, (num,) int64."""
         return self._last.copy()
 
-    def _pair(self, x, noise, step, fields, watch):
-        return Pair(
-            noise=noise,
-            ids=_ids(len(noise), step),
-            fields=tuple(fields),
-            cost_after=mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric))),
-            seconds=watch.seconds,
-        )
+    def _pair(self, x, noise, step, watch):
+        cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
+        return Pair(noise, _ids(len(noise), step), cost_after=cost, seconds=watch.seconds)
 
     def _noise(self, num, step):
         return to_numpy(noise_from_ids(_ids(num, step), self.shape, seed=self.seed, domain=NoiseDomain.FRESH))
 
     def _costs(self, noise):
-        """(len(noise), num_items) float32: what each item costs each noise, its price taken off."""
+        """Return what each item costs each noise, its price taken off: (len(noise), num_items) float32."""
         cost = to_numpy(
             pairwise_cost(like(noise, self.data), self.data, metric=self.metric, assignment_only=True)
         )
@@ -149,7 +172,7 @@ class Semidiscrete(CouplingBase):
         return cost
 
     def _margin(self):
-        """The mean lead of a noise's best item over its second, at the prices given."""
+        """Return the mean lead of a noise's best item over its second, at the prices given, as a float."""
         if self.num_items < 2:
             return 0.0
         ids = _ids(PROBES, 0)
@@ -158,7 +181,7 @@ class Semidiscrete(CouplingBase):
         return float((best[:, 1] - best[:, 0]).mean())
 
     def metadata(self):
-        """What a state of this coupling belongs to, as plain JSON values."""
+        """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
         return {
             "method": self.method,
             "num_items": self.num_items,
@@ -171,7 +194,7 @@ class Semidiscrete(CouplingBase):
         }
 
     def state_dict(self):
-        """``duals``, ``counts``, ``last`` block, ``scale``, ``step``, and ``metadata``."""
+        """Return ``duals``, ``counts``, the ``last`` block, ``scale``, ``step``, and ``metadata``."""
         return {
             "duals": self.duals.copy(),
             "counts": self.counts.copy(),
@@ -223,5 +246,5 @@ def read_duals(path, *, num_items, shape, metric, dataset_fingerprint):
 
 
 def _ids(num, step):
-    """The ids of a block's noises: step·2³² + place."""
+    """Return the ids of a block's noises, (num,) int64: step·2³² + place in the block."""
     return (np.int64(step) << np.int64(32)) + np.arange(num, dtype=np.int64)

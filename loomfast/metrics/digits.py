@@ -65,5 +65,5 @@ def digits_features(images):
 
 @torch.no_grad()
 def digits_logits(images):
-    """The classifier's ten logits of each image: (N, 1, 8, 8) in [-1, 1] -> float32 (N, 10) NumPy array."""
+    """Return the ten logits of each image: (N, 1, 8, 8) in [-1, 1] -> float32 (N, 10), a NumPy array."""
     return torch.cat([_classifier()(part) for part in _images(images).split(512)]).numpy()

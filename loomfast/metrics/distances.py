@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from loomfast.assignment import solve
+
 
 def _matrix(name, a):
     a = np.asarray(a.detach().cpu() if hasattr(a, "detach") else a, dtype=np.float64)
@@ -22,7 +24,7 @@ def _pair(name_a, a, name_b, b):
 
 
 def transport_cost(x, z):
-    """Mean squared distance of paired items, ‖x_i − z_i‖² (LOOM-CFM, eq. 7): (N, ...) twice -> float."""
+    """Return the mean of ‖x_i − z_i‖² over pairs (LOOM-CFM, eq. 7), for (N, ...) twice, as a float."""
     x, z = _pair("x", x, "z", z)
     if len(x) != len(z):
         raise ValueError(f"x and z must hold as many items, got {len(x)} and {len(z)}")
@@ -52,9 +54,10 @@ def frechet_distance(features_a, features_b):
 
 
 def exact_w2(a, b):
-    """2-Wasserstein distance of two sets of as many samples, (N, ...) each, by exact assignment: a float."""
-    from loomfast import solve
+    """Return the 2-Wasserstein distance of two sets of equally many samples, (N, ...) each, as a float.
 
+    It is exact: the samples are matched by `loomfast.solve`. Raises ValueError for other numbers or sizes.
+    """
     a, b = _pair("a", a, "b", b)
     if len(a) != len(b):
         raise ValueError(f"a and b must hold as many samples, got {len(a)} and {len(b)}")

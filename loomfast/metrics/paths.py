@@ -3,11 +3,11 @@
 import torch
 
 from loomfast._arrays import integer
-from loomfast.sample import integrate
+from loomfast.sampling.ode import integrate
 
 
 def _euler_path(velocity, z, steps):
-    """The velocities (steps, B, d) float64 at the start of every Euler step, and the end points (B, d)."""
+    """Return the velocities (steps, B, d) where Euler steps start, and the end points (B, d), in float64."""
     steps = integer(steps, "steps", 2)
     velocities = []
 
@@ -56,7 +56,10 @@ def path_energy(velocity, z, steps=20):
 
 
 def normalised_path_energy(velocity, z, w2, steps=20):
-    """|path energy − W2²| / W2² (Tong et al. 2023, section 6.1), with w2 the distance of noise and data."""
+    """Return |path energy − W2²| / W2² (Tong et al. 2023, section 6.1).
+
+    ``w2`` is the distance of noise and data. Raises ValueError if it is not positive.
+    """
     if not w2 > 0:
         raise ValueError(f"w2 must be positive, got {w2}")
     return abs(path_energy(velocity, z, steps) - w2**2) / w2**2

@@ -37,12 +37,12 @@ def build(config, device="cpu"):
 
 
 def item_shape(config):
-    """Shape of one item a network of this configuration takes: (C, H, W), or (dim,)."""
+    """Return the shape of one item that a network of this configuration takes: (C, H, W), or (dim,)."""
     if isinstance(config, UNetConfig):
         return (config.in_channels, config.image_size, config.image_size)
     return (config.dim,)
 
 
 def classes_in_turn(config, num):
-    """(num,) int64: sample k's class, all of them in turn; None for a configuration without classes."""
+    """Return the classes of samples 0 to num - 1, all in turn: (num,) int64, or None where there are none."""
     return None if config.num_classes is None else torch.arange(num, device="cpu") % config.num_classes

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from loomfast._defaults import plain_defaults
-from loomfast.checkpoint import readable
+from loomfast.files import readable
 from loomfast.models.unet import UNet
 
 _PREFIX = re.compile(r"^(module\.)?backbone\.(module\.)?")
@@ -67,7 +67,7 @@ def _load(path):
 
 
 def _check_fit(path, weights, expected):
-    """Names and shapes must be the configuration's, all of them; the message shows the first that are not."""
+    """Raise ValueError naming the first weights that do not fit the configuration, or are not finite."""
     odd = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
     if odd:
         raise ValueError(f"{path} is damaged: its {odd[0]} is no tensor")

@@ -150,7 +150,7 @@ class Downsample(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, conv; the embedding enters; norm, SiLU, dropout, conv; plus the (projected) input."""
+    """A residual block: norm, SiLU, conv; the embedding enters; norm, SiLU, dropout, conv; plus the input."""
 
     def __init__(self, channels, out_channels, config, *, resample=None):
         super().__init__()
@@ -292,7 +292,7 @@ class UNet(nn.Module):
 
 
 def _input_blocks(config):
-    """The way down: the blocks, and the channels each of them leaves for the way up."""
+    """Return the blocks of the way down, and the channels each of them leaves for the way up."""
     channels = config.channel_mult[0] * config.model_channels
     blocks = nn.ModuleList([EmbedSequential(nn.Conv2d(config.in_channels, channels, 3, padding=1))])
     skips = [channels]
@@ -316,7 +316,7 @@ def _input_blocks(config):
 
 
 def _output_blocks(config, skips):
-    """The way up: each block takes the last output beside what the way down left."""
+    """Return the blocks of the way up, each of which takes the last output beside what the way down left."""
     skips = list(skips)
     channels = skips[-1]
     blocks = nn.ModuleList()

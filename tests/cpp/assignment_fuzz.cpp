@@ -1,8 +1,8 @@
 // Fuzzes the C++ interface: assignment_fuzz [cases] [seed] [first case]. Random shapes, dtypes, strides,
 // signs, repeats, forbidden and invalid entries, sentinels, scales from denormal to overflow, ties, garbage starts,
-// tolerances and instruction sets;
-// outputs are poisoned first. Every answer is checked against its own certificate in long double, and small
-// ones against brute force. Built with ASan and UBSan by the tests; exits 1 at the first wrong answer.
+// tolerances, callers' arithmetic and instruction sets; outputs are poisoned first. Every answer is checked against
+// its own certificate in long double, and small ones against brute force. Built with ASan and UBSan by the tests;
+// exits 1 at the first wrong answer.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -10,11 +10,19 @@
 #include <cstring>
 #include <random>
 
+#include "threads/arithmetic.hpp"
 #include "assignment/assignment.hpp"
+#include "simd/target.hpp"
 
 namespace lap = loomfast::assignment;
 
 namespace {
+
+#if defined(__aarch64__)
+constexpr loomfast::arithmetic::Control kFlush = 1u << 24;
+#else
+constexpr loomfast::arithmetic::Control kFlush = 0x9fc0;
+#endif
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
@@ -127,9 +135,8 @@ bool make_case(Case& c) {
         c.options.start_v = c.start_v.data();
     }
     if (c.chance(5)) c.options.tolerance = std::exp(-10 * c.uniform());
-    constexpr lap::Isa levels[] = {lap::Isa::automatic, lap::Isa::baseline, lap::Isa::avx2, lap::Isa::avx512};
-    lap::force_isa(lap::Isa::automatic);
-    lap::force_isa(levels[c.below(4)]);
+    const std::vector<loomfast::simd::Target> targets = loomfast::simd::targets();
+    loomfast::simd::use(targets[c.below(targets.size())]);
     return any_invalid;
 }
 
@@ -215,7 +222,10 @@ const char* run(Case& c) {
     std::vector<std::int64_t> x(n, 1 << 30), y(m, 1 << 30);
     std::vector<double> u(n, std::nan("")), v(m, std::nan(""));
     lap::Output out{x.data(), y.data(), u.data(), v.data()};
+    // Callers flush denormal numbers, some of them (torch.set_flush_denormal, -ffast-math).
+    if (c.random() % 4 == 0) loomfast::arithmetic::set_control(kFlush);
     lap::solve(c.cost, c.options, out);
+    loomfast::arithmetic::set_control(loomfast::arithmetic::kDefault);
     if (invalid != (out.status == lap::Status::invalid_entry)) return "validity";
     if (invalid) return nullptr;
     bool possible = feasible(c);

@@ -9,6 +9,7 @@
 #include "cost/tiles.hpp"
 
 namespace cost = loomfast::cost;
+namespace simd = loomfast::simd;
 
 namespace {
 
@@ -32,17 +33,17 @@ double expected(const cost::Problem& p, std::int64_t i, std::int64_t j) {
 }
 
 // The last row ends with its last entry, not with the stride. Roots are compared by their squares.
-bool right(const cost::Level& level, std::int64_t n, std::int64_t m, std::int64_t d, cost::Form form, int threads) {
+bool right(std::int64_t n, std::int64_t m, std::int64_t d, cost::Form form, int threads) {
     const std::int64_t stride = m + 3;
     const auto x = draw(n * d), z = draw(m * d), out = draw((n - 1) * stride + m);
     const cost::Problem p{x.get(), z.get(), out.get(), n, m, d, stride, form, form != cost::Form::products && n % 2};
-    cost::tiled(level, p, threads);
+    cost::tiled(p, threads);
     for (std::int64_t i = 0; i < n; ++i) {
         for (std::int64_t j = 0; j < m; ++j) {
             const double want = expected(p, i, j), entry = out[i * stride + j];
             const double got = p.euclidean ? entry * entry : entry;
             if (std::abs(got - want) <= 1e-5 * (static_cast<double>(d) + 1)) continue;
-            std::printf("%s, n %lld, m %lld, d %lld, form %d: entry %lld, %lld is %g, not %g\n", level.name,
+            std::printf("%s, n %lld, m %lld, d %lld, form %d: entry %lld, %lld is %g, not %g\n", simd::name_of(simd::current()),
                         static_cast<long long>(n), static_cast<long long>(m), static_cast<long long>(d),
                         static_cast<int>(form), static_cast<long long>(i), static_cast<long long>(j), got, want);
             return false;
@@ -54,12 +55,13 @@ bool right(const cost::Level& level, std::int64_t n, std::int64_t m, std::int64_
 }  // namespace
 
 int main() {
-    for (const cost::Level* level : cost::levels()) {
+    for (const simd::Target target : simd::targets()) {
+        simd::use(target);
         for (const cost::Form form : {cost::Form::products, cost::Form::full, cost::Form::differences})
             for (const std::int64_t d : {0, 1, 3, 5, 16, 17, 33, 130, 193, 257, 600})
                 for (const std::int64_t n : {1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 257})
                     for (const std::int64_t m : {1, 4, 7, 8, 9, 17, 31, 33, 65})
-                        if (n * m * d < 100000 && !right(*level, n, m, d, form, n % 3 ? 1 : 3)) return 1;
-        std::printf("%s ", level->name);
+                        if (n * m * d < 100000 && !right(n, m, d, form, n % 3 ? 1 : 3)) return 1;
+        std::printf("%s ", simd::name_of(target));
     }
 }

@@ -1,2 +1,0 @@
-#define LOOMFAST_KERNELS kernels_avx2
-#include "assignment/kernels.inc"

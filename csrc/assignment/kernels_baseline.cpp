@@ -1,2 +1,0 @@
-#define LOOMFAST_KERNELS kernels_baseline
-#include "assignment/kernels.inc"

@@ -1,0 +1,107 @@
+"""A dataset with a fixed held-out split: a built-in one by its name, another one by the path of its files."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loomfast._arrays import integer
+from loomfast.data.builtin import DRAWN, LOADERS
+from loomfast.data.files import load_path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Items and what is held out from them.
+
+    train, heldout: float32 (N, C, H, W) images in [-1, 1], or (N, 2) points. train_labels, heldout_labels:
+    int64 (N,) or None. fingerprint: sha256, hexadecimal, of train's bytes and shape.
+    """
+
+    name: str
+    train: np.ndarray
+    heldout: np.ndarray
+    train_labels: np.ndarray | None
+    heldout_labels: np.ndarray | None
+    fingerprint: str
+
+
+def fingerprint(items):
+    """Return the sha256, hexadecimal, of an array's shape, dtype and bytes."""
+    items = np.ascontiguousarray(items)
+    digest = hashlib.sha256(f"{items.dtype.str}{items.shape}".encode())
+    digest.update(items.data)
+    return digest.hexdigest()
+
+
+def load_dataset(name, *, image_size=None, num_items=None):
+    """The dataset of that name, or at that path.
+
+    ``digits``: scikit-learn's 1797 images as (1, 8, 8), every fifth of each class held out. ``patches32``:
+    (3, 32, 32) crops of scikit-learn's two photographs, held out from strips no training crop touches. Points
+    in the plane: ``8gaussians``, ``moons``, ``scurve``, ``checkerboard``.
+
+    A path: a directory with CIFAR-10's binary files or with images, or a .npy, .npz, .h5 or .hdf5 file; see
+    `loomfast.data.files`. image_size: images of a folder are cropped and resized to it, others must have it.
+
+    num_items: as many training items: more crops or points of what is drawn, a fixed random choice of what is
+    not. The held-out items stay what they are.
+
+    Raises ValueError for a name that is neither, for content that does not fit, or for more items than there
+    are, and ImportError where a package is needed and missing.
+    """
+    num_items = None if num_items is None else integer(num_items, "num_items", 1)
+    if name in DRAWN:
+        return make_dataset(name, *DRAWN[name](num_items))
+    if name in LOADERS:
+        return choose_items(make_dataset(name, *LOADERS[name]()), num_items)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"there is no data set {str(name)!r}, nor a file or directory of that name; the names are "
+            f"{', '.join((*LOADERS, *DRAWN))}"
+        )
+    return choose_items(make_dataset(str(name), *load_path(path, image_size)), num_items)
+
+
+def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):
+    """Return a Dataset of these arrays: items become contiguous float32, labels int64."""
+    items = [np.ascontiguousarray(a, dtype=np.float32) for a in (train, heldout)]
+    labels = [None if a is None else np.asarray(a, dtype=np.int64) for a in (train_labels, heldout_labels)]
+    return Dataset(name, *items, *labels, fingerprint(items[0]))
+
+
+def coupled_items(dataset, flips):
+    """What a coupling of a dataset couples: with flips every item's mirror image is an item, too.
+
+    Returns:
+        (int, function, labels, str): how many items there are, N or 2N; a function from items (B,) to their
+        data, item i + N being the mirror image of item i; their labels or None; their fingerprint.
+    """
+    train, labels = dataset.train, dataset.train_labels
+    if not flips:
+        return len(train), train.__getitem__, labels, dataset.fingerprint
+
+    def take(items):
+        x = train[items % len(train)]
+        mirrored = items >= len(train)
+        x[mirrored] = x[mirrored][..., ::-1]
+        return x
+
+    labels = None if labels is None else np.concatenate([labels, labels])
+    return 2 * len(train), take, labels, dataset.fingerprint + ":flips"
+
+
+def choose_items(dataset, num_items):
+    """Return the dataset with a fixed choice of ``num_items`` training items, in order; None for all."""
+    available = len(dataset.train)
+    if num_items is None or num_items == available:
+        return dataset
+    if num_items > available:
+        raise ValueError(
+            f"num_items must be at most the {available} training items of {dataset.name}, got {num_items}"
+        )
+    chosen = np.sort(np.random.default_rng(0).permutation(available)[:num_items])
+    labels = None if dataset.train_labels is None else dataset.train_labels[chosen]
+    return make_dataset(dataset.name, dataset.train[chosen], dataset.heldout, labels, dataset.heldout_labels)

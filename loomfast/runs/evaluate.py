@@ -1,0 +1,99 @@
+"""Measures a run: sample quality against function evaluations, and how straight its paths are."""
+
+import math
+
+import numpy as np
+import torch
+
+from loomfast import metrics
+from loomfast._arrays import integer
+from loomfast.models import classes_in_turn
+from loomfast.noise import NoiseDomain, noise_from_ids
+from loomfast.runs.directory import load_data
+from loomfast.sampling.generate import generate_solution
+from loomfast.sampling.ode import check_solver
+
+CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
+CURVATURE_STEPS = 20
+
+
+def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed=0, progress=None):
+    """Metrics of a trained network. One with classes is asked for all of them in turn.
+
+    Args:
+        config: the run's TrainConfig.
+        model: its network, in eval mode.
+        nfe: numbers of function evaluations to sample with; ``(None,)`` for an adaptive solver, whose
+            evaluations are counted.
+        num: samples for each of them.
+        solver: solver for all of them; by default midpoint for an even number, else Euler.
+        seed: seed of the samples' noise.
+        progress: called as ``progress(done, total)`` with numbers of samples.
+
+    Returns:
+        dict: the conditions (``data``, ``reference``, ``num``, ``seed``, ``steps``), ``curvature``, and
+        ``samples``: for each number of evaluations its ``solver`` and ``nfe``, the measure of quality
+        (see `sample_quality`) and the mean ``transport_cost`` between noise and sample.
+
+    Raises:
+        ValueError: for fewer than 2 samples, or a solver that cannot make a number of evaluations.
+    """
+    if integer(num, "num", -math.inf) < 2:
+        raise ValueError(f"num must be at least 2, a covariance needs that many samples; got {num}")
+    for evaluations in nfe:
+        check_solver(solver, evaluations)
+    dataset = load_data(config)
+    shape = dataset.train.shape[1:]
+    noise = torch.from_numpy(noise_from_ids(np.arange(num), shape, seed=seed, domain=NoiseDomain.SAMPLING))
+    entries = []
+    for i, evaluations in enumerate(nfe):
+        before = i * num
+        solution = generate_solution(
+            model,
+            num,
+            shape,
+            seed=seed,
+            solver=solver,
+            nfe=evaluations,
+            y=classes_in_turn(config.model, num),
+            progress=progress and (lambda done, before=before: progress(before + done, num * len(nfe))),
+        )
+        entries.append(
+            {
+                "solver": solution.solver,
+                "nfe": solution.nfe,
+                **sample_quality(solution.x, dataset),
+                "transport_cost": float(metrics.transport_cost(solution.x, noise)),
+            }
+        )
+    return {
+        "data": config.data,
+        "reference": f"{len(dataset.heldout)} held-out items",
+        "num": num,
+        "seed": seed,
+        "steps": config.steps,
+        "curvature": mean_curvature(config, model, shape, seed),
+        "samples": entries,
+    }
+
+
+def sample_quality(samples, dataset):
+    """How far samples are from the held-out items, as a dict of one entry.
+
+    ``frechet``: Fréchet distance on a small classifier's features (digits). ``exact_w2``: for other data, the
+    exact Wasserstein-2 distance in data space between equally many samples and held-out items.
+    """
+    if dataset.name == "digits":
+        reference = metrics.digits_features(torch.from_numpy(dataset.heldout))
+        return {"frechet": float(metrics.frechet_distance(metrics.digits_features(samples), reference))}
+    count = min(len(samples), len(dataset.heldout))
+    return {"exact_w2": float(metrics.exact_w2(samples[:count], dataset.heldout[:count]))}
+
+
+def mean_curvature(config, model, shape, seed):
+    """Return the curvature of the sampling paths, measured as in the paper's Section 4.1 and Figure 6."""
+    ids = np.arange(CURVATURE_TRAJECTORIES)
+    noise = noise_from_ids(ids, shape, seed=seed, domain=NoiseDomain.VALIDATION)
+    y = classes_in_turn(config.model, CURVATURE_TRAJECTORIES)
+    velocity = model if y is None else lambda x, t: model(x, t, y)
+    return float(metrics.curvature(velocity, torch.from_numpy(noise), steps=CURVATURE_STEPS))

@@ -1,0 +1,158 @@
+"""Samples of a trained network by their ids: sample k of a seed is always the same."""
+
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+
+from loomfast._arrays import integer
+from loomfast.noise import NoiseDomain, noise_from_ids
+from loomfast.sampling.ode import FIXED, Solution, check_solver, integrate
+
+CPU_BLOCK = 32  # ids a network call takes on the CPU, always, so that bits do not depend on the batch
+
+
+def shares(start, num, count):
+    """Ids start ... start + num - 1 in count contiguous shares, as [(first, how many)].
+
+    They are cut at multiples of ``CPU_BLOCK``, so that every network call on the CPU is one that a single
+    process would make, and every sample the same bits. Every share but the first may be empty.
+    """
+    low, high = start // CPU_BLOCK, -(-(start + num) // CPU_BLOCK)
+    cuts = [low + -((low - high) * k // count) for k in range(count + 1)]
+    ids = [min(max(cut * CPU_BLOCK, start), start + num) for cut in cuts]
+    return [(first, last - first) for first, last in pairwise(ids)]
+
+
+def generate(model, num, shape, *, trajectory=False, **options):
+    """Samples of a seed: (num, *shape) float32, on the CPU.
+
+    With trajectory=True the states of the whole path, (times, num, *shape), from noise to sample: one a step
+    of a fixed-step solver, one a time of time_grid of an adaptive one. Everything else is as in
+    ``generate_solution``.
+    """
+    solution = generate_solution(model, num, shape, trajectory=trajectory, **options)
+    return solution.trajectory if trajectory else solution.x
+
+
+@torch.no_grad()
+def generate_solution(
+    model,
+    num,
+    shape,
+    *,
+    seed,
+    solver=None,
+    nfe=None,
+    start=0,
+    batch_size=256,
+    device=None,
+    y=None,
+    progress=None,
+    time_grid=None,
+    trajectory=False,
+    rtol=1e-5,
+    atol=1e-5,
+):
+    """Samples start ... start + num - 1 of a seed, on the CPU, as a Solution.
+
+    Its nfe is the number of evaluations a sample took; for an adaptive solver, whose calls may differ in it,
+    the mean over samples.
+
+    Sample k starts from the noise of id k in the sampling domain, which no training noise shares, and is
+    always the same image. On the CPU the network takes ``CPU_BLOCK`` ids a call, aligned, whatever
+    batch_size is, so the bits of a sample depend neither on num, start nor batch_size. On a GPU a call takes
+    batch_size ids, and kernels may round differently at another size. The steps of an adaptive solver follow
+    the ids of a call together: within rtol, a sample then depends on batch_size on a GPU, and on the labels
+    of its neighbours.
+
+    model: takes (x, t) or, where labels y (num,) are given, (x, t, y); put into evaluation mode meanwhile. It
+    gets x in the dtype of its parameters (bfloat16, say); the states are float32.
+    solver, nfe, time_grid: as in ``check_solver`` (an even nfe alone is midpoint, an odd one euler). device:
+    where the model is, taken from its parameters when None. progress: called with the number of samples
+    finished. rtol, atol: of an adaptive solver.
+
+    Raises ValueError for num < 1, a negative start, y of another length, a solver and nfe that do not fit, or
+    a model that makes NaN or infinity of the noise.
+    """
+    solver, arguments = check_solver(solver, nfe, time_grid)
+    arguments |= {"trajectory": trajectory, "rtol": rtol, "atol": atol}
+    num, start, batch_size = _check_request(num, start, batch_size, y)
+    parameter = _parameter_of(model)
+    there = "cpu" if parameter is None else parameter.device
+    device = torch.device(there if device is None else device)
+    with _evaluating(model):
+        states, evaluations = None, 0
+        for first, last in blocks(start, start + num, batch_size, device):
+            part = _solve_block(model, first, last, shape, seed, start, y, device, solver, arguments)
+            kept = part.x[None] if part.trajectory is None else part.trajectory
+            if states is None:
+                states = torch.empty(len(kept), num, *shape, dtype=torch.float32, device="cpu")
+            low, high = max(first, start), min(last, start + num)
+            states[:, low - start : high - start] = kept[:, low - first : high - first].cpu()
+            evaluations += part.nfe * (high - low)
+            if progress is not None:
+                progress(high - start)
+    mean_nfe = part.nfe if solver in FIXED else evaluations / num
+    return Solution(states[-1], mean_nfe, solver, states if trajectory else None, part.times)
+
+
+@contextmanager
+def _evaluating(model):
+    """Within, a model that has modes is in evaluation mode."""
+    was_training = getattr(model, "training", False)
+    if was_training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
+
+
+def _check_request(num, start, batch_size, y):
+    """Return the three numbers as int, once they and the labels fit."""
+    num, start = integer(num, "num", 1), integer(start, "start", 0)
+    batch_size = integer(batch_size, "batch_size", 1)
+    if y is not None and len(y) != num:
+        raise ValueError(f"y must hold one label a sample ({num}), got {len(y)}")
+    return num, start, batch_size
+
+
+def blocks(low, high, batch_size, device):
+    """The ranges of ids the network takes a call: aligned and of one size on the CPU, as asked on a GPU.
+
+    On the CPU the first and the last may reach beyond low ... high - 1.
+    """
+    if device.type == "cpu":
+        first = low // CPU_BLOCK * CPU_BLOCK
+        return [(i, i + CPU_BLOCK) for i in range(first, high, CPU_BLOCK)]
+    return [(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]
+
+
+def _solve_block(model, first, last, shape, seed, start, y, device, solver, arguments):
+    """The Solution of ids first ... last - 1.
+
+    Ids outside the asked range, which fill an aligned block, take the labels of its ends.
+    """
+    ids = torch.arange(first, last, device="cpu")
+    z = noise_from_ids(ids, tuple(shape), seed=seed, domain=NoiseDomain.SAMPLING).to(device)
+    labels = ()
+    if y is not None:
+        labels = (torch.as_tensor(y, device="cpu")[(ids - start).clamp(0, len(y) - 1)].to(device),)
+    parameter = _parameter_of(model)
+    dtype = z.dtype if parameter is None else parameter.dtype
+
+    def velocity(x, t):
+        return model(x.to(dtype), t, *labels).to(x.dtype)
+
+    solution = integrate(velocity, z, solver=solver, **arguments)
+    if not torch.isfinite(solution.x).all():
+        raise ValueError(f"samples {first} to {last - 1} are not finite: the model returned NaN or infinity")
+    return solution
+
+
+def _parameter_of(model):
+    """Return the first of the model's floating-point parameters; None where it has none."""
+    parameters = getattr(model, "parameters", tuple)()
+    return next((p for p in parameters if p.is_floating_point()), None)

@@ -1,0 +1,93 @@
+"""What is checked of a training run: that its parts fit together, that its numbers are finite."""
+
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from loomfast import models
+from loomfast.runs.directory import checkpoint_step
+from loomfast.training.step import part_loss, parts_with_times
+
+
+def check_fit(config, dataset, processes=1):
+    """Raise ValueError unless data, network, batch and number of processes fit together."""
+    num_items, shape = len(dataset.train), dataset.train.shape[1:]
+    together = config.batch_size * config.coupling.ot_batch
+    if together > num_items:
+        name = "batch_size" if config.coupling.ot_batch == 1 else "batch_size times coupling.ot_batch"
+        raise ValueError(
+            f"{name} must be at most the {num_items} training items of {dataset.name}, got {together}"
+        )
+    if shape != models.item_shape(config.model):
+        raise ValueError(
+            f"model takes items of shape {models.item_shape(config.model)}, those of {dataset.name} have "
+            f"shape {shape}"
+        )
+    if config.batch_size % (processes * config.accumulate):
+        raise ValueError(
+            f"batch_size must be a multiple of {processes} processes times accumulate={config.accumulate}, "
+            f"got {config.batch_size}"
+        )
+    if config.flips and len(shape) != 3:
+        raise ValueError(f"flips are for images; the items of {dataset.name} have shape {shape}")
+    wants = config.model.num_classes
+    if dataset.train_labels is None and (wants is not None or config.coupling.label_weight):
+        asked = f"model.num_classes is {wants}" if wants is not None else "coupling.label_weight is not 0"
+        raise ValueError(f"{asked}, but {dataset.name} has no labels")
+    if wants is not None and dataset.train_labels.max() >= wants:
+        raise ValueError(
+            f"model.num_classes must be at least {dataset.train_labels.max() + 1} for the labels of "
+            f"{dataset.name}, got {wants}"
+        )
+
+
+def check_finite(tensors):
+    """Raise FloatingPointError naming the first of the tensors that holds NaN or infinity."""
+    for name, value in tensors.items():
+        if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+            raise FloatingPointError(f"{name} holds NaN or infinity")
+
+
+def check_moments(path, tensors, parameters):
+    """Raise ValueError unless Adam's state in a file is finite, and of these parameters."""
+    for full, value in tensors.items():
+        name, _, key = full.rpartition(".")
+        shape = {"step": (), "exp_avg": None, "exp_avg_sq": None}.get(key, "unknown")
+        if name in parameters and shape is None:
+            shape = tuple(parameters[name].shape)
+        complete = all(f"{name}.{other}" in tensors for other in ("step", "exp_avg", "exp_avg_sq"))
+        if not complete or value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
+            raise ValueError(f"{path} is damaged: its optimizer.{full} is not of this network's optimizer")
+
+
+def check_sound(state):
+    """Raise FloatingPointError unless the weights as they are now, and the loss they lead to, are finite."""
+    check_finite(state.ema)
+    check_finite(dict(state.model.named_parameters()))
+    batch = state.batches.last()
+    parts = parts_with_times(state, batch) if batch else ()
+    loss = sum(part_loss(state, state.model, part).item() for part in parts)
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss}")
+
+
+@contextmanager
+def divergence_named(state, out):
+    """Have a FloatingPointError within end the run as a loss that is not finite does."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise diverged(f"{error} after step {state.step - 1}", state.config, out) from None
+
+
+def diverged(what, config, out):
+    """Return the error that ends a run which is not finite any more: what is kept, and what to try."""
+    kept = checkpoint_step(out)
+    kept = f"its checkpoint after {kept} steps is kept" if kept else "it had no checkpoint yet"
+    clip = f"less than {config.grad_clip:g}" if config.grad_clip else "1"
+    advice = f"a smaller --learning-rate, more --warmup-steps, a --grad-clip of {clip}"
+    if config.precision != "float32":
+        advice += ", --precision float32"
+    return FloatingPointError(f"training diverged: {what}; {kept}. Try, in another --out, {advice}")
