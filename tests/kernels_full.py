@@ -54,7 +54,7 @@ def test_grids_of_few_blocks_on_large_instances(name, kernel):
 def barriers():
     """(file, position) of every barrier of the solver whose sum nobody uses: those that can be taken out."""
     found = []
-    for path in sorted((build.ROOT / "csrc" / "assignment").glob("*.cuh")):
+    for path in sorted((build.ROOT / "csrc" / "assignment" / "cuda").glob("*.cuh")):
         for match in re.finditer(r"^ *rounds\.meet\(\);$", path.read_text(), re.MULTILINE):
             line = path.read_text()[: match.start()].count("\n") + 1
             found.append(pytest.param(path.name, match.start(), match.end(), id=f"{path.name}:{line}"))

@@ -53,7 +53,7 @@ def build(out, program, room, *flags, compiler=COMPILER, machine=None):
             jobs.append([*common, *extra, "-c", str(source), "-o", str(objects[-1])])
 
     for folder in dict.fromkeys((room, "simd", "threads")):
-        for source in sorted((ROOT / "csrc" / folder).glob("*.cpp")):
+        for source in sorted((ROOT / "csrc" / folder).rglob("*.cpp")):
             if source.name.endswith(".simd.cpp"):
                 for target, options in targets.items():
                     add(source, f"{source.stem}.{target}", f"-DLOOMFAST_TARGET={target}", *options)

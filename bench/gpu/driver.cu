@@ -1,11 +1,11 @@
 // The kernels through their public C++ interface, without Python or torch: what compute-sanitizer watches.
 //
-//   nvcc -std=c++17 -O3 -lineinfo -arch=sm_90 -I csrc -o driver bench/gpu/driver.cu csrc/assignment/assignment.cu
+//   nvcc -std=c++17 -O3 -lineinfo -arch=sm_90 -I csrc -o driver bench/gpu/driver.cu csrc/assignment/cuda/assignment.cu
 //        csrc/noise/noise.cu -DLOOMFAST_CUDA_ARCHITECTURES='"90"'
 //
 // Every allocation is exactly as large as what is asked for, so that a read or write beyond it is seen. Answers are
 // checked on the host: a permutation, feasible prices, a gap within rounding. Exits 1 at the first wrong one.
-#include "assignment/assignment_cuda.hpp"
+#include "assignment/cuda/assignment.cuda.hpp"
 #include "noise/noise_cuda.hpp"
 
 #include <cuda_runtime.h>

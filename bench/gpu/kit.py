@@ -100,7 +100,7 @@ def fetch_wheels(out, python):
 def build_programs(out, architecture):
     nvcc = [find_nvcc(), "-std=c++17", "-O3", "-lineinfo", f"-arch=sm_{architecture}", f"-I{ROOT / 'csrc'}"]
     run(*nvcc, ROOT / "bench/gpu/micro.cu", "-o", out / "micro")
-    sources = ("bench/gpu/driver.cu", "csrc/assignment/assignment.cu", "csrc/noise/noise.cu")
+    sources = ("bench/gpu/driver.cu", "csrc/assignment/cuda/assignment.cu", "csrc/noise/noise.cu")
     named = f'-DLOOMFAST_CUDA_ARCHITECTURES="{architecture}"'
     run(*nvcc, named, *(ROOT / source for source in sources), "-o", out / "driver")
 

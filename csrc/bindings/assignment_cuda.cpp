@@ -1,4 +1,4 @@
-#include "assignment/assignment_cuda.hpp"
+#include "assignment/cuda/assignment.cuda.hpp"
 
 #include <stdexcept>
 #include <string>

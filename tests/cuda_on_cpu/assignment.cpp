@@ -5,7 +5,7 @@
 // INPUT: for each problem a Header, the costs, the start's matching and prices where it has them.
 // OUTPUT: for each problem col4row, row4col, u, v, total, gap, status, counters, and the shim's counters.
 // tests/test_assignment_cuda.py writes and reads them.
-#include "assignment/solve.cuh"
+#include "assignment/cuda/solve.cuh"
 
 #include <cstdio>
 #include <cstring>

@@ -1,6 +1,6 @@
 // The solver behind its public C++ interface, with the shim in the place of a GPU: what
-// csrc/assignment/assignment.cu does with a stream, done at once. Lets the Python side run as it is.
-#include "assignment/solve.cuh"
+// csrc/assignment/cuda/assignment.cu does with a stream, done at once. Lets the Python side run as it is.
+#include "assignment/cuda/solve.cuh"
 
 #include <cstring>
 

@@ -1,0 +1,136 @@
+// The bound, with its roundings. Rounding is monotone: if w = min_j fl(c_ij + p_j), every pair whose
+// rounded sum exceeds w exceeds it exactly too, so only pairs that round to w itself can lie below it,
+// by the error e of that addition, which TwoSum gives exactly. Hence u_i = w is a true lower bound unless
+// some such e < 0, and then the double below w is. A row's own pair bounds its least value, so only the few columns
+// need to be looked at that the float32 filter cannot rule out. The gap is summed as
+//   sum_i (c_i,x(i) + p_x(i) - u_i),
+// nonnegative terms that vanish for tight pairs, so it loses nothing to cancellation; rounding each sum
+// up keeps it an upper bound.
+#include "assignment/cpu/certificate.hpp"
+
+#include <cmath>
+#include <limits>
+
+namespace loomfast::assignment {
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+struct Tally {
+    std::vector<double>& u;
+    Certificate certificate;
+    double high = 0.0, low = 0.0;
+
+    void add(std::int64_t i, double cost, double price, double bound) {
+        u[static_cast<std::size_t>(i)] = bound;
+        TwoSum value(cost, price), slack(value.sum, -bound);
+        double& gap = certificate.gap;
+        gap = TwoSum(gap, slack.sum).up();
+        gap = TwoSum(gap, TwoSum(slack.error, value.error).up()).up();
+        TwoSum running(high, cost);
+        high = running.sum;
+        low += running.error;
+        if (!(std::fabs(cost) < kInf && std::fabs(bound) < kInf)) gap = kInf;
+        certificate.matched = std::max(certificate.matched, std::fabs(cost));
+        certificate.duals = std::max({certificate.duals, std::fabs(bound), std::fabs(price)});
+    }
+
+    Certificate finish() {
+        certificate.total = high + low;
+        if (std::isnan(certificate.gap)) certificate.gap = kInf;
+        certificate.gap = std::max(certificate.gap, 0.0);
+        return certificate;
+    }
+};
+
+// The largest double u with u - price_j <= c_ij, given a value, in the filter's units, that the row's least does not
+// exceed. Counts the rows that had to be read whole.
+double dual_of_row(Work& w, std::int32_t r, double known, const std::vector<double>& price, std::int32_t* whole_rows) {
+    const std::int32_t i = r * w.s.repeats, count = w.columns_within(r, known, w.few());
+    bool below;
+    if (count <= w.few()) {
+        TwoSum least(kInf, 0.0);
+        least.error = 0.0;
+        for (std::int32_t k = 0; k < count; k++) {
+            TwoSum value(w.true_cost(i, w.s.hit[k]), price[static_cast<std::size_t>(w.s.hit[k])]);
+            if (value < least) least = value;
+        }
+        return least.down();
+    }
+    ++*whole_rows;
+    if (w.filter.exact) {
+        double bound = w.kernels.row_min_f(w.filter_row(i), price.data(), w.m, &below);
+        return TwoSum(w.filter.shift(r), below ? std::nextafter(bound, -kInf) : bound).down();
+    }
+    double bound = w.kernels.row_min_d(w.true_row(i), price.data(), w.m, &below);
+    return below ? std::nextafter(bound, -kInf) : bound;
+}
+
+// The prices of the costs without the filter's shift, the least of them zero in a square problem, rounded to multiples
+// of the least number of the caller's float64. Adds to `rounding` what that can change in a price.
+std::vector<double> true_prices(const Work& w, double* rounding) {
+    std::vector<double> price(w.p.size(), 0.0);
+    double least = w.n < w.m ? 0.0 : kInf, largest = 0.0;
+    for (std::int32_t j = 0; j < w.m; j++) {
+        auto k = static_cast<std::size_t>(j);
+        price[k] = w.p[k] - w.filter.shift_of_column(j);
+        largest = std::max({largest, std::fabs(w.p[k]), std::fabs(price[k])});
+        if (w.n == w.m) least = std::min(least, price[k]);
+    }
+    const double unit = 0x1p-1074 * w.source.factor();
+    for (std::int32_t j = 0; j < w.m; j++) {
+        double& p = price[static_cast<std::size_t>(j)];
+        p = std::max(p - least, 0.0);
+        if (p < 0x1p52 * unit) p = std::rint(p / unit) * unit;
+    }
+    *rounding = 0x1p-50 * largest + unit;
+    return price;
+}
+
+}  // namespace
+
+Certificate certify(Work& w, std::vector<double>& price, std::vector<double>& u) {
+    double rounding;
+    price = true_prices(w, &rounding);
+    Tally tally{u, {}};
+    const bool scattered = w.source.column_major() && !w.filter.exact;  // rows are slow to read one by one
+    std::int32_t whole_rows = 0;
+    for (std::int32_t r = 0; r < w.source.storage_rows(); r++) {
+        if (scattered && whole_rows > 8 + r / 8) return certify_plainly(w.source, w.kernels, w.x, price, u);
+        // No price is negative: a row's least cost, where its column has no price, is its dual.
+        const double least = w.filter.row_min[static_cast<std::size_t>(r)];
+        double known = kInf;
+        bool content = false;
+        const std::int32_t first = r * w.s.repeats, end = first + w.s.repeats;
+        for (std::int32_t i = first; i < end; i++) {
+            const std::int32_t j = w.x[static_cast<std::size_t>(i)];
+            known = std::min(known, w.value(i, j));
+            content |= price[static_cast<std::size_t>(j)] == 0.0 && w.true_cost(i, j) == least;
+        }
+        const double bound = content ? least : dual_of_row(w, r, known + rounding, price, &whole_rows);
+        for (std::int32_t i = first; i < end; i++) {
+            std::int32_t j = w.x[static_cast<std::size_t>(i)];
+            tally.add(i, w.true_cost(i, j), price[static_cast<std::size_t>(j)], bound);
+        }
+    }
+    return tally.finish();
+}
+
+Certificate certify_plainly(const Source& source, const Kernels& kernels, const std::vector<std::int32_t>& x,
+                            const std::vector<double>& p, std::vector<double>& u) {
+    Tally tally{u, {}};
+    for_each_row(source, [&](std::int64_t r, const double* c) {
+        bool below;
+        double w = kernels.row_min_d(c, p.data(), static_cast<std::int32_t>(source.cols()), &below);
+        double bound = below ? std::nextafter(w, -kInf) : w;
+        for (std::int64_t i = r * source.row_repeats(); i < (r + 1) * source.row_repeats(); i++) {
+            auto j = static_cast<std::size_t>(x[static_cast<std::size_t>(i)]);
+            tally.add(i, c[j], p[j], bound);
+        }
+        return true;
+    });
+    return tally.finish();
+}
+
+}  // namespace loomfast::assignment

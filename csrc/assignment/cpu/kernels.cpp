@@ -1,0 +1,7 @@
+#include "assignment/cpu/kernels.hpp"
+
+namespace loomfast::assignment {
+
+LOOMFAST_DEFINE_CHOICE(Kernels, kernels)
+
+}  // namespace loomfast::assignment

@@ -1,0 +1,126 @@
+// One row at a time enters the matching along a shortest augmenting path. With prices p the value of
+// column j to row i is c_ij + p_j, and a matched pair has the least value u_i of its row. Dijkstra's
+// algorithm from a free row i over reduced costs c_ij + p_j - u_i >= 0 finds the nearest free column at
+// distance D; raising p_j by D - d_j for the columns scanned keeps every reduced cost nonnegative and
+// makes the path tight, so exchanging along it stays optimal for the rows matched so far. Prices rise
+// only where a column is matched, so unmatched columns keep p_j = 0, which is optimality for n < m too.
+// D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE TAES 52(4), 2016, p. 1685.
+//
+// Ties go as in scipy.optimize.linear_sum_assignment: a free column before a matched one, the columns
+// visited from the last to the first, so that a constant matrix gives the identity.
+#include "assignment/cpu/shortest_path.hpp"
+
+#include "assignment/cpu/kernels.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace loomfast::assignment {
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr std::int64_t kSmall = 4096;  // entries that are worth converting to float64 once and for all
+
+struct Search {
+    const Source& source;
+    std::vector<std::int32_t>&x, &y;
+    std::vector<double>& p;
+    std::vector<double> u, distance, buffer;
+    std::vector<std::int32_t> predecessor, remaining, scanned;
+    std::vector<double> matrix;  // all costs, where they are few
+
+    const double* row(std::int32_t i) {
+        if (matrix.empty()) return source.row(i, buffer.data());
+        return matrix.data() + i * source.cols();
+    }
+
+    void gather_small() {
+        if (source.rows() * source.cols() > kSmall) return;
+        matrix.resize(static_cast<std::size_t>(source.rows() * source.cols()));
+        for (std::int64_t i = 0; i < source.rows(); i++) {
+            double* out = matrix.data() + i * source.cols();
+            const double* c = source.row(i, out);
+            if (c != out) std::copy_n(c, source.cols(), out);
+        }
+    }
+
+    // Shortest path from `free_row` to a free column: returns that column, or -1 where there is none.
+    std::int32_t run(std::int32_t free_row, double& length) {
+        auto m = static_cast<std::int32_t>(source.cols());
+        std::int32_t left = m;
+        for (std::int32_t k = 0; k < m; k++) remaining[k] = m - 1 - k;
+        for (std::int32_t j = 0; j < m; j++) distance[j] = kInf;
+        scanned.clear();
+        std::int32_t i = free_row;
+        length = 0.0;
+        while (true) {
+            const double* c = row(i);
+            double base = length - u[i], least = kInf;
+            std::int32_t index = -1;
+            for (std::int32_t k = 0; k < left; k++) {
+                std::int32_t j = remaining[k];
+                double d = base + c[j] + p[j];
+                if (d < distance[j]) {
+                    distance[j] = d;
+                    predecessor[j] = i;
+                }
+                if (distance[j] < least || (distance[j] == least && y[j] < 0)) {
+                    least = distance[j];
+                    index = k;
+                }
+            }
+            if (least == kInf) return -1;
+            length = least;
+            std::int32_t j = remaining[index];
+            if (y[j] < 0) return j;
+            remaining[index] = remaining[--left];
+            scanned.push_back(j);
+            i = y[j];
+        }
+    }
+
+    void raise_prices(std::int32_t free_row, double length) {
+        u[free_row] += length;
+        for (std::int32_t j : scanned) {
+            double rise = std::max(0.0, length - distance[j]);  // rounding can make a path shorter than its start
+            p[j] += rise;
+            u[y[j]] += rise;
+        }
+    }
+
+    void exchange(std::int32_t free_row, std::int32_t sink) {
+        for (std::int32_t j = sink, i; ; ) {
+            i = predecessor[j];
+            y[j] = i;
+            std::swap(x[i], j);
+            if (i == free_row) return;
+        }
+    }
+};
+
+}  // namespace
+
+Status shortest_paths(const Source& source, Cancel* cancel, std::vector<std::int32_t>& x,
+                      std::vector<std::int32_t>& y, std::vector<double>& p) {
+    auto n = static_cast<std::size_t>(source.rows()), m = static_cast<std::size_t>(source.cols());
+    x.assign(n, -1);
+    y.assign(m + kPadding, -1);
+    p.assign(m + kPadding, 0.0);
+    Search search{source, x, y, p, std::vector<double>(n), std::vector<double>(m), std::vector<double>(m),
+                  std::vector<std::int32_t>(m), std::vector<std::int32_t>(m), {}, {}};
+    search.scanned.reserve(m);
+    search.gather_small();
+    for (std::size_t i = 0; i < n; i++) {
+        if (cancel && cancel->look()) return Status::cancelled;
+        auto row = static_cast<std::int32_t>(i);
+        double length;
+        std::int32_t sink = search.run(row, length);
+        if (sink < 0) return Status::infeasible;
+        search.raise_prices(row, length);
+        search.exchange(row, sink);
+    }
+    return Status::optimal;
+}
+
+}  // namespace loomfast::assignment

@@ -1,0 +1,95 @@
+// Which kernel solves a problem, with how many threads and how much memory: host code without CUDA calls.
+#pragma once
+
+#include "assignment/cuda/state.cuh"
+
+namespace loomfast::cuda {
+
+constexpr int kThreads = kLargestBlock;  // of a block of the grid kernel, and at most of the block kernel
+constexpr int kBlockColumns = 1024;      // up to here one block may solve an instance
+constexpr int kSmallColumns = 256;       // up to here it always does
+constexpr int kShortColumns = 2048;      // up to here the grid kernel takes 16-bit costs, and a warp a row
+
+// What the kernels are given. Rows are the shorter side.
+struct Launch {
+    Problem problem;
+    bool swapped;              // the caller's columns are our rows
+    Costs costs;               // of instance 0, from our side
+    int rows;                  // that are solved: the dummies too
+    int row_bits;              // a column, or a row, is below 2^row_bits
+    int label_bits;            // of a path length beside a row in one word
+    unsigned char* state;      // of the grid kernel
+    unsigned char* quantised;  // null: behind the state in shared memory
+};
+
+struct Plan {
+    bool blocks;               // a block per instance; otherwise the whole grid on one after the other
+    bool wide;                 // 32-bit quantised costs instead of 16, a block a row instead of a warp
+    int grid, threads;
+    size_t shared_bytes;       // dynamic, per block
+    size_t state_bytes;        // in the workspace
+    size_t quantised_bytes;    // in the workspace, behind the state
+};
+
+// A problem that is nearly square becomes square by dummy rows: its unmatched columns then have prices
+// during the auction, which lets epsilon be scaled, and the forest augments many trees a pass. Identical rows
+// bid against each other, so this is for few of them.
+inline int64_t rows_solved(int64_t rows, int64_t columns) { return columns <= rows + rows / 16 ? columns : rows; }
+
+inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
+    const int64_t columns = problem.rows > problem.columns ? problem.rows : problem.columns;
+    const int64_t rows = rows_solved(problem.rows > problem.columns ? problem.columns : problem.rows, columns);
+    const size_t state = state_bytes(columns);
+    const size_t entries = static_cast<size_t>(rows) * static_cast<size_t>(columns);
+    const size_t available = static_cast<size_t>(limits.shared_per_block);
+    // A batch that keeps a quarter of the multiprocessors busy is better off without grid barriers.
+    const bool many = problem.batch * 4 >= limits.multiprocessors;
+    Plan plan{};
+    plan.blocks = state <= available && columns <= (many ? kBlockColumns : kSmallColumns);
+    if (plan.blocks) {
+        const bool inside = state + entries * sizeof(uint16_t) <= available;
+        const int64_t warps = (columns + 7) / 8;
+        plan.grid = static_cast<int>(problem.batch);
+        plan.threads = warps * 32 < kThreads ? static_cast<int>(warps) * 32 : kThreads;
+        plan.shared_bytes = state + (inside ? entries * sizeof(uint16_t) : 0);
+        plan.quantised_bytes = inside ? 0 : static_cast<size_t>(problem.batch) * entries * sizeof(uint16_t);
+    } else {
+        const int64_t enough = (rows + 31) / 32;
+        plan.wide = columns > kShortColumns;
+        plan.grid = static_cast<int>(enough < limits.multiprocessors ? enough : limits.multiprocessors);
+        plan.threads = kThreads;
+        plan.state_bytes = (state + 255) / 256 * 256;
+        plan.quantised_bytes = entries * (plan.wide ? sizeof(int32_t) : sizeof(uint16_t));
+    }
+    return plan;
+}
+
+inline Launch make_launch(const Problem& problem, const Plan& plan, void* workspace) {
+    const bool swapped = problem.rows > problem.columns;
+    const int64_t rows = swapped ? problem.columns : problem.rows;
+    const int64_t columns = swapped ? problem.rows : problem.columns;
+    Launch launch{};
+    launch.problem = problem;
+    launch.swapped = swapped;
+    launch.costs = {problem.cost,
+                    swapped ? problem.column_stride : problem.row_stride,
+                    swapped ? problem.row_stride : problem.column_stride,
+                    static_cast<int>(rows),
+                    static_cast<int>(columns),
+                    static_cast<int>(swapped ? 1 : problem.row_repeats),
+                    static_cast<int>(swapped ? problem.row_repeats : 1),
+                    problem.type,
+                    problem.maximize};
+    launch.rows = static_cast<int>(rows_solved(rows, columns));
+    launch.row_bits = 1;
+    while (columns >> launch.row_bits) {
+        ++launch.row_bits;
+    }
+    launch.label_bits = 64 - launch.row_bits;
+    unsigned char* bytes = static_cast<unsigned char*>(workspace);
+    launch.state = plan.blocks ? nullptr : bytes;
+    launch.quantised = plan.quantised_bytes ? bytes + plan.state_bytes : nullptr;
+    return launch;
+}
+
+}  // namespace loomfast::cuda

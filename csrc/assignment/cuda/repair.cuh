@@ -1,0 +1,109 @@
+// From approximate prices to an exact start: integer prices p and row duals u with u_i = min_j(c_ij + p_j)
+// on every row, matched pairs tight, and p = 0 on unmatched columns of a rectangular problem.
+#pragma once
+
+#include "assignment/cuda/state.cuh"
+
+namespace loomfast::cuda {
+
+constexpr int kMostRepairs = 12;
+// A rectangular problem would lose the prices of all columns that it drops, so it repairs for longer.
+constexpr int kMostRectangularRepairs = 100;
+constexpr int kDropped = -2;  // x = kDropped - j: the row gave up column j and still looks after its price
+
+// c_ij at the precision of this stage.
+__device__ inline Int stage_cost(const Instance& instance, int row, int column, int unit, int shift) {
+    const Int c = fixed_cost(instance.costs, row, column, unit);
+    return c == kForbidden ? kForbidden : c >> shift;
+}
+
+// min_j(c_ij + p_j) by a crew; kForbidden if there is none.
+template <class Crew>
+__device__ Int row_minimum(const Instance& instance, const Int* price, int row, int unit, int shift) {
+    Int least = kForbidden;
+    for (int j = Crew::member(); j < instance.columns; j += Crew::members()) {
+        const Int c = stage_cost(instance, row, j, unit, shift);
+        if (c != kForbidden) {
+            const Int reduced = c + price[j];
+            least = reduced < least ? reduced : least;
+        }
+    }
+    return crew_min<Crew>(least);
+}
+
+// One pass over all rows: violated rows lower the price of their column (or, if strict, let it go).
+// Returns how many were violated. u is right for `from` on return.
+template <class Team>
+__device__ Word repair_pass(Rounds<Team>& rounds, const Instance& instance, const State& s, const Int* from, Int* to,
+                            int unit, int shift, bool strict) {
+    const auto all = [&](int row, Word* column) {
+        *column = static_cast<Word>(static_cast<Int>(s.x[row]));
+        return true;
+    };
+    for_rows(rounds.team, instance.rows, all, [&](int row, Word packed, bool owner) {
+        const Int least = row_minimum<Team>(instance, from, row, unit, shift);
+        if (!owner) {
+            return;
+        }
+        s.u[row] = least == kForbidden ? 0 : least;
+        const int column = static_cast<int>(static_cast<Int>(packed));
+        if (column <= kDropped) {
+            to[kDropped - column] = 0;
+        }
+        if (column < 0) {
+            return;
+        }
+        const Int own = stage_cost(instance, row, column, unit, shift);
+        const Int violation = own == kForbidden ? kForbidden : own + from[column] - least;
+        const bool may_lower = !strict && own != kForbidden && (instance.square() || violation <= from[column]);
+        if (violation == 0 || may_lower) {
+            to[column] = from[column] - violation;
+        } else if (instance.square()) {
+            to[column] = from[column];
+            s.x[row] = -1;
+        } else {
+            to[column] = 0;
+            s.x[row] = kDropped - column;
+        }
+        rounds.add(violation != 0);
+    });
+    return rounds.meet();
+}
+
+// Repairs until nothing is violated, dropping what passes cannot mend; then price(0), u, x and y agree.
+template <class Team>
+__device__ void repair(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit, int shift) {
+    rounds.for_each(instance.columns, [&](int j) { s.price(1)[j] = s.price(0)[j]; });
+    rounds.meet();
+    int now = 0;
+    Word before = kEmpty;
+    bool strict = false;
+    for (int pass = 0;; ++pass) {
+        const Word violated =
+            repair_pass(rounds, instance, s, s.price(now), s.price(now ^ 1), unit, shift, strict);
+        rounds.count(kRepairPasses, 1);
+        if (violated == 0 || (strict && instance.square())) {
+            break;
+        }
+        const bool stalled = instance.square() ? pass + 1 >= kMostRepairs || violated >= before
+                                               : pass + 1 >= kMostRectangularRepairs;
+        strict = strict || stalled;
+        before = violated;
+        now ^= 1;
+    }
+    rounds.for_each(instance.columns, [&](int j) {
+        s.price(0)[j] = s.price(now)[j];
+        s.y[j] = -1;
+    });
+    rounds.meet();
+    rounds.for_each(instance.rows, [&](int i) {
+        const int column = s.x[i];
+        if (column >= 0) {
+            s.y[column] = i;
+        } else {
+            s.x[i] = -1;
+        }
+    });
+}
+
+}  // namespace loomfast::cuda

@@ -1,0 +1,272 @@
+// The whole solve of one instance by one team, and the two kernels that call it.
+//
+// Versions: 1. auction on quantised costs, repair, forest on exact integer costs, float64 certificate.
+// 2. Labels descend old trees (a third fewer dependent steps), dummy rows, tolerance, repeated rows.
+#pragma once
+
+#include "assignment/cuda/auction.cuh"
+#include "assignment/cuda/certify.cuh"
+#include "assignment/cuda/forest.cuh"
+#include "assignment/cuda/plan.cuh"
+
+namespace loomfast::cuda {
+
+// Bits that a stage's costs may take so that sums of 2^6 of them still fit beside a row in a label. Longer
+// paths are met by starting over with row_bits fewer bits, which no path can overflow.
+__device__ inline int first_shift(const Instance& instance, const Board* board, int unit) {
+    const int label_bits = 63 - __clzll(static_cast<Int>(instance.label_limit));
+    const int cost_bits = board->top < board->low ? 1 : board->top - unit + 2;
+    return cost_bits > label_bits - 6 ? cost_bits - (label_bits - 6) : 0;
+}
+
+// Gives the dummies the lowest columns that no row holds.
+template <class Team>
+__device__ void place_dummies(Rounds<Team>& rounds, const Instance& instance, const State& s) {
+    const int rows = instance.costs.rows;
+    rounds.for_each(instance.columns, [&](int j) { s.y[j] = -1; });
+    rounds.meet();
+    rounds.for_each(rows, [&](int i) {
+        if (s.x[i] >= 0) {
+            s.y[s.x[i]] = i;
+        }
+    });
+    rounds.meet();
+    for (int j = rounds.team.thread() >> 5; j < instance.columns; j += rounds.team.threads() >> 5) {
+        if (s.y[j] >= 0) {
+            continue;
+        }
+        unsigned below = 0;
+        for (int k = lane_id(); k < j; k += 32) {
+            below += s.y[k] < 0;
+        }
+        const int dummy = rows + static_cast<int>(warp_sum(below));
+        if (lane_id() == 0 && dummy < instance.rows) {
+            s.x[dummy] = j;
+        }
+    }
+    rounds.meet();
+}
+
+// Prices of an earlier solve into price(0), and its matching into x; without a matching, each row takes
+// its cheapest column and the lowest row keeps it. Prices beyond the largest cost are not taken: they would
+// cost the certificate its last bits. Returns whether so few rows are loose, by more than what
+// rounded prices explain, that the auction would only destroy the start.
+template <class Team>
+__device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+    const bool matched = instance.start_column || instance.start_row;
+    const int range = s.board->top - unit;
+    const Int rounding = range > 32 ? Int{1} << (range - 32) : 0;
+    const double largest = ldexp(1.0, range > 0 ? range : 0);
+    rounds.for_each(instance.rows, [&](int i) { s.x[i] = -1; });
+    rounds.meet();
+    rounds.for_each(instance.columns, [&](int j) {
+        const double price = instance.start_price ? ldexp(instance.start_price[j], -unit) : 0.0;
+        const double signed_price = instance.costs.negate ? price : -price;
+        const bool usable = fabs(signed_price) < largest && (instance.square() || signed_price > 0.0);
+        s.price(0)[j] = usable ? static_cast<Int>(rint(signed_price)) : 0;
+        s.y[j] = instance.rows;
+        if (instance.start_row && instance.start_row[j] >= 0 && instance.start_row[j] < instance.costs.rows) {
+            atomicMax(&s.x[instance.start_row[j]], j);
+        }
+    });
+    rounds.meet();
+    const auto all = [](int, Word*) { return true; };
+    for_rows(rounds.team, instance.costs.rows, all, [&](int row, Word, bool owner) {
+        Int least = kForbidden;
+        Int column = kForbidden;
+        for (int j = Team::member(); j < instance.columns; j += Team::members()) {
+            const Int c = fixed_cost(instance.costs, row, j, unit);
+            if (c != kForbidden && c + s.price(0)[j] < least) {
+                least = c + s.price(0)[j];
+                column = j;
+            }
+        }
+        const Int best = crew_min<Team>(least);
+        const Int cheapest = crew_min<Team>(least == best ? column : kForbidden);
+        if (!owner) {
+            return;
+        }
+        if (instance.start_column) {
+            const int64_t wanted = instance.start_column[row];
+            s.x[row] = wanted >= 0 && wanted < instance.columns ? static_cast<int>(wanted) : -1;
+        } else if (!matched) {
+            s.x[row] = cheapest == kForbidden ? -1 : static_cast<int>(cheapest);
+        }
+        const int held = s.x[row];
+        const Int own = held >= 0 ? fixed_cost(instance.costs, row, held, unit) : kForbidden;
+        if (held >= 0) {
+            atomicMin(&s.y[held], row);
+        }
+        rounds.add(own == kForbidden || own + s.price(0)[held] - best > rounding);
+    });
+    const Word loose = rounds.meet();
+    rounds.for_each(instance.costs.rows, [&](int i) {
+        if (s.x[i] >= 0 && s.y[s.x[i]] != i) {
+            s.x[i] = -1;
+        }
+    });
+    rounds.meet();
+    if (instance.has_dummies()) {
+        place_dummies(rounds, instance, s);
+    }
+    return loose * 5 <= static_cast<Word>(instance.rows) * 2;
+}
+
+// Cold: the auction's prices into price(0), at full precision, and its matching into x.
+template <class Team, class Quantised>
+__device__ void cold_start(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit,
+                           Quantised* quantised) {
+    reduce_columns(rounds, instance, s, unit);
+    reduce_rows(rounds, instance, s, unit);
+    const Quantisation q = choose_quantisation<Quantised>(instance, s.board, unit);
+    quantise(rounds, instance, s, q, quantised);
+    const int now = auction(rounds, instance, s, q, quantised);
+    const Word most = q.shift < 60 ? Word{1} << (60 - q.shift) : 1;
+    rounds.for_each(instance.columns, [&](int j) {
+        const Word price = bid_price(s.word(now)[j]);
+        s.price(0)[j] += static_cast<Int>((price < most ? price : most) << q.shift);
+    });
+}
+
+// Changes the precision of the prices. A rectangular problem's unmatched columns return to 0.
+template <class Team>
+__device__ void rescale(Rounds<Team>& rounds, const Instance& instance, const State& s, int from, int to) {
+    rounds.for_each(instance.columns, [&](int j) { s.y[j] = -1; });
+    rounds.meet();
+    rounds.for_each(instance.rows, [&](int i) {
+        if (s.x[i] >= 0) {
+            s.y[s.x[i]] = i;
+        }
+    });
+    rounds.meet();
+    rounds.for_each(instance.columns, [&](int j) {
+        const Int price = s.price(0)[j];
+        const bool stays = instance.square() || s.y[j] >= 0;
+        s.price(0)[j] = !stays ? 0 : from > to ? price << (from - to) : price >> (to - from);
+    });
+}
+
+// Exact prices and matching, from whatever prices and matching there are: coarse costs first where path
+// lengths at full precision would not fit into labels. A square problem fits once it is coarse enough; a
+// rectangular one loses the prices of the columns that it drops, and is made square if it does not.
+template <class Team>
+__device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& s, int unit) {
+    const int headroom = 63 - __clzll(static_cast<Int>(instance.label_limit)) - instance.row_bits - 2;
+    int shift = first_shift(instance, s.board, unit);
+    int scale = 0;
+    for (bool widened = false;;) {
+        rescale(rounds, instance, s, scale, shift);
+        scale = shift;
+        repair(rounds, instance, s, unit, shift);
+        Forest<Team> forest{rounds, instance, s, unit, shift, 0, 0};
+        const Growth growth = forest.run();
+        if (growth == Growth::infeasible) {
+            return kInfeasible;
+        }
+        if (growth == Growth::overflow) {
+            if (widened && instance.square()) {
+                return kOutOfRange;
+            }
+            if (widened) {
+                instance.rows = instance.columns;
+                place_dummies(rounds, instance, s);
+                shift = first_shift(instance, s.board, unit) + instance.row_bits;
+            }
+            widened = true;
+            shift += instance.row_bits;
+        } else if (shift == 0) {
+            return kOptimal;
+        } else {
+            shift = shift > headroom ? shift - headroom : 0;
+        }
+    }
+}
+
+template <class Team, class Quantised>
+__device__ void solve_instance(const Team& team, Instance& instance, const State& s, Quantised* quantised) {
+    clear_board(team, s.board);
+    team.sync(s.board);
+    Rounds<Team> rounds{team, s.board, 0};
+    survey(rounds, instance);
+    rounds.meet();
+    Status status = kOptimal;
+    if (s.board->flags & kSawInvalid) {
+        status = kInvalidCost;
+    } else if (s.board->flags & kSawLargeInteger) {
+        status = kInexactIntegers;
+    } else {
+        const int unit = choose_unit(s.board);
+        const bool started = instance.start_column || instance.start_row || instance.start_price;
+        if (!started || !warm_start(rounds, instance, s, unit)) {
+            cold_start(rounds, instance, s, unit, quantised);
+        }
+        find_allowed_gap(rounds, instance, unit);
+        status = finish(rounds, instance, s, unit);
+        if (status == kOptimal) {
+            certify(rounds, instance, s, unit);
+        }
+    }
+    if (status != kOptimal) {
+        report_failure(rounds, instance, status);
+    }
+    if (team.thread() == 0) {
+        s.board->counters[kBarriers] = rounds.tick;
+        for (int k = 0; k < kCounters; ++k) {
+            instance.counters[k] = s.board->counters[k];
+        }
+    }
+}
+
+__device__ inline Instance make_instance(const Launch& launch, int64_t k) {
+    const Problem& p = launch.problem;
+    Instance instance;
+    const int64_t width = p.type == CostType::float64 ? 8 : p.type == CostType::float32 ? 4 : 2;
+    instance.costs = launch.costs;
+    instance.costs.data = static_cast<const char*>(p.cost) + k * p.batch_stride * width;
+    instance.rows = launch.rows;
+    instance.tolerance = p.tolerance;
+    instance.integers = p.integers;
+    instance.columns = instance.costs.columns;
+    instance.row_bits = launch.row_bits;
+    instance.label_limit = (Word{1} << launch.label_bits) - 1;
+    const int64_t* start = p.start_col4row ? p.start_col4row + k * p.rows : nullptr;
+    instance.start_column = launch.swapped ? nullptr : start;
+    instance.start_row = launch.swapped ? start : nullptr;
+    const double* start_u = p.start_u ? p.start_u + k * p.rows : nullptr;
+    const double* start_v = p.start_v ? p.start_v + k * p.columns : nullptr;
+    instance.start_price = launch.swapped ? start_u : start_v;
+    instance.column_of_row = launch.swapped ? p.row4col + k * p.columns : p.col4row + k * p.rows;
+    instance.row_of_column = launch.swapped ? p.col4row + k * p.rows : p.row4col + k * p.columns;
+    instance.row_dual = launch.swapped ? p.v + k * p.columns : p.u + k * p.rows;
+    instance.column_dual = launch.swapped ? p.u + k * p.rows : p.v + k * p.columns;
+    instance.total = p.total + k;
+    instance.gap = p.gap + k;
+    instance.status = p.status + k;
+    instance.counters = p.counters + k * kCounters;
+    return instance;
+}
+
+// A block per instance: the state in shared memory, and the quantised costs while they fit.
+template <class Quantised>
+__global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
+    LOOMFAST_DYNAMIC_SHARED(shared);
+    Instance instance = make_instance(launch, blockIdx.x);
+    const State s = lay_out(shared, instance.columns);
+    const Int entries = static_cast<Int>(instance.rows) * instance.columns;
+    Quantised* quantised = launch.quantised
+                               ? reinterpret_cast<Quantised*>(launch.quantised) + blockIdx.x * entries
+                               : reinterpret_cast<Quantised*>(shared + state_bytes(instance.columns));
+    solve_instance(BlockTeam{}, instance, s, quantised);
+}
+
+// All blocks of a cooperative launch on instance k: everything in the workspace.
+// Quantised costs of 32 bits go with a block a row, for long rows.
+template <class Quantised>
+__global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch, int64_t k) {
+    Instance instance = make_instance(launch, k);
+    const State s = lay_out(launch.state, instance.columns);
+    using Crew = std::conditional_t<sizeof(Quantised) == 4, BlockCrew, WarpCrew>;
+    solve_instance(GridTeam<Crew>{}, instance, s, reinterpret_cast<Quantised*>(launch.quantised));
+}
+
+}  // namespace loomfast::cuda

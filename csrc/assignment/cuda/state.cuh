@@ -1,0 +1,89 @@
+// The arrays of one instance, and how they are laid out in shared memory or in the workspace.
+#pragma once
+
+#include "assignment/cuda/team.cuh"
+
+namespace loomfast::cuda {
+
+constexpr Word kEmpty = ~Word{0};  // no label
+
+// Steps of one relaxation along the trees of earlier passes, see forest.cuh.
+constexpr int kAncestors = 8;
+
+// Rows are the shorter side here, whatever the caller calls them: rows <= columns. Rows from costs.rows on
+// are dummies, which make a problem square: whoever is matched to one is unmatched.
+struct Instance {
+    Costs costs;
+    int rows, columns;
+    double tolerance;
+    bool integers;
+    int row_bits;                  // columns < 2^row_bits
+    Word label_limit;              // labels at or above it do not fit beside a row
+    const int64_t* start_column;   // (rows,) or null
+    const int64_t* start_row;      // (columns,) or null: the same matching, seen from the other side
+    const double* start_price;     // (columns,) or null; prices are -v
+    int64_t* column_of_row;        // outputs
+    int64_t* row_of_column;
+    double* row_dual;
+    double* column_dual;
+    double* total;
+    double* gap;
+    int32_t* status;
+    int64_t* counters;
+
+    __device__ bool square() const { return rows == columns; }
+    __device__ bool has_dummies() const { return rows > costs.rows; }
+};
+
+struct State {
+    Board* board;
+    int width;       // of every array
+    Word* words;     // three of (columns,): bids in the auction, labels in the forest
+    Int* prices;     // two of (columns,)
+    Int* u;          // (rows,) row duals; row minima before the auction
+    Word* label;     // (rows,) the label a row was last relaxed with
+    Word* best;      // (rows,) the best free column of a root
+    int* x;          // (rows,) column of a row, or negative
+    int* y;          // (columns,) row of a column, or negative
+    int* root;       // (columns,) root of a labelled column; in the auction (rows,) "won last round"
+    int* free_lists; // two of (columns,)
+    int* hold;       // (columns,) the row of a tight edge to a column, from an earlier pass; or negative
+    int* ancestors;  // kAncestors of (columns,): the column of that row, the column of its row, ...
+
+    // By arithmetic, not from an array of pointers, which would live in local memory.
+    __device__ Word* word(int k) const { return words + static_cast<Int>(k) * width; }
+    __device__ Int* price(int k) const { return prices + static_cast<Int>(k) * width; }
+    __device__ int* free_list(int k) const { return free_lists + static_cast<Int>(k) * width; }
+    __device__ int* ancestor(int k) const { return ancestors + static_cast<Int>(k) * width; }
+};
+
+constexpr size_t kBytesPerColumn = 8 * 8 + (6 + kAncestors) * 4;
+
+// Every array has `columns` rounded up to an even number of entries, so that all stay aligned.
+__host__ __device__ inline size_t state_bytes(int64_t columns) {
+    const size_t width = static_cast<size_t>(columns + 1) / 2 * 2;
+    return (sizeof(Board) + 15) / 16 * 16 + width * kBytesPerColumn;
+}
+
+__device__ inline State lay_out(unsigned char* base, int columns) {
+    const Int width = (columns + 1) / 2 * 2;
+    State s;
+    s.width = static_cast<int>(width);
+    s.board = reinterpret_cast<Board*>(base);
+    Word* words = reinterpret_cast<Word*>(base + (sizeof(Board) + 15) / 16 * 16);
+    s.words = words;
+    s.prices = reinterpret_cast<Int*>(words + 3 * width);
+    s.u = reinterpret_cast<Int*>(words + 5 * width);
+    s.label = words + 6 * width;
+    s.best = words + 7 * width;
+    int* ints = reinterpret_cast<int*>(words + 8 * width);
+    s.x = ints;
+    s.y = ints + width;
+    s.root = ints + 2 * width;
+    s.free_lists = ints + 3 * width;
+    s.hold = ints + 5 * width;
+    s.ancestors = ints + 6 * width;
+    return s;
+}
+
+}  // namespace loomfast::cuda

@@ -1,0 +1,226 @@
+// Who works on an instance, and how its threads meet.
+//
+// A Team is all the threads of one instance: a block (BlockTeam) or a cooperative grid (GridTeam).
+// The solver is written once over teams: between two barriers every location is either only read, or
+// written by one thread, or updated by integer atomics whose result does not depend on their order.
+// That makes every result independent of the schedule. Functions meet before they read what others wrote
+// and leave their own last writes unmet; the tests take out every barrier in turn and see a race reported.
+#pragma once
+
+#include "assignment/cuda/costs.cuh"
+
+namespace loomfast::cuda {
+
+constexpr unsigned kWarp = 0xFFFFFFFFu;
+constexpr int kLargestBlock = 512;
+
+// What a team shares besides its arrays.
+struct Board {
+    GridBarrier barrier;
+    unsigned flags;                // of Flag
+    int top, low;                  // exponents above the largest and of the lowest bit of any cost
+    unsigned free_columns[2];      // lengths of the two free lists
+    Word tally[3];                 // summed over the team between two barriers, see Rounds
+    Word cut[3];                   // labels at or above it are dropped, see forest.cuh
+    Word distance;
+    Int cheapest;                  // price of a column, see certify.cuh
+    Word spreads;                  // of the rows, summed, see tolerance.cuh
+    double allowed;                // a gap that ends the search
+    double spread[16], nearest[16];  // of the sampled rows, see prepare.cuh
+    Int counters[kCounters];
+};
+enum Flag : unsigned {
+    kSawInvalid = 1, kSawForbidden = 2, kLabelOverflow = 4, kSawLargeInteger = 8, kStoppedEarly = 16
+};
+
+// Two 64-bit values that are reduced together.
+struct Pair {
+    Word first, second;
+};
+
+__device__ inline int lane_id() { return static_cast<int>(threadIdx.x) & 31; }
+
+template <class Merge>
+__device__ Pair reduce_warp(Pair mine, Merge merge) {
+    for (int flip = 16; flip; flip >>= 1) {
+        mine = merge(mine, Pair{__shfl_xor_sync(kWarp, mine.first, flip), __shfl_xor_sync(kWarp, mine.second, flip)});
+    }
+    return mine;
+}
+
+// A Crew is the part of a team that scans one row together: a warp, or a block for the longest rows.
+struct WarpCrew {
+    __device__ static int member() { return lane_id(); }
+    __device__ static int members() { return 32; }
+    template <class Merge>
+    __device__ static Pair reduce(Pair mine, Merge merge) {
+        return reduce_warp(mine, merge);
+    }
+};
+
+struct BlockCrew {
+    __device__ static int member() { return static_cast<int>(threadIdx.x); }
+    __device__ static int members() { return static_cast<int>(blockDim.x); }
+    template <class Merge>
+    __device__ static Pair reduce(Pair mine, Merge merge) {
+        LOOMFAST_SHARED(Pair, of_warp, [32]);
+        mine = reduce_warp(mine, merge);
+        if (lane_id() == 0) {
+            of_warp[threadIdx.x >> 5] = mine;
+        }
+        __syncthreads();
+        Pair all = of_warp[0];
+        for (unsigned warp = 1; warp < blockDim.x >> 5; ++warp) {
+            all = merge(all, of_warp[warp]);
+        }
+        __syncthreads();
+        return all;
+    }
+};
+
+struct BlockTeam : WarpCrew {
+    __device__ int thread() const { return static_cast<int>(threadIdx.x); }
+    __device__ int threads() const { return static_cast<int>(blockDim.x); }
+    __device__ void sync(Board*) const { __syncthreads(); }
+};
+
+template <class Crew>
+struct GridTeam : Crew {
+    // Neighbouring warps of a team are in different blocks, so that few busy rows use many multiprocessors.
+    __device__ int thread() const {
+        const int warp = static_cast<int>(threadIdx.x) >> 5;
+        return (warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * 32 + lane_id();
+    }
+    __device__ int threads() const { return static_cast<int>(gridDim.x * blockDim.x); }
+    __device__ void sync(Board* board) const { LOOMFAST_GRID_SYNC(&board->barrier); }
+};
+
+// The team's barriers, counted, each with a sum over the team that all threads learn.
+// Of the three tallies one is being summed, one was just read, and one is being cleared.
+template <class Team>
+struct Rounds {
+    Team team;
+    Board* board;
+    unsigned tick;
+
+    __device__ int slot(unsigned ahead) const { return static_cast<int>((tick + ahead) % 3); }
+    __device__ void add(Word amount) const {
+        if (amount) {
+            atomicAdd(&board->tally[slot(0)], amount);
+        }
+    }
+    // Counts work for the caller's statistics.
+    __device__ void count(Counter counter, Word amount) const {
+        if (team.thread() == 0) {
+            board->counters[counter] += static_cast<Int>(amount);
+        }
+    }
+    __device__ Word meet() {
+        team.sync(board);
+        const Word sum = board->tally[slot(0)];
+        ++tick;
+        if (team.thread() == 0) {
+            board->tally[slot(1)] = 0;
+        }
+        return sum;
+    }
+    template <class Body>
+    __device__ void for_each(int count, Body body) const {
+        for (int k = team.thread(); k < count; k += team.threads()) {
+            body(k);
+        }
+    }
+};
+
+// Runs body(row, payload, owner) by whole crews for the rows that wants(row, &payload) selects. Each row
+// belongs to one thread (owner), the only one that may write the row's state.
+template <class Team, class Wants, class Body>
+__device__ void rows_by_warps(const Team& team, int rows, Wants wants, Body body) {
+    const int warp = team.thread() >> 5;
+    const int warps = team.threads() >> 5;
+    for (int first = warp; first < rows; first += warps * 32) {
+        const int mine = first + lane_id() * warps;
+        Word payload = 0;
+        const bool wanted = mine < rows && wants(mine, &payload);
+        unsigned left = __ballot_sync(kWarp, wanted);
+        while (left) {
+            const int source = __ffs(static_cast<int>(left)) - 1;
+            left &= left - 1;
+            body(first + source * warps, __shfl_sync(kWarp, payload, source), lane_id() == source);
+        }
+    }
+}
+
+// One list a block, whatever the number of functions that use it.
+struct RowList {
+    struct Entry {
+        Word payload;
+        int row, owner;
+    } entries[kLargestBlock];
+    int length;
+};
+__device__ inline RowList* row_list() {
+    LOOMFAST_SHARED(RowList, list, );
+    return &list;
+}
+
+// The same, where a crew is a block: the order of the list depends on the schedule, the results do not.
+template <class Wants, class Body>
+__device__ void rows_by_blocks(int rows, Wants wants, Body body) {
+    RowList& list = *row_list();
+    const int me = static_cast<int>(threadIdx.x);
+    const int blocks = static_cast<int>(gridDim.x);
+    for (int first = static_cast<int>(blockIdx.x); first < rows; first += blocks * static_cast<int>(blockDim.x)) {
+        if (me == 0) {
+            list.length = 0;
+        }
+        __syncthreads();
+        const int mine = first + me * blocks;
+        Word payload = 0;
+        if (mine < rows && wants(mine, &payload)) {
+            list.entries[atomicAdd(&list.length, 1)] = {payload, mine, me};
+        }
+        __syncthreads();
+        const int length = list.length;
+        for (int k = 0; k < length; ++k) {
+            body(list.entries[k].row, list.entries[k].payload, list.entries[k].owner == me);
+        }
+        __syncthreads();
+    }
+}
+
+template <class Wants, class Body>
+__device__ void for_rows(const BlockTeam& team, int rows, Wants wants, Body body) {
+    rows_by_warps(team, rows, wants, body);
+}
+template <class Wants, class Body>
+__device__ void for_rows(const GridTeam<WarpCrew>& team, int rows, Wants wants, Body body) {
+    rows_by_warps(team, rows, wants, body);
+}
+template <class Wants, class Body>
+__device__ void for_rows(const GridTeam<BlockCrew>&, int rows, Wants wants, Body body) {
+    rows_by_blocks(rows, wants, body);
+}
+
+template <class Crew>
+__device__ Int crew_min(Int value) {
+    const auto least = [](Pair a, Pair b) { return static_cast<Int>(b.first) < static_cast<Int>(a.first) ? b : a; };
+    return static_cast<Int>(Crew::reduce(Pair{static_cast<Word>(value), 0}, least).first);
+}
+
+__device__ inline Int warp_min(Int value) {
+    for (int flip = 16; flip; flip >>= 1) {
+        const Int other = __shfl_xor_sync(kWarp, value, flip);
+        value = other < value ? other : value;
+    }
+    return value;
+}
+
+__device__ inline unsigned warp_sum(unsigned value) {
+    for (int flip = 16; flip; flip >>= 1) {
+        value += __shfl_xor_sync(kWarp, value, flip);
+    }
+    return value;
+}
+
+}  // namespace loomfast::cuda

@@ -1,7 +1,0 @@
-#include "assignment/kernels.hpp"
-
-namespace loomfast::assignment {
-
-LOOMFAST_DEFINE_CHOICE(Kernels, kernels)
-
-}  // namespace loomfast::assignment
