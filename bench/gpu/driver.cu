@@ -5,7 +5,7 @@
 //
 // Every allocation is exactly as large as what is asked for, so that a read or write beyond it is seen. Answers are
 // checked on the host: a permutation, feasible prices, a gap within rounding. Exits 1 at the first wrong one.
-#include "assignment/cuda/assignment.cuda.hpp"
+#include "assignment/cuda/assignment_cuda.hpp"
 #include "noise/noise_cuda.hpp"
 
 #include <cuda_runtime.h>

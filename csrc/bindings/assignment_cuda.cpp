@@ -1,4 +1,4 @@
-#include "assignment/cuda/assignment.cuda.hpp"
+#include "assignment/cuda/assignment_cuda.hpp"
 
 #include <stdexcept>
 #include <string>

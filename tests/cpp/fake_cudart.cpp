@@ -2,7 +2,7 @@
 //
 // Like the real one, it keeps the code of the last call that failed until somebody asks for it. Prints what was
 // called; exits 1 where a launch that should succeed failed or the other way round.
-#include "assignment/cuda/assignment.cuda.hpp"
+#include "assignment/cuda/assignment_cuda.hpp"
 #include "noise/noise_cuda.hpp"
 
 #include <atomic>

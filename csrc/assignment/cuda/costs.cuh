@@ -9,7 +9,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "assignment/cuda/assignment.cuda.hpp"
+#include "assignment/cuda/assignment_cuda.hpp"
 #include "cuda_compat.cuh"
 
 namespace loomfast::cuda {
