@@ -119,7 +119,7 @@ Schedule make_schedule(const Work& w, const Spread& spread, double start) {
     double last = kLast * whole / w.n;
     if (spread.near > 0) last = std::min(last, kLastNear * spread.near);
     Schedule s{};
-    s.cached = w.cached || w.n > kDenseRows || spread.near == 0.0 || last <= kDenseEps * spread.scale;
+    s.cached = w.cached || w.n > kDenseRows || last <= kDenseEps * spread.scale;
     if (!(whole > 0.0)) return s;
     // A complete matching at `last` then has a gap of half of what is allowed.
     s.last = std::max({last, spread.scale * kLeastScale, 0.5 * w.target_gap / w.n});
