@@ -19,7 +19,7 @@ def timed(function, clock=time.perf_counter):
 
 
 def interleaved(contestants, rounds, *, clock=time.perf_counter, warm=1, calls=lambda name: 1):
-    """Median seconds of each function by name, ``calls(name)`` calls a round after ``warm`` unmeasured ones."""
+    """Median seconds by name: ``calls(name)`` calls a round, after ``warm`` unmeasured rounds."""
     times = {name: [] for name in contestants}
     for k in range(warm + rounds):
         for name, function in contestants.items():
