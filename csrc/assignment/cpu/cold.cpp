@@ -49,7 +49,8 @@ Status solve_square(Work& w) {
     reduce_columns(w);
     const bool plateaus = has_plateaus(w);
     const double easy = w.n <= kMiddleRows ? kEasy : w.n <= kReductionRows ? kEasyMiddle : kEasyLarge;
-    if (w.filter.columns_apart && !plateaus && w.n > kSmallRows) {
+    // Where pairs are forbidden, rows have few columns to bid for and an auction on prices so far apart takes long.
+    if (w.filter.columns_apart && w.filter.forbidden && !plateaus && w.n > kSmallRows) {
         const Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), 2 * std::int64_t{w.n});
         w.stats.path = "column reductions";
         if (static_cast<double>(rest.size()) <= kFewLeft * w.n) return augment_rows(w, rest);
