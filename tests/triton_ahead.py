@@ -22,6 +22,9 @@ NOISE = {
     "p_out": "*fp32",
     "num_blocks": "i32",
     "blocks_per_item": "i32",
+    "multiplier": "i32",
+    "shift": "i32",
+    "n": "i32",
     "item_size": "i32",
     "stride_out": "i32",
     "seed": "i64",
@@ -48,11 +51,17 @@ def compile_for(kernel, capability, types, constants, aligned=(), **options):
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def compile_noise(capability, dtype="fp32", kernel=noise.noise_kernel, wide=False):
-    constants = {"WIDE": wide, "BLOCK": noise.BLOCK}
+def compile_noise(capability, dtype="fp32", kernel=noise.noise_kernel, wide=False, whole=True):
+    constants = {"WHOLE": whole, "WIDE": wide, "BLOCK": noise.BLOCK}
     types = NOISE | {"p_out": f"*{dtype}"}
+    aligned = [name for name in ("p_ids", "p_out", "p_x", "p_point", "p_velocity") if name in kernel.arg_names]
     options = {"num_warps": noise.NUM_WARPS, "enable_fp_fusion": False}
-    return compile_for(kernel, capability, types, constants, **options)
+    return compile_for(kernel, capability, types, constants, aligned, **options)
+
+
+def compile_words(capability):
+    types = NOISE | {"p_out": "*i64"}
+    return compile_for(noise.words_kernel, capability, types, {"BLOCK": noise.BLOCK})
 
 
 def compile_cost(capability, precision, from_ids, norms=True):

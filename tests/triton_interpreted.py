@@ -17,6 +17,7 @@ from loomfast.kernels.cost import Tile
 from noise_cases import KNOWN_ANSWERS
 from triton.runtime import interpreter
 
+from loomfast import _engine
 from loomfast.cost import pairwise_cost, pairwise_cost_from_ids
 from loomfast.cost import reference as cost_reference
 from loomfast.noise import interpolate_from_ids, noise_from_ids, reference
@@ -105,9 +106,36 @@ def test_noise_strides():
 def test_wide_indices_give_the_same_bits():
     out = poisoned(len(IDS), 33)
     blocks = 9
-    arguments = (IDS, out, len(IDS) * blocks, blocks, 33, 33, 7, 0)
-    noise_kernels.noise_kernel[(1,)](*arguments, WIDE=True, BLOCK=128, enable_fp_fusion=False)
+    arguments = (IDS, out, len(IDS) * blocks, blocks, 0, 0, 33, 33, 7, 0)
+    options = {"WHOLE": False, "WIDE": True, "BLOCK": 128, "enable_fp_fusion": False}
+    noise_kernels.noise_kernel[(1,)](*arguments, **options)
     assert same_bits(out, reference.noise_from_ids(IDS.numpy(), (33,), seed=7))
+
+
+@triton.jit
+def quotient_kernel(p_out, first, multiplier, shift):
+    o = tl.arange(0, 64)
+    tl.store(p_out + o, noise_kernels.quotient(first + o, multiplier, shift))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 768, 769, 2**20 - 1, 2**30 - 1, 2**30])
+@pytest.mark.parametrize("first", [0, 2**20, 2**30 - 64])
+def test_divisions_are_products_and_shifts(blocks, first):
+    multiplier, shift = noise_kernels.divisor(blocks)
+    n = np.arange(first, first + 64)
+    assert (((n * multiplier >> 32) + n) >> shift == n // blocks).all()
+    found = torch.full((64,), -1, dtype=torch.int32)
+    multiplier -= (multiplier >> 31) << 32
+    quotient_kernel[(1,)](found, first, multiplier, shift)
+    assert (found.numpy() == n // blocks).all()
+
+
+def test_the_words_of_a_step_are_the_engines():
+    ids, words = torch.cat((IDS, torch.arange(300))), torch.full((len(IDS) + 300,), -1)
+    noise_kernels.fill_words(ids, words, seed=-3, word3=-(2**31) + 1)
+    expected = np.zeros((len(ids), 1), np.uint32)
+    _engine.noise_bits(ids.numpy().view(np.uint64), 2**64 - 3, 2**31 + 1, expected)
+    assert (words.numpy() == expected[:, 0]).all()
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 8, 8)])
