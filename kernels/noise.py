@@ -124,7 +124,7 @@ def place(num_blocks, blocks_per_item, multiplier, shift, WIDE: tl.constexpr, BL
 
 @triton.jit
 def elements(offset, block, m_flat, item_size, WHOLE: tl.constexpr, BLOCK: tl.constexpr):
-    """Where the four elements of each block are, (BLOCK, 4), and a mask: ``offset`` is that of the block's item.
+    """Where the elements of each block are, (BLOCK, 4), and a mask; ``offset`` is that of the block's item.
 
     WHOLE: items end with a whole block and begin at multiples of 4, which makes loads and stores of four.
     """
