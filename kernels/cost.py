@@ -1,29 +1,25 @@
-"""Pairwise cost in Triton: one fused product, its norms taken in the same pass over x and z.
+"""Pairwise cost in Triton: a fused product of rows of x and rows of z, or of noise that is never stored.
 
-``cost_kernel`` reads z, or makes it from ids tile by tile and never stores it; ``direct_kernel`` takes
-differences in few dimensions. Tiles come from a table, one per architecture and precision; ``tune`` times the
-candidates where a GPU exists. Prefixes: p_ pointer, o_ offset, i_ index, m_ mask.
+Tiles come from a table, one per architecture and precision; ``tune`` times the candidates where a GPU exists.
+Prefixes: p_ pointer, o_ offset, m_ mask.
 """
 
-from contextlib import nullcontext
 from functools import partial
-from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
+from loomfast.kernels.cost_passes import (
+    Tile,
+    finish,
+    finished,
+    first_of_program,
+    label_options,
+    launch,
+    norms,
+    store_cost,
+)
 from loomfast.kernels.noise import interleave4, normals, round_to
-
-
-class Tile(NamedTuple):
-    """Rows of x, rows of z and depth of a program's tile; its warps and pipeline stages."""
-
-    rows: int
-    columns: int
-    depth: int
-    num_warps: int
-    num_stages: int
-
 
 # (least compute capability, precision) -> tile, the newest that fits. None spills (tests/test_triton.py).
 TILES = {
@@ -51,61 +47,16 @@ TILES_FROM_IDS = {
     (100, "ieee"): Tile(32, 64, 32, 4, 2),
     (120, "ieee"): Tile(64, 32, 32, 4, 2),
 }
-DIRECT_TILE = Tile(32, 128, 1, 4, 1)
 # Triton compiles a kernel anew for an integer that is 1, or a multiple of 16, unless it is told not to: sizes
 # that change from batch to batch are not looked at. The length and the strides of padded rows are always
 # multiples of 16, which makes their loads whole vectors; the stride of the result may be.
-GROUP = 8  # tile rows that share columns of z while they are in the second-level cache
-
-
-@triton.jit
-def first_of_program(n, m, ROWS: tl.constexpr, COLUMNS: tl.constexpr, GROUP: tl.constexpr):
-    """The program's first row and column, int64: groups of GROUP tile rows at a time."""
-    num_rows, num_columns = tl.cdiv(n, ROWS), tl.cdiv(m, COLUMNS)
-    i_program = tl.program_id(0)
-    first = i_program // (GROUP * num_columns) * GROUP
-    height = tl.minimum(num_rows - first, GROUP)
-    i_row = first + i_program % (GROUP * num_columns) % height
-    i_column = i_program % (GROUP * num_columns) // height
-    return i_row.to(tl.int64) * ROWS, i_column.to(tl.int64) * COLUMNS
-
-
-@triton.jit
-def store_cost(
-    cost,
-    p_out,
-    p_labels_x,
-    p_labels_z,
-    label_weight,
-    row,
-    column,
-    n,
-    m,
-    stride,
-    EUCLIDEAN: tl.constexpr,
-    LABELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    """The root, the label term and the store of the tile that begins at (row, column)."""
-    o_row, o_column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    m_row, m_column = o_row < n - row, o_column < m - column
-    if EUCLIDEAN:
-        cost = tl.sqrt_rn(cost)
-    if LABELS:
-        label_x = tl.load(p_labels_x + row + o_row, mask=m_row, other=0)
-        label_z = tl.load(p_labels_z + column + o_column, mask=m_column, other=0)
-        cost += tl.where(label_x[:, None] != label_z[None, :], label_weight, 0.0)
-    p_out += row * stride + column
-    tl.store(
-        p_out + (o_row[:, None] * stride + o_column[None, :]), cost, mask=m_row[:, None] & m_column[None, :]
-    )
 
 
 @triton.jit(do_not_specialize=["n", "m", "item_size", "seed", "word3", "label_weight"])
 def cost_kernel(
     p_x,
     p_z,  # the rows z, or their int64 ids
+    p_norms,  # float64: those of x, then those of z
     p_labels_x,
     p_labels_z,
     p_out,
@@ -119,7 +70,7 @@ def cost_kernel(
     label_weight,
     seed,
     word3,
-    FROM_IDS: tl.constexpr,
+    FROM_IDS: tl.constexpr,  # rows of x longer than 2^60 then come divided by 2^64
     NORMS: tl.constexpr,
     EUCLIDEAN: tl.constexpr,
     LABELS: tl.constexpr,
@@ -143,7 +94,6 @@ def cost_kernel(
         p_z += column * stride_z
         o_z = o_column[:, None] * stride_z + o_depth[None, :]
     product = tl.zeros((ROWS, COLUMNS), tl.float32)
-    norm_x = tl.zeros((ROWS,), tl.float32)
     norm_z = tl.zeros((COLUMNS,), tl.float32)
     for k in range(0, d, DEPTH):
         m_depth = (o_depth < d - k)[None, :]
@@ -152,20 +102,29 @@ def cost_kernel(
             n0, n1, n2, n3 = normals(ids, o_block + k // 4, seed, word3)
             z = interleave4(n0, n1, n2, n3).reshape(COLUMNS, DEPTH)
             z = round_to(tl.where((o_depth < item_size - k)[None, :], z, 0.0), x.dtype)
+            if NORMS:  # the noise is made nowhere else
+                norm_z += tl.sum(z.to(tl.float32) * z.to(tl.float32), 1)
         else:
             z = tl.load(p_z + k + o_z, mask=m_column & m_depth, other=0.0)
         if WIDEN:
             x, z = x.to(tl.float32), z.to(tl.float32)
         product = tl.dot(x, tl.trans(z), product, input_precision=PRECISION)
-        if NORMS:
-            norm_x += tl.sum(x.to(tl.float32) * x.to(tl.float32), 1)
-            norm_z += tl.sum(z.to(tl.float32) * z.to(tl.float32), 1)
     cost = product * -2.0
-    if NORMS:
-        cost += norm_x[:, None] + norm_z[None, :]
-        cost = tl.where(cost < 0, 0.0, cost)  # keeps NaN, as a maximum would not
+    norm_x = tl.zeros((ROWS,), tl.float64)
+    if NORMS or FROM_IDS:
+        norm_x = tl.load(p_norms + row + o_row, mask=o_row < n - row, other=0.0)
+    if NORMS and not FROM_IDS:
+        norm_z = tl.load(p_norms + n + column + o_column, mask=o_column < m - column, other=0.0)
+    if FROM_IDS:
+        cost *= tl.where(norm_x > 1.329227995784916e36, 1.8446744073709552e19, 1.0).to(tl.float32)[:, None]
+    cost = finished(cost, norm_x, norm_z, NORMS, EUCLIDEAN)
+    if FROM_IDS and NORMS:  # noise is nothing beside a row whose square float32 does not hold
+        far = tl.sqrt(norm_x).to(tl.float32) if EUCLIDEAN else norm_x.to(tl.float32)
+        cost = tl.where((norm_x.to(tl.float32) == float("inf"))[:, None], far[:, None], cost)
+    mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
     store_cost(
         cost,
+        mask,
         p_out,
         p_labels_x,
         p_labels_z,
@@ -175,55 +134,6 @@ def cost_kernel(
         n,
         m,
         stride_out,
-        EUCLIDEAN,
-        LABELS,
-        ROWS,
-        COLUMNS,
-    )
-
-
-@triton.jit(do_not_specialize=["n", "m", "d", "stride_x", "stride_z", "label_weight"])
-def direct_kernel(
-    p_x,
-    p_z,
-    p_labels_x,
-    p_labels_z,
-    p_out,
-    n,
-    m,
-    d,
-    stride_x,
-    stride_z,
-    stride_out,
-    label_weight,
-    EUCLIDEAN: tl.constexpr,
-    LABELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    GROUP: tl.constexpr,
-):
-    row, column = first_of_program(n, m, ROWS, COLUMNS, GROUP)
-    o_row, o_column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    p_x += row * stride_x
-    p_z += column * stride_z
-    cost = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for k in range(d):
-        x = tl.load(p_x + k + o_row * stride_x, mask=o_row < n - row, other=0.0).to(tl.float32)
-        z = tl.load(p_z + k + o_column * stride_z, mask=o_column < m - column, other=0.0).to(tl.float32)
-        difference = x[:, None] - z[None, :]
-        cost += difference * difference
-    store_cost(
-        cost,
-        p_out,
-        p_labels_x,
-        p_labels_z,
-        label_weight,
-        row,
-        column,
-        n,
-        m,
-        stride_out,
-        EUCLIDEAN,
         LABELS,
         ROWS,
         COLUMNS,
@@ -239,34 +149,38 @@ def tile_for(capability, precision, from_ids=False):
     return table[max(rows), precision]
 
 
-def cost(x, z, out, *, metric, labels, label_weight, drop_norms, precision, tile=None):
+def cost(x, z, out, *, metric, labels, label_weight, drop_norms, precision, lengths=None, tile=None):
     """Pairwise cost of x (n, d) and z (m, d), of one dtype, into out (n, m) float32 with contiguous rows.
 
     precision: "ieee", "tf32" or "bf16" (and then x and z are bfloat16). labels: a pair of tensors or None.
+    lengths: ``norms(x, z)`` where they are known.
     """
-    tile = tile or tile_for(_capability(x), precision)
+    tile = tile or tile_for(capability(x), precision)
     x, z = _padded(x), _padded(z)
+    lengths = norms(x, z) if lengths is None else lengths
     sizes = (x.shape[1], x.shape[1], x.stride(0), z.stride(0))
     options = _product_options(x, False, drop_norms, precision, tile)
-    _launch(cost_kernel, x, z, out, sizes, (0, 0), metric, labels, label_weight, tile, options)
+    options |= label_options(metric, labels)
+    arguments = (x, z, lengths, *(labels or (out, out)), out, *out.shape, *sizes, out.stride(0))
+    launch(cost_kernel, (*arguments, label_weight, 0, 0), x, out, tile, options)
+    options = {"metric": metric, "labels": labels, "label_weight": label_weight, "drop_norms": drop_norms}
+    finish(out, x, z, lengths, out, repair=True, **options)
 
 
 def cost_from_ids(
     x, ids, out, *, seed, word3, metric, labels, label_weight, drop_norms, precision, tile=None
 ):
     """The same against the noise of int64 ids (m,), rounded to x's dtype. seed: int64's value."""
-    tile = tile or tile_for(_capability(x), precision, from_ids=True)
-    item_size, x = x.shape[1], _padded(x)
+    tile = tile or tile_for(capability(x), precision, from_ids=True)
+    lengths = norms(x if x.stride(1) == 1 else x.contiguous(), x[:0])
+    # What `cost_kernel` multiplies by 2^64 again: no sum of products with normals is beyond float32.
+    far = (lengths > 2.0**120)[:, None]
+    item_size, x = x.shape[1], _padded(torch.where(far, x * 2.0**-64, x))
     sizes = (x.shape[1], item_size, x.stride(0), 0)
     options = _product_options(x, True, drop_norms, precision, tile)
-    _launch(cost_kernel, x, ids, out, sizes, (seed, word3), metric, labels, label_weight, tile, options)
-
-
-def direct(x, z, out, *, metric, labels, label_weight, tile=DIRECT_TILE):
-    """The same as ``cost`` by direct differences, for few dimensions."""
-    x, z = (item if item.stride(1) == 1 else item.contiguous() for item in (x, z))
-    sizes = (x.shape[1], x.stride(0), z.stride(0))
-    _launch(direct_kernel, x, z, out, sizes, (), metric, labels, label_weight, tile, {})
+    options |= label_options(metric, labels)
+    arguments = (x, ids, lengths, *(labels or (out, out)), out, *out.shape, *sizes, out.stride(0))
+    launch(cost_kernel, (*arguments, label_weight, seed, word3), x, out, tile, options)
 
 
 def tune(n, m, d, *, precision="bf16", device="cuda"):
@@ -302,36 +216,7 @@ def _product_options(x, from_ids, drop_norms, precision, tile):
     }
 
 
-def _launch(kernel, x, z, out, sizes, tail, metric, labels, label_weight, tile, options):
-    n, m = out.shape
-    if not n or not m:
-        return
-    _check_lengths(x.stride(0), out.stride(0), tile)
-    labels_x, labels_z = labels or (out, out)
-    arguments = (x, z, labels_x, labels_z, out, n, m, *sizes, out.stride(0), label_weight, *tail)
-    grid = (triton.cdiv(n, tile.rows) * triton.cdiv(m, tile.columns),)
-    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        kernel[grid](
-            *arguments,
-            EUCLIDEAN=metric == "euclidean",
-            LABELS=labels is not None,
-            ROWS=tile.rows,
-            COLUMNS=tile.columns,
-            GROUP=GROUP,
-            num_warps=tile.num_warps,
-            num_stages=tile.num_stages,
-            **options,
-        )
-
-
-def _check_lengths(stride_x, stride_out, tile):
-    longest, most = (1 << 31) // max(tile.rows, tile.columns), max(stride_x, stride_out)
-    if most >= longest:
-        raise ValueError(
-            f"rows {most} numbers apart are too long for the Triton kernel, which takes {longest}"
-        )
-
-
-def _capability(x):
+def capability(x):
+    """Ten times the compute capability of the GPU that x is on; on the CPU what the interpreter acts as."""
     major, minor = torch.cuda.get_device_capability(x.device) if x.is_cuda else (8, 0)
     return 10 * major + minor

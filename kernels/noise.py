@@ -102,20 +102,42 @@ def round_to(values, dtype: tl.constexpr):
 
 
 @triton.jit
-def place(num_blocks, blocks_per_item, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def quotient(n, multiplier, shift):
+    """int32 n below 2^31 over what `divisor` was asked for: a GPU has no instruction for a division."""
+    n = n.to(tl.uint32)
+    high = tl.umulhi(n, tl.full(n.shape, 0, tl.uint32) + multiplier.to(tl.uint32))
+    return ((high + n) >> shift.to(tl.uint32)).to(tl.int32)
+
+
+@triton.jit
+def place(num_blocks, blocks_per_item, multiplier, shift, WIDE: tl.constexpr, BLOCK: tl.constexpr):
     """The program's blocks, counted through all items so that small items fill it too: item, block, mask."""
     i_program = tl.program_id(0)
     if WIDE:
-        i_program = i_program.to(tl.int64)
-    o_flat = i_program * BLOCK + tl.arange(0, BLOCK)
-    m_flat = o_flat < num_blocks
-    o_item = o_flat // blocks_per_item
-    block = o_flat - o_item * blocks_per_item
-    return o_item.to(tl.int64), block, m_flat
+        o_flat = i_program.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        o_item = o_flat // blocks_per_item
+    else:
+        o_flat = i_program * BLOCK + tl.arange(0, BLOCK)
+        o_item = quotient(o_flat, multiplier, shift)
+    return o_item.to(tl.int64), o_flat - o_item * blocks_per_item, o_flat < num_blocks
 
 
-# Sizes change from batch to batch and are worth no kernel of their own: a store goes to wherever it goes.
-SIZES = ["num_blocks", "blocks_per_item", "item_size"]
+@triton.jit
+def elements(offset, block, m_flat, item_size, WHOLE: tl.constexpr, BLOCK: tl.constexpr):
+    """Where the elements of each block are, (BLOCK, 4), and a mask; ``offset`` is that of the block's item.
+
+    WHOLE: items end with a whole block and begin at multiples of 4, which makes loads and stores of four.
+    """
+    begin = offset + 4 * block
+    if WHOLE:
+        o_element = tl.multiple_of(begin, 4)[:, None] + tl.arange(0, 4)[None, :]
+        return o_element, m_flat[:, None] & tl.full((BLOCK, 4), True, tl.int1)
+    o_within = (4 * block)[:, None] + tl.arange(0, 4)[None, :]
+    return begin[:, None] + tl.arange(0, 4)[None, :], m_flat[:, None] & (o_within < item_size)
+
+
+# Sizes change from batch to batch and are worth no kernel of their own.
+SIZES = ["num_blocks", "blocks_per_item", "multiplier", "shift", "item_size"]
 
 
 @triton.jit(do_not_specialize=[*SIZES, "stride_out", "seed", "word3"])
@@ -124,21 +146,22 @@ def noise_kernel(
     p_out,
     num_blocks,
     blocks_per_item,
+    multiplier,
+    shift,
     item_size,
     stride_out,
     seed,
     word3,
+    WHOLE: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    o_item, block, m_flat = place(num_blocks, blocks_per_item, WIDE, BLOCK)
+    o_item, block, m_flat = place(num_blocks, blocks_per_item, multiplier, shift, WIDE, BLOCK)
     ids = tl.load(p_ids + o_item, mask=m_flat, other=0)
     n0, n1, n2, n3 = normals(ids, block.to(tl.int32), seed, word3)
     values = interleave4(n0, n1, n2, n3).reshape(BLOCK, 4)
-    o_element = (4 * block.to(tl.int64))[:, None] + tl.arange(0, 4)[None, :]
-    m_out = m_flat[:, None] & (o_element < item_size)
-    p_out += (o_item * stride_out)[:, None] + o_element
-    tl.store(p_out, round_to(values, p_out.dtype.element_ty), mask=m_out)
+    o_out, m_out = elements(o_item * stride_out, block, m_flat, item_size, WHOLE, BLOCK)
+    tl.store(p_out + o_out, round_to(values, p_out.dtype.element_ty), mask=m_out)
 
 
 @triton.jit(do_not_specialize=[*SIZES, "seed", "word3"])
@@ -150,30 +173,42 @@ def interpolate_kernel(
     p_velocity,
     num_blocks,
     blocks_per_item,
+    multiplier,
+    shift,
     item_size,
     seed,
     word3,
+    WHOLE: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """point = t x + (1 - t) z and velocity = x - z, contiguous float32, z made here and kept nowhere."""
-    o_item, block, m_flat = place(num_blocks, blocks_per_item, WIDE, BLOCK)
+    o_item, block, m_flat = place(num_blocks, blocks_per_item, multiplier, shift, WIDE, BLOCK)
     ids = tl.load(p_ids + o_item, mask=m_flat, other=0)
     t = tl.load(p_t + o_item, mask=m_flat, other=0.0)[:, None]
     n0, n1, n2, n3 = normals(ids, block.to(tl.int32), seed, word3)
     z = interleave4(n0, n1, n2, n3).reshape(BLOCK, 4)
-    o_element = (4 * block.to(tl.int64))[:, None] + tl.arange(0, 4)[None, :]
-    m_out = m_flat[:, None] & (o_element < item_size)
-    offset = (o_item * item_size)[:, None] + o_element
-    x = tl.load(p_x + offset, mask=m_out, other=0.0)
-    tl.store(p_point + offset, t * x + (1.0 - t) * z, mask=m_out)
-    tl.store(p_velocity + offset, x - z, mask=m_out)
+    o_out, m_out = elements(o_item * item_size, block, m_flat, item_size, WHOLE, BLOCK)
+    x = tl.load(p_x + o_out, mask=m_out, other=0.0)
+    tl.store(p_point + o_out, t * x + (1.0 - t) * z, mask=m_out)
+    tl.store(p_velocity + o_out, x - z, mask=m_out)
+
+
+@triton.jit(do_not_specialize=["n", "seed", "word3"])
+def words_kernel(p_ids, p_out, n, seed, word3, BLOCK: tl.constexpr):
+    """The first word of each id's block 0, an int64 in [0, 2^32): what the draws of a step are made of."""
+    o_item = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ids = tl.load(p_ids + o_item, mask=o_item < n, other=0)
+    zero = tl.full((BLOCK,), 0, tl.uint32)
+    low, high, c3 = ids.to(tl.uint32), (ids >> 32).to(tl.uint32), zero + word3.to(tl.uint32)
+    word, _, _, _ = philox4x32(zero, low, high, c3, seed)
+    tl.store(p_out + o_item, word.to(tl.int64), mask=o_item < n)
 
 
 def fill(ids, out, seed, word3):
     """Noise of int64 ids (n,) into out (n, ...): contiguous items at any item stride. seed: int64's value."""
     if out.numel():
-        _launch(noise_kernel, ids, (out,), out[0].numel(), (out.stride(0), seed, word3))
+        _launch(noise_kernel, ids, (out,), out[0].numel(), (out.stride(0), seed, word3), out.stride(0))
 
 
 def fill_interpolated(ids, x, t, point, velocity, seed, word3):
@@ -182,15 +217,39 @@ def fill_interpolated(ids, x, t, point, velocity, seed, word3):
         _launch(interpolate_kernel, ids, (x, t, point, velocity), x[0].numel(), (seed, word3))
 
 
-def _launch(kernel, ids, tensors, item_size, tail):
+def fill_words(ids, out, seed, word3):
+    """The first word of block 0 of int64 ids (n,) into int64 out (n,)."""
+    if len(ids):
+        with device_of(ids):
+            words_kernel[(triton.cdiv(len(ids), BLOCK),)](ids, out, len(ids), seed, word3, BLOCK=BLOCK)
+
+
+def device_of(tensor):
+    """A context in which the tensor's GPU is the current one, for launches; nothing for other devices."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def divisor(value):
+    """(multiplier, shift) with which `quotient` divides by 1 <= value < 2^31 (see csrc/noise/noise.cuh)."""
+    shift = (value - 1).bit_length()
+    return (((1 << shift) - value) << 32) // value + 1, shift
+
+
+def _launch(kernel, ids, tensors, item_size, tail, stride=0):
     blocks = triton.cdiv(item_size, 4)
     num_blocks = len(ids) * blocks
-    arguments = (ids, *tensors, num_blocks, blocks, item_size, *tail)
+    wide = num_blocks >= 1 << 30
+    multiplier, shift = (0, 0) if wide else divisor(blocks)
+    # As an int32, which Triton takes it for where it fits one.
+    multiplier -= (multiplier >> 31) << 32
     options = {
-        "WIDE": num_blocks >= 1 << 30,
+        "WHOLE": item_size % 4 == 0 and stride % 4 == 0,
+        "WIDE": wide,
         "BLOCK": BLOCK,
         "num_warps": NUM_WARPS,
         "enable_fp_fusion": False,
     }
-    with torch.cuda.device(ids.device) if ids.is_cuda else nullcontext():
-        kernel[(triton.cdiv(num_blocks, BLOCK),)](*arguments, **options)
+    with device_of(ids):
+        kernel[(triton.cdiv(num_blocks, BLOCK),)](
+            ids, *tensors, num_blocks, blocks, multiplier, shift, item_size, *tail, **options
+        )

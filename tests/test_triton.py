@@ -86,18 +86,42 @@ def check_exact(ptx):
 
 def test_the_check_for_exact_operations_finds_a_fused_one():
     kernel = triton_ahead.noise.noise_kernel
-    constants = {"WIDE": False, "BLOCK": 256}
+    constants = {"WHOLE": True, "WIDE": False, "BLOCK": 256}
     fused = triton_ahead.compile_for(kernel, 90, triton_ahead.NOISE, constants, enable_fp_fusion=True)
     assert "fma." in fused.asm["ptx"] or "mul.f32" in fused.asm["ptx"]
     with pytest.raises(AssertionError):
         check_exact(fused.asm["ptx"])
 
 
+@pytest.mark.parametrize("capability", [80, 90])
+def test_four_normals_are_stored_at_once_and_need_no_shared_memory(capability):
+    for compiled in (
+        triton_ahead.compile_noise(capability),
+        triton_ahead.compile_noise(capability, kernel=triton_ahead.noise.interpolate_kernel),
+    ):
+        assert set(re.findall(r"st\.global\S*", compiled.asm["ptx"])) == {"st.global.v4.b32"}
+        assert compiled.metadata.shared == 0
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_norms_stay_out_of_the_loop_over_the_depth(capability, precision):
+    """Between the label of the loop and the branch to it there is no arithmetic of float32."""
+    ptx = triton_ahead.compile_cost(capability, precision, from_ids=False, norms=True).asm["ptx"]
+    loops = re.findall(r"^(\$L__BB0_\d+):(.*?)\bbra(?:\.uni)?\s+\1;", ptx, re.MULTILINE | re.DOTALL)
+    (loop,) = (body for _, body in loops if "mma" in body)
+    assert not re.findall(r"\b(?:fma|mul|add)(?:\.rn)?\.f32", loop)
+    noisy = triton_ahead.compile_cost(capability, precision, from_ids=True, norms=True).asm["ptx"]
+    assert re.findall(r"\b(?:fma|mul|add)(?:\.rn)?\.f32", noisy)  # as such arithmetic is written
+
+
 def test_a_new_batch_size_compiles_nothing_anew():
     """Sizes that change from batch to batch are not looked at; what makes loads whole vectors is."""
-    kernels = (triton_ahead.noise.noise_kernel, triton_ahead.noise.interpolate_kernel)
-    kernels += (triton_ahead.cost.cost_kernel, triton_ahead.cost.direct_kernel)
+    noise, passes = triton_ahead.noise, triton_ahead.cost_passes
+    kernels = (noise.noise_kernel, noise.interpolate_kernel, noise.words_kernel, passes.norms_kernel)
+    kernels += (triton_ahead.cost.cost_kernel, passes.direct_kernel, passes.finish_kernel)
     changing = {"n", "m", "num_blocks", "blocks_per_item", "item_size", "seed", "word3", "label_weight"}
+    changing |= {"multiplier", "shift", "stride_product", "most", "least"}
     for kernel in kernels:
         looked_at = {p.name for p in kernel.params if not p.is_constexpr and not p.do_not_specialize}
         assert not looked_at & changing
@@ -152,7 +176,8 @@ def test_gpu_tuning_times_every_tile_of_the_precision():
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize(
-    ("precision", "unit"), [("float32", 2.0**-24), ("tf32", 2.0**-11), ("bfloat16", 2.0**-8)]
+    ("precision", "unit"),
+    [("float64", 2.0**-24), ("float32", 2.0**-24), ("tf32", 2.0**-11), ("bfloat16", 2.0**-8)],
 )
 @pytest.mark.parametrize(("n", "m", "d"), [(1, 1, 17), (127, 129, 3072), (1000, 513, 100), (64, 64, 2)])
 def test_gpu_cost(precision, unit, n, m, d):

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import triton
-from loomfast.kernels import cost, noise
+from loomfast.kernels import cost, cost_passes, noise
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -22,6 +22,9 @@ NOISE = {
     "p_out": "*fp32",
     "num_blocks": "i32",
     "blocks_per_item": "i32",
+    "multiplier": "i32",
+    "shift": "i32",
+    "n": "i32",
     "item_size": "i32",
     "stride_out": "i32",
     "seed": "i64",
@@ -34,7 +37,9 @@ NOISE = {
 COST = {
     **dict.fromkeys(("n", "m", "d", "item_size", "stride_x", "stride_z", "stride_out", "word3"), "i32"),
     **dict.fromkeys(("p_labels_x", "p_labels_z", "p_out"), "*fp32"),
-    "label_weight": "fp32",
+    **dict.fromkeys(("label_weight", "most", "least"), "fp32"),
+    "p_norms": "*fp64",
+    "stride_product": "i32",
     "seed": "i64",
 }
 
@@ -48,11 +53,19 @@ def compile_for(kernel, capability, types, constants, aligned=(), **options):
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def compile_noise(capability, dtype="fp32", kernel=noise.noise_kernel, wide=False):
-    constants = {"WIDE": wide, "BLOCK": noise.BLOCK}
+def compile_noise(capability, dtype="fp32", kernel=noise.noise_kernel, wide=False, whole=True):
+    constants = {"WHOLE": whole, "WIDE": wide, "BLOCK": noise.BLOCK}
     types = NOISE | {"p_out": f"*{dtype}"}
+    aligned = [
+        name for name in ("p_ids", "p_out", "p_x", "p_point", "p_velocity") if name in kernel.arg_names
+    ]
     options = {"num_warps": noise.NUM_WARPS, "enable_fp_fusion": False}
-    return compile_for(kernel, capability, types, constants, **options)
+    return compile_for(kernel, capability, types, constants, aligned, **options)
+
+
+def compile_words(capability):
+    types = NOISE | {"p_out": "*i64"}
+    return compile_for(noise.words_kernel, capability, types, {"BLOCK": noise.BLOCK})
 
 
 def compile_cost(capability, precision, from_ids, norms=True):
@@ -68,19 +81,37 @@ def compile_cost(capability, precision, from_ids, norms=True):
         "ROWS": tile.rows,
         "COLUMNS": tile.columns,
         "DEPTH": tile.depth,
-        "GROUP": cost.GROUP,
+        "GROUP": cost_passes.GROUP,
     }
     types = COST | {"p_x": element, "p_z": "*i64" if from_ids else element}
     options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages, "enable_fp_fusion": not from_ids}
     return compile_for(cost.cost_kernel, capability, types, constants, ALIGNED, **options)
 
 
-def compile_direct(capability):
-    tile = cost.DIRECT_TILE
-    constants = {"EUCLIDEAN": True, "LABELS": True, "GROUP": cost.GROUP}
-    constants |= {"ROWS": tile.rows, "COLUMNS": tile.columns}
-    types = COST | {"p_x": "*fp32", "p_z": "*fp32"}
-    return compile_for(cost.direct_kernel, capability, types, constants, num_warps=tile.num_warps)
+def compile_direct(capability, double=False):
+    tile = cost_passes.DIRECT_TILE
+    element = "*fp64" if double else "*fp32"
+    constants = {"DOUBLE": double, "EUCLIDEAN": True, "LABELS": True}
+    types = COST | {"p_x": element, "p_z": element}
+    return compile_pass(cost_passes.direct_kernel, capability, types, constants, tile)
+
+
+def compile_finish(capability, product="fp32", element="fp32", repair=False):
+    constants = {"REPAIR": repair, "NORMS": not repair, "EUCLIDEAN": not repair, "LABELS": not repair}
+    types = COST | {"p_product": f"*{product}", "p_x": f"*{element}", "p_z": f"*{element}"}
+    return compile_pass(cost_passes.finish_kernel, capability, types, constants, cost_passes.FINISH_TILE)
+
+
+def compile_pass(kernel, capability, types, constants, tile):
+    constants |= {"GROUP": cost_passes.GROUP, "ROWS": tile.rows, "COLUMNS": tile.columns}
+    aligned = [name for name in ("p_product", "p_out", "stride_out") if name in kernel.arg_names]
+    return compile_for(kernel, capability, types, constants, aligned, num_warps=tile.num_warps)
+
+
+def compile_norms(capability):
+    types = COST | {"p_x": "*fp32", "p_z": "*fp32", "p_out": "*fp64"}
+    constants, warps = {"BLOCK": cost_passes.NORM_BLOCK}, cost_passes.NORM_WARPS
+    return compile_for(cost_passes.norms_kernel, capability, types, constants, num_warps=warps)
 
 
 def everything():
@@ -91,7 +122,15 @@ def everything():
         jobs["interpolate", capability] = lambda c=capability: compile_noise(
             c, kernel=noise.interpolate_kernel
         )
+        jobs["words", capability] = lambda c=capability: compile_words(c)
         jobs["direct", capability] = lambda c=capability: compile_direct(c)
+        jobs["direct in float64", capability] = lambda c=capability: compile_direct(c, True)
+        jobs["norms", capability] = lambda c=capability: compile_norms(c)
+        jobs["finish", capability] = lambda c=capability: compile_finish(c)
+        jobs["finish in float64", capability] = lambda c=capability: compile_finish(c, "fp64", "fp64")
+        jobs["finish bf16, repair", capability] = lambda c=capability: compile_finish(
+            c, element="bf16", repair=True
+        )
         for precision in ("ieee", "tf32", "bf16"):
             if capability == 75 and precision == "tf32":
                 continue  # no tf32 before 80

@@ -12,13 +12,16 @@ import torch
 import triton
 import triton.language as tl
 from loomfast.kernels import cost as cost_kernels
+from loomfast.kernels import cost_passes
 from loomfast.kernels import noise as noise_kernels
 from loomfast.kernels.cost import Tile
 from noise_cases import KNOWN_ANSWERS
 from triton.runtime import interpreter
 
-from loomfast.cost import pairwise_cost, pairwise_cost_from_ids
+from loomfast import _engine
+from loomfast.cost import gpu, pairwise_cost, pairwise_cost_from_ids
 from loomfast.cost import reference as cost_reference
+from loomfast.cost.spec import cost_spec
 from loomfast.noise import interpolate_from_ids, noise_from_ids, reference
 
 IDS = torch.tensor([0, 1, -1, 2**40, -(2**63), 2**63 - 1, 5, 2**32, -(2**35) - 1])
@@ -105,9 +108,36 @@ def test_noise_strides():
 def test_wide_indices_give_the_same_bits():
     out = poisoned(len(IDS), 33)
     blocks = 9
-    arguments = (IDS, out, len(IDS) * blocks, blocks, 33, 33, 7, 0)
-    noise_kernels.noise_kernel[(1,)](*arguments, WIDE=True, BLOCK=128, enable_fp_fusion=False)
+    arguments = (IDS, out, len(IDS) * blocks, blocks, 0, 0, 33, 33, 7, 0)
+    options = {"WHOLE": False, "WIDE": True, "BLOCK": 128, "enable_fp_fusion": False}
+    noise_kernels.noise_kernel[(1,)](*arguments, **options)
     assert same_bits(out, reference.noise_from_ids(IDS.numpy(), (33,), seed=7))
+
+
+@triton.jit
+def quotient_kernel(p_out, first, multiplier, shift):
+    o = tl.arange(0, 64)
+    tl.store(p_out + o, noise_kernels.quotient(first + o, multiplier, shift))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 768, 769, 2**20 - 1, 2**30 - 1, 2**30])
+@pytest.mark.parametrize("first", [0, 2**20, 2**30 - 64])
+def test_divisions_are_products_and_shifts(blocks, first):
+    multiplier, shift = noise_kernels.divisor(blocks)
+    n = np.arange(first, first + 64)
+    assert (((n * multiplier >> 32) + n) >> shift == n // blocks).all()
+    found = torch.full((64,), -1, dtype=torch.int32)
+    multiplier -= (multiplier >> 31) << 32
+    quotient_kernel[(1,)](found, first, multiplier, shift)
+    assert (found.numpy() == n // blocks).all()
+
+
+def test_the_words_of_a_step_are_the_engines():
+    ids, words = torch.cat((IDS, torch.arange(300))), torch.full((len(IDS) + 300,), -1)
+    noise_kernels.fill_words(ids, words, seed=-3, word3=-(2**31) + 1)
+    expected = np.zeros((len(ids), 1), np.uint32)
+    _engine.noise_bits(ids.numpy().view(np.uint64), 2**64 - 3, 2**31 + 1, expected)
+    assert (words.numpy() == expected[:, 0]).all()
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 8, 8)])
@@ -197,10 +227,158 @@ def test_empty(n, m):
 
 
 def test_what_it_does_not_take():
-    with pytest.raises(RuntimeError, match="precision='float64' needs the CPU"):
-        pairwise_cost(torch.ones(2, 20), torch.ones(2, 20), precision="float64", backend="triton")
+    wide = torch.ones(2, 20, dtype=torch.int64)
+    for x, z in ((wide, torch.ones(2, 20)), (torch.ones(2, 20), wide)):
+        with pytest.raises(
+            TypeError, match=r"[xz] must hold .* 32-bit integers at most on a GPU, got torch\.int64"
+        ):
+            pairwise_cost(x, z, backend="triton")
+    with pytest.raises(TypeError, match=r"x must hold .* pass x\.double\(\)"):
+        pairwise_cost_from_ids(wide, torch.arange(3), seed=0, backend="triton")
     with pytest.raises(ValueError, match="too long for the Triton kernel"):
-        cost_kernels._check_lengths(1 << 25, 64, SMALL)
+        cost_passes._check_lengths(1 << 25, 64, SMALL)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("assignment_only", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "d"), [(torch.float64, 3), (torch.float64, 40), (torch.int32, 40), (torch.uint32, 3)]
+)
+def test_what_float32_does_not_hold_is_computed_in_float64(monkeypatch, metric, assignment_only, dtype, d):
+    """Numbers whose differences float32 loses: what it holds near them is 4 apart."""
+    monkeypatch.setattr(gpu, "PRODUCT_ENTRIES", 70 * 13)
+    rng = np.random.default_rng(1)
+    whole = [2**25 + rng.integers(0, 40, (n, d)) for n in (45, 70)]
+    x, z = (torch.from_numpy(part).to(dtype) for part in whole)
+    labels = (torch.arange(45) % 3, torch.arange(70) % 4)
+    options = {"metric": metric, "labels": labels, "label_weight": 1.5, "assignment_only": assignment_only}
+    expected = cost_reference.pairwise_cost(*whole, **options)
+    cost = pairwise_cost(x, z, backend="triton", out=poisoned(45, 70), **options)
+    # Sums of d products of 2^50 are rounded in float64, as on the CPU.
+    rounding = 0.0 if d == 3 and not (assignment_only and metric == "sqeuclidean") else 4.0 * d
+    slack = 1e-6 * np.abs(expected) + (np.sqrt(rounding) if metric == "euclidean" else rounding)
+    assert (np.abs(cost.numpy() - expected) <= slack).all()
+
+
+def test_float64_from_ids_is_computed_in_float64():
+    x, ids = items(9, 20, 0, torch.float64) * 1e-3 + 1e5, torch.arange(30)
+    z = reference.noise_from_ids(ids.numpy(), (20,), seed=3)
+    expected = cost_reference.pairwise_cost(x, z)
+    for precision in (None, "float64"):
+        cost = pairwise_cost_from_ids(x, ids, seed=3, precision=precision, backend="triton")
+        assert np.allclose(cost, expected, rtol=1e-7, atol=0)
+
+
+# NumPy, in the interpreter, warns of what the kernels go on to mend.
+overflows = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+EXTREMES = [
+    *itertools.product(["cublas", "triton"], ["sqeuclidean", "euclidean"], [False, True], [None], [40]),
+    *itertools.product(["cublas"], ["sqeuclidean", "euclidean"], [False, True], ["float64"], [40]),
+    *itertools.product(["cublas", "triton"], ["sqeuclidean"], [False, True], ["bfloat16"], [40]),
+    *itertools.product(["cublas"], ["sqeuclidean", "euclidean"], [False], [None, "float64"], [5]),
+]
+
+
+@overflows
+@pytest.mark.parametrize(("route", "metric", "assignment_only", "precision", "d"), EXTREMES)
+def test_finite_numbers_of_any_size_give_their_cost(
+    monkeypatch, route, metric, assignment_only, precision, d
+):
+    """Rows whose squares float32 cannot hold, beside ordinary ones: NaN was what they gave."""
+    monkeypatch.setattr(gpu, "takes_cublas", lambda *_: route == "cublas")
+    rng = np.random.default_rng(2)
+    scale = np.float32([1, 1e-30, 1e-22, 1e10, 3e18, 2.5e19, 1e25, 2e37, 1, 0])
+    parts = [rng.standard_normal((10 * k, d)) * np.tile(scale, k)[:, None] for k in (2, 3)]
+    x, z = (torch.from_numpy(part).float() for part in parts)
+    x[10:], z[:10] = z[20:], -x[:10]
+    if precision == "bfloat16":
+        x, z = x.bfloat16().float(), z.bfloat16().float()
+    labels = (torch.arange(20) % 3, torch.arange(30) % 4)
+    options = {"metric": metric, "labels": labels, "label_weight": 1.5, "assignment_only": assignment_only}
+    for label_options in (options, options | {"labels": None}):
+        expected = pairwise_cost(x, z, precision="float64", backend="cpu", **label_options).double()
+        cost = pairwise_cost(
+            x, z, precision=precision, backend="triton", out=poisoned(20, 30), **label_options
+        )
+        assert not cost.isnan().any()
+        size = x.double().norm(dim=1)[:, None] + z.double().norm(dim=1)[None, :]
+        allowed = 64 * 2.0**-24 * size * size  # of the squares
+        if metric == "euclidean":
+            bare = pairwise_cost(x, z, metric=metric, precision="float64", backend="cpu").double()
+            allowed = torch.minimum(allowed.sqrt(), allowed / bare)
+        wrong = (cost.double() - expected).abs() > allowed + 2e-7 * expected.abs() + 1e-42
+        wrong &= ~(torch.isinf(cost) & (cost == expected))
+        # Where float32 ends either side may have rounded over the edge.
+        wrong &= ~(torch.isinf(cost) & (expected.abs() > 3.4e38))
+        assert not wrong.any(), (cost[wrong][:4], expected[wrong][:4])
+
+
+@overflows
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("assignment_only", [False, True])
+def test_finite_numbers_of_any_size_from_ids(metric, assignment_only):
+    x, ids = items(8, 40, 0, torch.float32), torch.arange(50)
+    x *= torch.tensor([1, 1e-30, 1e10, 3e18, 2.5e19, 1e25, 1e36, 1e37])[:, None]
+    z = torch.from_numpy(reference.noise_from_ids(ids.numpy(), (40,), seed=3))
+    options = {"metric": metric, "assignment_only": assignment_only}
+    expected = pairwise_cost(x, z, precision="float64", backend="cpu", **options)
+    cost = pairwise_cost_from_ids(x, ids, seed=3, backend="triton", **options)
+    assert not cost.isnan().any()
+    scale = torch.maximum(x.norm(dim=1), torch.tensor(1.0))[:, None]
+    scale = scale if assignment_only or metric == "euclidean" else scale.square()
+    assert ((cost - expected).abs() <= 1e-5 * scale + 1e-5 * expected.abs())[~torch.isinf(expected)].all()
+    assert torch.equal(torch.isinf(cost), torch.isinf(expected))
+
+
+def test_from_ids_noise_is_fused_within_one_tile_of_rows_and_made_in_blocks_beyond(monkeypatch):
+    made, fused = [], []
+    fill, fuse = gpu.fill_noise, cost_kernels.cost_from_ids
+    monkeypatch.setattr(gpu, "fill_noise", lambda ids, spec, z: made.append(z.shape) or fill(ids, spec, z))
+    monkeypatch.setattr(cost_kernels, "cost_from_ids", lambda *a, **k: fused.append(a) or fuse(*a, **k))
+    monkeypatch.setattr(gpu, "NOISE_BYTES", 4 * 40 * 30)
+    rows = cost_kernels.TILES_FROM_IDS[80, "ieee"].rows
+    ids, labels = torch.arange(70), torch.arange(70) % 3
+    z = reference.noise_from_ids(ids.numpy(), (40,), seed=1)
+    for n, drop in itertools.product((rows, rows + 1), (False, True)):
+        x, options = items(n, 40, 0, torch.float32), {"label_weight": 2.0, "assignment_only": drop}
+        options["labels"] = (torch.arange(n) % 2, labels)
+        out = poisoned(n, 70)
+        pairwise_cost_from_ids(x, ids, seed=1, backend="triton", out=out, **options)
+        assert np.allclose(out, cost_reference.pairwise_cost(x, z, **options), rtol=1e-5, atol=1e-4)
+        assert (len(fused), made) == ((1, []) if n == rows else (0, [(30, 40), (30, 40), (10, 40)]))
+        made.clear(), fused.clear()
+    assert 16 << 20 <= 20 << 20 <= 25 << 20
+
+
+def test_the_product_is_cublas_or_fused(monkeypatch):
+    plain = cost_spec("sqeuclidean", 0.0, True, None, "triton", None)
+    full = cost_spec("sqeuclidean", 0.0, False, None, "triton", None)
+    x = {d: torch.empty(1, d) for d in (64, 3072, 8192)}
+    monkeypatch.setattr(gpu, "matmul_precision", lambda: "ieee")
+    for name in ("ieee", "bf16"):
+        assert gpu.takes_cublas(4096, 4096, x[64], name, plain, None)  # nothing is left to fuse
+        assert gpu.takes_cublas(512, 512, x[64], name, full, None)  # skinny: few tiles
+        assert not gpu.takes_cublas(4096, 4096, x[64], name, full, None)  # the pass would weigh
+        assert gpu.takes_cublas(4096, 4096, x[8192], name, full, None)  # large
+    assert gpu.takes_cublas(4096, 4096, x[3072], "ieee", full, None)
+    assert not gpu.takes_cublas(4096, 4096, x[8192], "tf32", full, None)  # not what torch's switch says
+    monkeypatch.setattr(gpu, "matmul_precision", lambda: "tf32")
+    assert gpu.takes_cublas(4096, 4096, x[8192], "tf32", full, None)
+    assert not gpu.takes_cublas(4096, 4096, x[8192], "ieee", plain, None)
+
+
+def test_the_switch_of_torch_is_read_and_never_turned():
+    switch = torch.backends.cuda.matmul
+    before = switch.fp32_precision
+    try:
+        for said, meant in (("none", "ieee"), ("ieee", "ieee"), ("tf32", "tf32")):
+            switch.fp32_precision = said
+            held = switch.fp32_precision
+            assert gpu.matmul_precision() == meant
+            pairwise_cost(torch.ones(3, 20), torch.ones(4, 20), backend="triton")
+            assert switch.fp32_precision == held
+    finally:
+        switch.fp32_precision = before
 
 
 def test_a_kernel_that_depends_on_program_order_is_caught():

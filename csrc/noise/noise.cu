@@ -7,25 +7,25 @@
 namespace loomfast::noise {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int64_t kMaxGrid = 1 << 20;  // further blocks by the kernel's own stride
+constexpr uint32_t kThreads = 256;
+constexpr uint32_t kMaxGrid = 1 << 20;  // further blocks by the kernel's own stride
 
 template <class T>
 const char* launch(Stream stream, const int64_t* ids, int64_t num_items, int64_t item_size, int64_t stride,
                    void* out, void* cuda_stream) {
-    const int64_t threads = num_items * ((item_size + 3) / 4);
-    if (threads == 0) return nullptr;
-    const int64_t needed = (threads + kThreads - 1) / kThreads;
-    const unsigned grid = static_cast<unsigned>(needed < kMaxGrid ? needed : kMaxGrid);
     const Key key{static_cast<uint32_t>(stream.seed), static_cast<uint32_t>(stream.seed >> 32)};
     T* const to = static_cast<T*>(out);
-    const void* arguments[] = {&ids, &to, &num_items, &item_size, &stride, &key, &stream.word3};
-    const cudaError_t error =
-        cudaLaunchKernel(reinterpret_cast<const void*>(noise_kernel<T>), dim3(grid), dim3(kThreads),
-                         const_cast<void**>(arguments), 0, static_cast<cudaStream_t>(cuda_stream));
-    if (error == cudaSuccess) return nullptr;
-    cudaGetLastError();  // reported here: a later launch that goes well must not find it
-    return cudaGetErrorString(error);
+    const bool fours = stores_of_four(to, num_items, stride);
+    return each_part(num_items, item_size, kMostBlocks, [&](const Part& part) -> const char* {
+        const uint32_t needed = (part.num_blocks + kThreads - 1) / kThreads;
+        const void* arguments[] = {&ids, &to, &stride, &part, &fours, &key, &stream.word3};
+        const cudaError_t error = cudaLaunchKernel(
+            reinterpret_cast<const void*>(noise_kernel<T>), dim3(needed < kMaxGrid ? needed : kMaxGrid),
+            dim3(kThreads), const_cast<void**>(arguments), 0, static_cast<cudaStream_t>(cuda_stream));
+        if (error == cudaSuccess) return nullptr;
+        cudaGetLastError();  // reported here: a later launch that goes well must not find it
+        return cudaGetErrorString(error);
+    });
 }
 
 }  // namespace

@@ -43,9 +43,10 @@ def pairwise_cost(
         label_weight: a finite number, in the units of the metric.
         assignment_only: allows any matrix with the same optimal assignments. "sqeuclidean" then drops the
             norms and returns -2 x.z (+ labels); "euclidean" has nothing to drop.
-        precision: of the product. None keeps the inputs' own (float32 at least); "float32"; "float64" (CPU);
-            "tf32" (GPU); "bfloat16": inputs rounded to it, and on the CPU the product too, which loses about
-            .01 % of the transport gain (needs torch).
+        precision: of the product. None keeps the inputs' own (float32 at least); "float32"; "float64"; "tf32"
+            (GPU); "bfloat16": inputs rounded to it, and on the CPU the product too, which loses about .01 % of
+            the transport gain (needs torch). 64-bit integers are refused on a GPU, where nobody looks whether
+            float64 holds them.
         out: (n, m) float32 to write to, of the inputs' kind and device.
         backend: "auto" is "cpu" on the CPU and "triton" on an NVIDIA GPU; or "reference", "cpu", "triton".
         threads: CPU threads of the parts that are loomfast's own (small products, the pass after a large one,
@@ -53,8 +54,8 @@ def pairwise_cost(
             set there.
 
     Returns:
-        (n, m) float32 of the inputs' kind. No gradient flows through it. On the CPU finite numbers of any
-        size give their cost, infinite where float32 cannot hold it, never NaN.
+        (n, m) float32 of the inputs' kind. No gradient flows through it. Finite numbers of any size give
+        their cost, infinite where float32 cannot hold it, never NaN.
 
     Raises:
         ValueError: shapes that do not fit, unknown metric, precision or backend.
@@ -125,8 +126,8 @@ def pairwise_cost_from_ids(
     """Cost of every pair (x_i, noise of id_j), the noise generated inside: (n, m) float32.
 
     The same as ``pairwise_cost(x, noise_from_ids(ids, x.shape[1:], seed=seed, domain=domain), ...)``, but the
-    noise is held at most 16 MB at a time on the CPU and never stored on a GPU, where every tile of rows of x
-    makes its noise again.
+    noise is held at most 16 MB at a time on the CPU, and 20 MB on a GPU; there it is never stored where the
+    rows of x are one tile of a fused product, 32 to 128 of them.
 
     Args:
         x: (n, ...) real array, NumPy or torch.

@@ -21,10 +21,9 @@ from loomfast.cost.spec import (
     known_cost_spec,
     split_labels,
 )
-from loomfast.noise.torch_ops import check_ids, fill_noise, signed
+from loomfast.noise.torch_ops import check_ids, fill_noise
 
 _WIDE = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
-_TRITON_PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "bf16"}
 
 
 def cost_of_tensors(x, z, labels, arguments, out):
@@ -94,23 +93,15 @@ def fill_cost(x, z, labels_x, labels_z, spec, out):
 
 
 def _fill_triton(x, z, labels, spec, out, noise=None):
-    """The cost by Triton. z holds (m, d) numbers or, where there is a ``noise`` spec, (m,) ids."""
-    from loomfast.kernels import cost as kernels
+    """The cost on a GPU. z holds (m, d) numbers or, where there is a ``noise`` spec, (m,) ids."""
+    from loomfast.cost import gpu
 
     target = out if out.stride(1) == 1 else torch.empty(out.shape, dtype=out.dtype, device=out.device)
     labels = labels and tuple(part.contiguous() for part in labels)
-    options = {"metric": spec.metric, "label_weight": spec.label_weight, "labels": labels}
-    if x.shape[1] <= cpu.DIRECT_DIMENSIONS and not spec.drops_norms:
-        kernels.direct(x.float(), z.float(), target, **options)
+    if noise is None:
+        gpu.fill(x, z, labels, spec, target)
     else:
-        dtype = torch.bfloat16 if spec.precision == "bfloat16" else torch.float32
-        options["drop_norms"] = spec.drops_norms
-        options["precision"] = _TRITON_PRECISIONS[spec.precision or "float32"]
-        if noise is None:
-            kernels.cost(x.to(dtype), z.to(dtype), target, **options)
-        else:
-            seed = {"seed": signed(noise.seed), "word3": noise.domain}
-            kernels.cost_from_ids(x.to(dtype), z, target, **seed, **options)
+        gpu.fill_from_ids(x, z, noise, labels, spec, target)
     if target is not out:
         out.copy_(target)
 
@@ -170,7 +161,7 @@ def fill_cost_from_ids(x, ids, labels_x, labels_z, spec, out):
     _check_real(x, "x")
     noise, x = spec.noise, flat(x.detach())
     backend = _choose_backend("pairwise_cost_from_ids", spec.cost, x)
-    if backend == "triton" and x.shape[1] > cpu.DIRECT_DIMENSIONS:
+    if backend == "triton":
         labels = None if labels_x is None else (labels_x, labels_z)
         _fill_triton(x, ids, labels, spec.cost, out, noise)
         return
@@ -210,8 +201,6 @@ def _choose_backend(operation, spec, tensor):
     backend = choose_backend(operation, spec.backend, tensor)
     if backend == "cpu" and spec.precision == "tf32":
         raise RuntimeError("precision='tf32' needs a GPU; the CPU takes float64, float32 and bfloat16")
-    if backend == "triton" and spec.precision == "float64":
-        raise RuntimeError("precision='float64' needs the CPU; Triton takes float32, tf32 and bfloat16")
     return backend
 
 
