@@ -31,27 +31,34 @@ def ordinary(*tensors):
 
 
 class Operator(NamedTuple):
-    """One operation as functions of Python and as the two operators of torch, by which `call` chooses.
+    """One operation on tensors, as the functions that `call` takes one after the other.
 
     Attributes:
+        at_once: ``at_once(*arguments, spec, *more, out)``, the result where ordinary tensors need no check,
+            else None; or None, if there is no such way.
+        check: ``check(*arguments, spec, *more, out)``, the tensors of the operator, or an error that names
+            what is wrong with a caller's arguments.
         make: ``make(*tensors, spec, *more)``, a new tensor.
         fill: ``fill(*tensors, spec, out)`` writes to ``out``.
-        functional, into: the same as operators, which take the spec as a string.
+        functional, into: the same as operators of torch, which take the spec as a string.
     """
 
+    at_once: Callable | None
+    check: Callable
     make: Callable
     fill: Callable
     functional: Callable
     into: Callable
 
 
-def register(name, tensors, kind, empty, fill, more=""):
+def register(name, tensors, kind, *, check, empty, fill, at_once=None, more=""):
     """Register ``loomfast::<name>`` and ``loomfast::<name>_out``, with their fake kernels.
 
     Args:
         name: of the operator that makes its result.
         tensors: torch's schema of the leading arguments, ``"Tensor x, Tensor? labels"``.
         kind: the class of the spec that follows them; ``kind.parse`` reads the string of its ``text()``.
+        check, at_once: as in `Operator`.
         empty: ``empty(*tensors, spec, *more)`` makes the result, not filled in; it must not read the spec.
         fill: ``fill(*tensors, spec, out)`` fills in ``out``; the tensors may require a gradient.
         more: schema of what else ``empty`` needs, ``", SymInt[] shape"``.
@@ -80,11 +87,18 @@ def register(name, tensors, kind, empty, fill, more=""):
     into = custom_op(f"loomfast::{name}_out", parsed(fill), mutates_args=("out",), schema=schema)
     into.register_fake(lambda *arguments: None)
     operators = torch.ops.loomfast
-    return Operator(make, fill, getattr(operators, name), getattr(operators, f"{name}_out"))
+    return Operator(at_once, check, make, fill, getattr(operators, name), getattr(operators, f"{name}_out"))
 
 
-def call(operator, tensors, spec, more=(), out=None):
-    """What an operator gives for checked arguments, in ``out`` where there is one, which is checked too."""
+def call(operator, arguments, spec, more=(), out=None):
+    """What an operator gives for a caller's arguments, in ``out`` where there is one."""
+    if operator.at_once is not None and ordinary(*arguments, out):
+        result = operator.at_once(*arguments, spec, *more, out)
+        if result is not None:
+            if out is not None:
+                tell_autograd(out)
+            return result
+    tensors = operator.check(*arguments, spec, *more, out)
     if out is None:
         if ordinary(*tensors):
             return operator.make(*tensors, spec, *more)

@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import apart, check_out, count, flat, is_tensor
-from loomfast.backends import check_backend_of_arrays
-from loomfast.cost import cpu, reference
+from loomfast._arrays import check_out, count, flat, is_tensor
+from loomfast.cost import cpu
 from loomfast.cost.spec import (
     FromIdsSpec,
     check_as_many,
@@ -16,7 +14,7 @@ from loomfast.cost.spec import (
     numpy_labels,
     real_items,
 )
-from loomfast.noise.api import noise_of_array
+from loomfast.noise.cpu import noise_of_array
 from loomfast.noise.spec import check_ids, noise_spec
 
 
@@ -43,10 +41,10 @@ def pairwise_cost(
         label_weight: a finite number, in the units of the metric.
         assignment_only: allows any matrix with the same optimal assignments. "sqeuclidean" then drops the
             norms and returns -2 x.z (+ labels); "euclidean" has nothing to drop.
-        precision: of the product. None keeps the inputs' own (float32 at least); "float32"; "float64"; "tf32"
-            (GPU); "bfloat16": inputs rounded to it, and on the CPU the product too, which loses about .01 % of
-            the transport gain (needs torch). 64-bit integers are refused on a GPU, where nobody looks whether
-            float64 holds them.
+        precision: of the product. None keeps the inputs' own (float32 at least); "float32"; "float64";
+            "tf32" (GPU); "bfloat16": inputs rounded to it, and on the CPU the product too, which loses about
+            .01 % of the transport gain (needs torch). 64-bit integers are refused on a GPU, where nobody
+            looks whether float64 holds them.
         out: (n, m) float32 to write to, of the inputs' kind and device.
         backend: "auto" is "cpu" on the CPU and "triton" on an NVIDIA GPU; or "reference", "cpu", "triton".
         threads: CPU threads of the parts that are loomfast's own (small products, the pass after a large one,
@@ -68,44 +66,7 @@ def pairwise_cost(
         arguments = metric, label_weight, assignment_only, precision, backend, threads
         return torch_ops.cost_of_tensors(x, z, labels, arguments, out)
     spec = known_cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
-    if labels is None:
-        result = cpu.at_once(x, z, spec, out)
-        if result is not None:
-            return result
-    return _cost_of_arrays(x, z, labels, spec, out)
-
-
-def _cost_of_arrays(x, z, labels, spec, out):
-    """`pairwise_cost` for NumPy arrays."""
-    x, z = real_items(x, "x"), real_items(z, "z")
-    check_shapes(x.shape, z.shape)
-    shape = len(x), len(z)
-    labels = numpy_labels(labels, *shape)
-    check_backend_of_arrays(spec.backend)
-    if out is None:
-        out = np.empty(shape, cpu.FLOAT32)
-    else:
-        check_out(out, shape, cpu.FLOAT32, "x")
-    _fill(out, x, z, labels, spec)
-    return out
-
-
-@default_arithmetic()
-def _fill(out, x, z, labels, spec):
-    """The cost of NumPy x (n, ...) and z (m, ...) of any dtype and strides into float32 ``out`` (n, m)."""
-    if spec.backend == "reference":
-        options = {"metric": spec.metric, "labels": labels, "label_weight": spec.label_weight}
-        cost = reference.pairwise_cost(x, z, assignment_only=spec.assignment_only, **options)
-        cpu.write_narrowed(out, cost)
-        return
-    if spec.precision in ("bfloat16", "tf32"):
-        raise RuntimeError(
-            f"precision={spec.precision!r} needs torch tensors; NumPy takes float32 and float64"
-        )
-    dtype = np.dtype(spec.precision or np.result_type(x, z, np.float32))
-    x, z = (apart(np.ascontiguousarray(flat(part), dtype), out) for part in (x, z))
-    plan = cpu.tiled(*out.shape, x.shape[1], spec) if dtype == cpu.FLOAT32 else None
-    cpu.fill(out, x, z, labels, spec, plan)
+    return cpu.cost_of_arrays(x, z, labels, spec, out)
 
 
 def pairwise_cost_from_ids(
@@ -153,9 +114,8 @@ def pairwise_cost_from_ids(
         check_out(out, shape, cpu.FLOAT32, "x")
     for columns in cpu.row_blocks(len(ids), count(x.shape[1:]), cpu.NOISE_BLOCK):
         z = noise_of_array(ids[columns], x.shape[1:], "float32", noise, None)
-        part, block = labels and (labels[0], labels[1][columns]), out[:, columns]
-        if part or cpu.at_once(x, z, spec, block) is None:
-            _cost_of_arrays(x, z, part, spec, block)
+        part = labels and (labels[0], labels[1][columns])
+        cpu.cost_of_arrays(x, z, part, spec, out[:, columns])
     return out
 
 

@@ -11,7 +11,7 @@ import torch
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_out, default_threads, is_tensor
-from loomfast._torch import call, ordinary, register, tell_autograd
+from loomfast._torch import call, ordinary, register
 from loomfast.backends import choose_backend
 from loomfast.noise import reference
 from loomfast.noise.cpu import LEAST_PER_THREAD, fill, fill_interpolated
@@ -23,29 +23,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 def noise_of_tensor(ids, shape, name, device, arguments, out):
     """`noise_from_ids` for torch ids or a named device; ``arguments`` are those of `noise_spec`."""
-    if device is None and name == "float32" and ordinary(ids, out):
-        spec = known_noise_spec(*arguments)
-        result = _at_once(ids, shape, spec, out)
-        if result is not None:
-            if out is not None:
-                tell_autograd(out)
-            return result
-    else:
-        spec = noise_spec(*arguments)
-    ids, dtype = check_ids(ids, device), DTYPES[name]
-    choose_backend("noise_from_ids", spec.backend, ids)
-    if out is not None:
-        check_out(out, (ids.shape[0], *shape), dtype, "the input", ids.device)
-    return call(NOISE, (ids,), spec, (shape, dtype), out)
+    parse = noise_spec if torch.compiler.is_compiling() else known_noise_spec
+    return call(NOISE, (ids, device), parse(*arguments), (shape, DTYPES[name]), out)
 
 
-def _at_once(ids, shape, spec, out):
+def _at_once(ids, device, spec, shape, dtype, out):
     """The noise where the engine takes CPU tensors as they are, int64 and float32, else None.
 
     At addresses: a NumPy array takes longer to make of a tensor than a small request takes. So would the
     checks of all other requests.
     """
-    if spec.backend not in ("auto", "cpu") or ids.dtype is not torch.int64:
+    if spec.backend not in ("auto", "cpu") or ids.dtype is not torch.int64 or dtype is not torch.float32:
         return None
     if ids.dim() != 1 or not ids.is_contiguous():
         return None
@@ -61,6 +49,14 @@ def _at_once(ids, shape, spec, out):
     threads = threads or default_threads(num * size, LEAST_PER_THREAD)
     _engine.noise_fill_at(ids.data_ptr(), num, size, seed, domain, result.data_ptr(), threads)
     return result
+
+
+def _check_request(ids, device, spec, shape, dtype, out):
+    ids = check_ids(ids, device)
+    if out is not None:
+        check_out(out, (ids.shape[0], *shape), dtype, "the input", ids.device)
+    choose_backend("noise_from_ids", spec.backend, ids)
+    return (ids,)
 
 
 def check_ids(ids, device=None):
@@ -79,7 +75,7 @@ def check_ids(ids, device=None):
 def fill_noise(ids, spec, out):
     """The noise of int64 ids (n,) into ``out`` (n, ...), a tensor of a dtype of `DTYPES` with any strides."""
     backend = choose_backend("noise_from_ids", spec.backend, ids)
-    if backend == "cpu" and _at_once(ids, out.shape[1:], spec, out) is not None:
+    if backend == "cpu" and _at_once(ids, None, spec, out.shape[1:], out.dtype, out) is not None:
         return
     if backend == "reference":
         shape = tuple(out.shape[1:])
@@ -130,7 +126,11 @@ def _empty_noise(ids, spec, shape, dtype):
 
 
 NOISE = register(
-    *("noise_from_ids", "Tensor ids", NoiseSpec, _empty_noise, fill_noise),
+    *("noise_from_ids", "Tensor ids", NoiseSpec),
+    check=_check_request,
+    empty=_empty_noise,
+    fill=fill_noise,
+    at_once=_at_once,
     more=", SymInt[] shape, ScalarType dtype",
 )
 
