@@ -1,9 +1,11 @@
 """Small questions the public operations ask about their arguments. Imports torch only if the caller has."""
 
 import dataclasses
+import importlib
 import math
 import operator
 import os
+import sys
 
 import numpy as np
 
@@ -25,6 +27,11 @@ def is_tensor(array):
     if kind.__module__ == "torch" and kind.__name__ == "Tensor":  # most of all, and faster than the search
         return True
     return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in kind.__mro__)
+
+
+def module(name):
+    """The module of that name, imported at its first use: an import statement asks more, every time."""
+    return sys.modules.get(name) or importlib.import_module(name)
 
 
 def to_numpy(array):
@@ -115,6 +122,12 @@ def item_shape(shape):
     """An item's shape as a tuple of non-negative ints, from an int or a sequence of ints."""
     if type(shape) is int and shape >> 34 == 0:
         return (shape,)
+    if type(shape) is tuple:  # most of all, and the checks below take as long as a small request
+        for size in shape:
+            if type(size) is not int or size >> 34:
+                break
+        else:
+            return shape
     try:
         sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     except TypeError:

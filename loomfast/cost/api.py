@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from loomfast._arrays import check_out, count, flat, is_tensor
+from loomfast._arrays import check_out, count, flat, is_tensor, module
 from loomfast.cost import cpu
 from loomfast.cost.spec import (
-    FromIdsSpec,
     check_as_many,
     check_metric,
     check_shapes,
@@ -16,6 +15,8 @@ from loomfast.cost.spec import (
 )
 from loomfast.noise.cpu import noise_of_array
 from loomfast.noise.spec import check_ids, noise_spec
+
+_TORCH_OPS = "loomfast.cost.torch_ops"  # imported when a tensor first arrives, since it imports torch
 
 
 def pairwise_cost(
@@ -61,10 +62,8 @@ def pairwise_cost(
         RuntimeError: the named backend or precision cannot run here.
     """
     if is_tensor(x) or is_tensor(z):
-        from loomfast.cost import torch_ops
-
-        arguments = metric, label_weight, assignment_only, precision, backend, threads
-        return torch_ops.cost_of_tensors(x, z, labels, arguments, out)
+        request = metric, label_weight, assignment_only, precision, backend, threads
+        return module(_TORCH_OPS).cost_of_tensors(x, z, labels, request, out)
     spec = known_cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     return cpu.cost_of_arrays(x, z, labels, spec, out)
 
@@ -102,9 +101,7 @@ def pairwise_cost_from_ids(
     spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     noise = noise_spec(seed, domain, backend, threads)
     if is_tensor(x):
-        from loomfast.cost import torch_ops
-
-        return torch_ops.cost_from_ids_of_tensor(x, ids, labels, FromIdsSpec(noise, spec), out)
+        return module(_TORCH_OPS).cost_from_ids_of_tensor(x, ids, labels, (noise, spec), out)
     x, ids = real_items(x, "x"), check_ids(ids)
     shape = len(x), len(ids)
     labels = numpy_labels(labels, *shape)
@@ -131,9 +128,7 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     """
     check_metric(metric)
     if is_tensor(x) or is_tensor(z):
-        from loomfast.cost import torch_ops
-
-        return torch_ops.paired_cost_of_tensors(x, z, metric)
+        return module(_TORCH_OPS).paired_cost_of_tensors(x, z, metric)
     x, z = real_items(x, "x"), real_items(z, "z")
     check_shapes(x.shape, z.shape)
     check_as_many(x, z)

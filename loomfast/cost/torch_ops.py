@@ -8,7 +8,7 @@ import torch
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import REAL, apart, check_dtype, check_out, flat, is_tensor
-from loomfast._torch import call, ordinary, register
+from loomfast._torch import CPU, call, ordinary, register
 from loomfast.backends import choose_backend
 from loomfast.cost import cpu, reference
 from loomfast.cost.spec import (
@@ -26,10 +26,9 @@ from loomfast.noise.torch_ops import check_ids, fill_noise
 _WIDE = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
 
 
-def cost_of_tensors(x, z, labels, arguments, out):
-    """`pairwise_cost` for torch tensors; ``arguments`` are those of `cost_spec`."""
-    parse = cost_spec if torch.compiler.is_compiling() else known_cost_spec
-    return call(COST, (x, z, labels), parse(*arguments), (), out)
+def cost_of_tensors(x, z, labels, request, out):
+    """`pairwise_cost` for torch tensors; ``request`` is what `cost_spec` takes."""
+    return call(COST, (x, z, labels), request, (), out)
 
 
 def _check_request(x, z, labels, spec, out):
@@ -56,7 +55,7 @@ def _at_once(x, z, labels, spec, out):
     if not (x.is_contiguous() and z.is_contiguous()):
         return None
     if out is None:
-        result, stride = x.new_empty((n, m)), m
+        result, stride = torch.empty((n, m), dtype=float32, device=CPU), m  # faster than x.new_empty
     elif out.shape != (n, m) or out.dtype is not float32 or out.requires_grad:
         return None
     else:
@@ -138,6 +137,8 @@ def _empty_cost(x, z, *_):
 _LABELS = "Tensor? labels_x, Tensor? labels_z"
 COST = register(
     *("pairwise_cost", f"Tensor x, Tensor z, {_LABELS}", CostSpec),
+    known=known_cost_spec,
+    parse=cost_spec,
     check=_check_request,
     empty=_empty_cost,
     fill=fill_cost,
@@ -145,9 +146,9 @@ COST = register(
 )
 
 
-def cost_from_ids_of_tensor(x, ids, labels, spec, out):
-    """`pairwise_cost_from_ids` for a torch x, its plain arguments checked."""
-    return call(COST_FROM_IDS, (x, ids, labels), spec, (), out)
+def cost_from_ids_of_tensor(x, ids, labels, request, out):
+    """`pairwise_cost_from_ids` for a torch x; ``request`` are the specs of noise and cost."""
+    return call(COST_FROM_IDS, (x, ids, labels), request, (), out)
 
 
 def _check_request_from_ids(x, ids, labels, spec, out):
@@ -178,6 +179,8 @@ def fill_cost_from_ids(x, ids, labels_x, labels_z, spec, out):
 
 COST_FROM_IDS = register(
     *("pairwise_cost_from_ids", f"Tensor x, Tensor ids, {_LABELS}", FromIdsSpec),
+    known=FromIdsSpec,
+    parse=FromIdsSpec,
     check=_check_request_from_ids,
     empty=_empty_cost,
     fill=fill_cost_from_ids,

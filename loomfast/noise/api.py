@@ -3,11 +3,13 @@
 import numpy as np
 
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import FLOATS, dtype_name, is_tensor, item_shape, real_array
+from loomfast._arrays import FLOATS, dtype_name, is_tensor, item_shape, module, real_array
 from loomfast.backends import check_backend_of_arrays
 from loomfast.noise import reference
 from loomfast.noise.cpu import fill_interpolated, noise_of_array
 from loomfast.noise.spec import DTYPES, check_batch, check_ids, known_noise_spec, noise_spec
+
+_TORCH_OPS = "loomfast.noise.torch_ops"  # imported when a tensor first arrives, since it imports torch
 
 
 def noise_from_ids(
@@ -40,9 +42,9 @@ def noise_from_ids(
     shape = item_shape(shape)
     name = dtype_name(dtype, DTYPES)
     if device is not None or is_tensor(ids):
-        from loomfast.noise import torch_ops
-
-        return torch_ops.noise_of_tensor(ids, shape, name, device, (seed, domain, backend, threads), out)
+        return module(_TORCH_OPS).noise_of_tensor(
+            ids, shape, name, device, (seed, domain, backend, threads), out
+        )
     return noise_of_array(ids, shape, name, known_noise_spec(seed, domain, backend, threads), out)
 
 
@@ -65,9 +67,9 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
         ValueError, TypeError, RuntimeError: as ``noise_from_ids``, and if the batch sizes differ.
     """
     if is_tensor(x):
-        from loomfast.noise import torch_ops
-
-        return torch_ops.interpolation_of_tensor(x, ids, t, noise_spec(seed, domain, backend, threads))
+        return module(_TORCH_OPS).interpolation_of_tensor(
+            x, ids, t, noise_spec(seed, domain, backend, threads)
+        )
     return _interpolation_of_array(x, ids, t, known_noise_spec(seed, domain, backend, threads))
 
 

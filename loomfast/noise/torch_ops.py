@@ -11,7 +11,7 @@ import torch
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import FLOATS, INTEGERS, REAL, check_dtype, check_out, default_threads, is_tensor
-from loomfast._torch import call, ordinary, register
+from loomfast._torch import CPU, call, ordinary, register
 from loomfast.backends import choose_backend
 from loomfast.noise import reference
 from loomfast.noise.cpu import LEAST_PER_THREAD, fill, fill_interpolated
@@ -21,10 +21,9 @@ from loomfast.noise.spec import check_ids as check_numpy_ids
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
-def noise_of_tensor(ids, shape, name, device, arguments, out):
-    """`noise_from_ids` for torch ids or a named device; ``arguments`` are those of `noise_spec`."""
-    parse = noise_spec if torch.compiler.is_compiling() else known_noise_spec
-    return call(NOISE, (ids, device), parse(*arguments), (shape, DTYPES[name]), out)
+def noise_of_tensor(ids, shape, name, device, request, out):
+    """`noise_from_ids` for torch ids or a named device; ``request`` is what `noise_spec` takes."""
+    return call(NOISE, (ids, device), request, (shape, DTYPES[name]), out)
 
 
 def _at_once(ids, device, spec, shape, dtype, out):
@@ -39,7 +38,7 @@ def _at_once(ids, device, spec, shape, dtype, out):
         return None
     num, size = ids.shape[0], math.prod(shape)
     if out is None:
-        result = ids.new_empty((num, *shape), dtype=torch.float32)
+        result = torch.empty((num, *shape), dtype=dtype, device=CPU)  # takes half as long as ids.new_empty
     else:
         result = out
         fits = out.shape == (num, *shape) and out.dtype is torch.float32 and out.is_contiguous()
@@ -127,6 +126,8 @@ def _empty_noise(ids, spec, shape, dtype):
 
 NOISE = register(
     *("noise_from_ids", "Tensor ids", NoiseSpec),
+    known=known_noise_spec,
+    parse=noise_spec,
     check=_check_request,
     empty=_empty_noise,
     fill=fill_noise,
