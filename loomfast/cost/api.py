@@ -43,10 +43,10 @@ def pairwise_cost(
         label_weight: a finite number, in the units of the metric.
         assignment_only: allows any matrix with the same optimal assignments. "sqeuclidean" then drops the
             norms and returns -2 x.z (+ labels); "euclidean" has nothing to drop.
-        precision: of the product. None keeps the inputs' own (float32 at least); "float32"; "float64"; "tf32"
-            (GPU); "bfloat16": inputs rounded to it, and on the CPU the product too, which loses about .01 % of
-            the transport gain (needs torch). 64-bit integers are refused on a GPU, where nobody looks whether
-            float64 holds them.
+        precision: of the product. None keeps the inputs' own (float32 at least); "float32"; "float64";
+            "tf32" (GPU); "bfloat16": inputs rounded to it, and on the CPU the product too, which loses about
+            .01 % of the transport gain (needs torch). 64-bit integers are refused on a GPU, where nobody
+            looks whether float64 holds them.
         out: (n, m) float32 to write to, of the inputs' kind and device.
         backend: "auto" is "cpu" on the CPU and "triton" on an NVIDIA GPU; or "reference", "cpu", "triton".
         threads: CPU threads of the parts that are loomfast's own (small products, the pass after a large one,

@@ -15,6 +15,7 @@ from loomfast._torch import call, ordinary, register, tell_autograd
 from loomfast.backends import choose_backend
 from loomfast.noise import reference
 from loomfast.noise.cpu import LEAST_PER_THREAD, fill, fill_interpolated
+from loomfast.noise.format import STEP_BIT
 from loomfast.noise.spec import NoiseSpec, check_batch, known_noise_spec, noise_spec
 from loomfast.noise.spec import check_ids as check_numpy_ids
 
@@ -132,6 +133,34 @@ def _empty_noise(ids, spec, shape, dtype):
 NOISE = register(
     *("noise_from_ids", "Tensor ids", NoiseSpec, _empty_noise, fill_noise),
     more=", SymInt[] shape, ScalarType dtype",
+)
+
+
+def step_words(index, *, seed, step, domain):
+    """The first word of `step_bits` of each item, an int64 tensor (n,) on the device of ``index``.
+
+    Args:
+        index: (n,) int64 tensor of items in [0, 2^32), not looked at.
+        seed: as in `step_bits`. domain: a ``StepDomain`` or any integer in [0, 2^31).
+        step: an integer, or an int64 tensor () on the same device, which a CUDA graph reads anew.
+    """
+    spec = NoiseSpec(seed, STEP_BIT + domain, "auto", 0)
+    return call(WORDS, (index | (step << 32),), spec)
+
+
+def _fill_words(items, spec, out):
+    if choose_backend("step_words", spec.backend, items) == "triton":
+        from loomfast.kernels import noise as kernels
+
+        kernels.fill_words(items, out, signed(spec.seed), spec.domain - (1 << 32))
+        return
+    words = np.empty((len(items), 1), np.uint32)
+    _engine.noise_bits(items.numpy().view(np.uint64), spec.seed, spec.domain, words)
+    out.numpy()[:] = words[:, 0]
+
+
+WORDS = register(
+    "step_words", "Tensor items", NoiseSpec, lambda items, _: torch.empty_like(items), _fill_words
 )
 
 
