@@ -10,8 +10,9 @@ from loomfast.coupling.on_device import commit, pair_up
 class CapturedStep:
     """The steps of a `Loom` on a GPU for batches of one size, captured once and replayed.
 
-    What a step reads, its data, items, number and labels, is copied to where the graph looks for it; the graph
-    does the rest, and the host launches nothing else. The results are those of ``coupler.couple``, to the bit.
+    What a step reads, its data, items, number and labels, is copied to where the graph looks for it; the
+    graph does the rest, and the host launches nothing else. The results are those of ``coupler.couple``, to
+    the bit.
 
     Args:
         coupler: a Loom with a device. Its cache has to stay where it is: not to be moved nor loaded anew.
@@ -39,7 +40,7 @@ class CapturedStep:
             tensor.copy_(before)
 
     def couple(self, x, index, *, step=None, labels=None):
-        """As ``coupler.couple`` for ``x`` (B, *shape) and ``index`` (B,); the Pair is valid until the next call.
+        """As ``coupler.couple`` for ``x`` (B, *shape), ``index`` (B,); the Pair holds until the next call.
 
         Args:
             index, labels: integers on the coupling's device, or on the host, from where they are copied.
@@ -50,9 +51,7 @@ class CapturedStep:
         """
         coupler = self.coupler
         if any(now is not then for now, then in zip(_cache_of(coupler), self._cache, strict=True)):
-            raise ValueError(
-                "coupler's cache was moved or loaded since this step was captured: capture it anew"
-            )
+            raise ValueError("coupler's cache was moved or loaded after this step was captured: capture anew")
         if x.shape != self._x.shape or len(index) != len(x):
             raise ValueError(f"x must be {tuple(self._x.shape)}, and index as long, got {tuple(x.shape)}")
         if (labels is None) != (self._labels is None):

@@ -145,9 +145,10 @@ class Coupling:
         return cls.method
 
     def to(self, device):
-        """Keep what is remembered on a torch device, where the coupling can; returns self. Most stay on the host.
+        """Keep what is remembered on a torch device, where the coupling can; returns self.
 
-        With a device, its steps take and give tensors there, and wait for nothing; see `Pair.status`.
+        Most stay on the host. Elsewhere steps take and give tensors of the device, and wait for nothing; see
+        `Pair.status`.
         """
         return self
 

@@ -150,7 +150,7 @@ class Loom(Coupling):
         return self
 
     def captured(self, x):
-        """Return the steps for batches like ``x`` (B, *shape) as a `loomfast.coupling.captured.CapturedStep`."""
+        """Return a `loomfast.coupling.captured.CapturedStep` for batches like ``x`` (B, *shape)."""
         from loomfast.coupling.captured import CapturedStep
 
         return CapturedStep(self, x)

@@ -22,9 +22,9 @@ class Ahead:
         batch_at: ``batch_at(step)`` gives the batch of a step as a mapping with ``x`` and ``index``, and
             ``labels`` and ``fields`` where there are any. Called in the thread.
         enabled: whether to work ahead; otherwise, and where no thread can be had, all happens in `take`.
-        device: a torch CUDA device to prepare on, in a stream of its own; None on the CPU. Where the coupling's
-            cache is there too (``Loom(device=...)``), nothing waits for the device: the streams wait for each
-            other.
+        device: a torch CUDA device to prepare on, in a stream of its own; None on the CPU. Where the cache of
+            the coupling is there too (``Loom(device=...)``), nothing waits for the device: the streams wait
+            for each other.
     """
 
     def __init__(self, coupler, batch_at, *, enabled=True, device=None):

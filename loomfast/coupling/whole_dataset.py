@@ -309,9 +309,8 @@ class _GlobalSolve:
                 start = (np.arange(len(ids)), coupler.prices[ids])
                 start = None if fresh else tuple(like(part, costs) for part in start)
                 found = solve(costs, row_repeats=caches, start=start, tolerance=coupler.tolerance).check()
-                found = replace(
-                    found, **{name: to_numpy(getattr(found, name)) for name in ("col4row", "u", "v")}
-                )
+                arrays = {name: to_numpy(getattr(found, name)) for name in ("col4row", "u", "v")}
+                found = replace(found, **arrays)
         del costs
         with watch("write"):
             owners = np.repeat(items, caches)
@@ -333,7 +332,7 @@ class _GlobalSolve:
         progress(2 * len(items), f"cost per pair {result.cost_after:.6g}")
 
     def _room_for(self, rows, columns):
-        """Return a float32 matrix (rows, columns), on the problem's device if it and its solving fit there."""
+        """Return a float32 matrix (rows, columns), on the problem's device if it can be solved there."""
         device, repeated = self.problem.device, rows * self.coupler.num_caches
         if device is not None and max(repeated, columns) <= MOST_ON_DEVICE:
             import torch
