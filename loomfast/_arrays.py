@@ -27,6 +27,19 @@ def is_tensor(array):
     return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in kind.__mro__)
 
 
+def on_device(array):
+    """Whether ``array`` is another library's array in the memory of a CUDA device, CuPy's say.
+
+    That is what it says by DLPack or by ``__cuda_array_interface__``; a torch tensor is none of these.
+    """
+    if type(array) is np.ndarray or is_tensor(array):
+        return False
+    if hasattr(array, "__dlpack_device__"):
+        cuda_device_type = 2  # kDLCUDA
+        return array.__dlpack_device__()[0] == cuda_device_type
+    return hasattr(array, "__cuda_array_interface__")
+
+
 def to_numpy(array):
     """A NumPy array of a NumPy array or a torch tensor: a view where it can be, a copy off a device."""
     return array.detach().cpu().resolve_neg().numpy() if is_tensor(array) else np.asarray(array)

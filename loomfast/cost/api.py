@@ -3,7 +3,7 @@
 import numpy as np
 
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import apart, check_out, count, flat, is_tensor
+from loomfast._arrays import apart, check_out, count, flat, is_tensor, on_device
 from loomfast.backends import check_backend_of_arrays
 from loomfast.cost import cpu, reference
 from loomfast.cost.spec import (
@@ -36,7 +36,8 @@ def pairwise_cost(
     """Cost of every pair: (n, m) float32.
 
     Args:
-        x, z: (n, ...) and (m, ...) real arrays of one kind, NumPy or torch; items are flattened to d numbers.
+        x, z: (n, ...) and (m, ...) real arrays of one kind, NumPy or torch, or another library's on a GPU,
+            CuPy's say; items are flattened to d numbers.
         metric: "sqeuclidean" (paper, eq. 7) or "euclidean" (the authors' code).
         labels: adds ``label_weight`` where labels differ (C2OT): a pair ``(labels_x, labels_z)`` of shapes
             (n,) and (m,), or one (n,) array for both when n = m.
@@ -67,6 +68,12 @@ def pairwise_cost(
 
         arguments = metric, label_weight, assignment_only, precision, backend, threads
         return torch_ops.cost_of_tensors(x, z, labels, arguments, out)
+    if on_device(x):
+        from loomfast._torch import through_tensors
+
+        options = {"metric": metric, "labels": labels, "label_weight": label_weight, "precision": precision}
+        options |= {"assignment_only": assignment_only, "backend": backend, "threads": threads, "out": out}
+        return through_tensors(pairwise_cost, x, z, **options)
     spec = known_cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     if labels is None:
         result = cpu.at_once(x, z, spec, out)
@@ -144,6 +151,12 @@ def pairwise_cost_from_ids(
         from loomfast.cost import torch_ops
 
         return torch_ops.cost_from_ids_of_tensor(x, ids, labels, FromIdsSpec(noise, spec), out)
+    if on_device(x):
+        from loomfast._torch import through_tensors
+
+        options = {"metric": metric, "labels": labels, "label_weight": label_weight, "precision": precision}
+        options |= {"assignment_only": assignment_only, "backend": backend, "threads": threads, "out": out}
+        return through_tensors(pairwise_cost_from_ids, x, ids, seed=seed, domain=domain, **options)
     x, ids = real_items(x, "x"), check_ids(ids)
     shape = len(x), len(ids)
     labels = numpy_labels(labels, *shape)
@@ -174,6 +187,10 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
         from loomfast.cost import torch_ops
 
         return torch_ops.paired_cost_of_tensors(x, z, metric)
+    if on_device(x):
+        from loomfast._torch import through_tensors
+
+        return through_tensors(paired_cost, x, z, metric=metric)
     x, z = real_items(x, "x"), real_items(z, "z")
     check_shapes(x.shape, z.shape)
     check_as_many(x, z)

@@ -11,6 +11,7 @@ from loomfast._arrays import (
     is_tensor,
     item_shape,
     numpy_dtype,
+    on_device,
     real_array,
 )
 from loomfast.backends import check_backend_of_arrays
@@ -25,7 +26,8 @@ def noise_from_ids(
     """Standard normal noise of each id: ``(len(ids), *shape)``.
 
     Args:
-        ids: (n,) integers, NumPy or torch; any int64, read as two's complement.
+        ids: (n,) integers, NumPy or torch, or another library's on a GPU, CuPy's say; any int64, read as
+            two's complement.
         shape: shape of one item. Element e (row-major) is normal e % 4 of block e // 4.
         seed: the run's seed, in [0, 2^64).
         domain: a ``NoiseDomain`` or any integer in [0, 2^31).
@@ -39,7 +41,8 @@ def noise_from_ids(
             do not depend on it.
 
     Returns:
-        A NumPy array for NumPy ids, a torch tensor for torch ids or a named device.
+        A NumPy array for NumPy ids, a torch tensor for torch ids or a named device, and for another library's
+        ids on a GPU its own array there.
 
     Raises:
         ValueError: seed, domain, shape, ids' shape, out or backend out of range, or out overlapping itself.
@@ -52,6 +55,11 @@ def noise_from_ids(
         from loomfast.noise import torch_ops
 
         return torch_ops.noise_of_tensor(ids, shape, name, device, (seed, domain, backend, threads), out)
+    if on_device(ids):
+        from loomfast._torch import through_tensors
+
+        where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
+        return through_tensors(noise_from_ids, ids, shape, dtype=name, out=out, **where)
     spec = known_noise_spec(seed, domain, backend, threads)
     return noise_of_array(check_ids(ids), shape, name, spec, out)
 
@@ -100,6 +108,11 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
         from loomfast.noise import torch_ops
 
         return torch_ops.interpolation_of_tensor(x, ids, t, noise_spec(seed, domain, backend, threads))
+    if on_device(x):
+        from loomfast._torch import through_tensors
+
+        where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
+        return through_tensors(interpolate_from_ids, x, ids, t, **where)
     return _interpolation_of_array(x, ids, t, known_noise_spec(seed, domain, backend, threads))
 
 
