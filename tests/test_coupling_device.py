@@ -230,6 +230,17 @@ def test_what_the_host_can_see_is_raised_at_once(data):
             coupler.couple(x, index, labels=labels)
 
 
+def test_a_gpu_without_the_kernels_is_refused(monkeypatch):
+    from loomfast.assignment import cuda
+
+    monkeypatch.setattr(cuda, "unavailable", lambda: "built without them")
+    with pytest.raises(RuntimeError, match="device='cuda' cannot hold a coupling: built without them"):
+        Loom(60, SHAPE, device="cuda")
+    assert not Loom(60, SHAPE).can_be_on(torch.device("cuda"))
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    assert Loom(60, SHAPE).can_be_on(torch.device("cuda"))
+
+
 def test_a_coupling_moves_between_host_and_device_and_files(data, tmp_path):
     coupler, host = Loom(60, SHAPE, device="cpu"), Loom(60, SHAPE)
     for step in range(3):

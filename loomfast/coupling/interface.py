@@ -144,6 +144,10 @@ class Coupling:
         """Return the coupling of this configuration in a few words, for a model card."""
         return cls.method
 
+    def can_be_on(self, device):
+        """Whether `to` can move it to a torch device: False for couplings that remember on the host alone."""
+        return False
+
     def to(self, device):
         """Keep what is remembered on a torch device, where the coupling can; returns self.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loomfast._arrays import finite, integer, is_tensor, item_shape, to_numpy
+from loomfast.assignment import cuda
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation, mean_of
 from loomfast.coupling.interface import (
@@ -115,10 +116,15 @@ class Loom(Coupling):
         self.device = self.trouble = None
         self.to(device)
 
+    def can_be_on(self, device):
+        """Whether `to` can move the cache there: to a GPU where the assignment's CUDA kernels can run."""
+        return device.type != "cuda" or cuda.unavailable() is None
+
     def to(self, device):
         """Move the cache to a torch device, or with None to the host, as NumPy arrays; returns self.
 
-        Raises ValueError if a step that came before could not be made (see `check`).
+        Raises ValueError if a step that came before could not be made (see `check`), and RuntimeError for a
+        GPU on which the assignment cannot be solved.
         """
         if device is None and self.device is None:
             return self
@@ -131,6 +137,8 @@ class Loom(Coupling):
         else:
             import torch
 
+            if not self.can_be_on(torch.device(device)):
+                raise RuntimeError(f"device={str(device)!r} cannot hold a coupling: {cuda.unavailable()}")
             values = {name: torch.as_tensor(value).to(device, copy=True) for name, value in values.items()}
             self.device = values["ids"].device
             self.trouble = torch.zeros((), dtype=torch.int32, device=self.device)

@@ -44,7 +44,7 @@ class Batches:
             data=lambda: take(np.arange(num_coupled)),
             fresh=fresh,
         )
-        if world.device.type == "cuda" and world.size == 1:
+        if world.device.type == "cuda" and world.size == 1 and coupler.can_be_on(world.device):
             coupler.to(world.device)
         self.coupler = SharedCoupler(coupler, world) if world.size > 1 else coupler
         self._epoch, self._order = -1, None
