@@ -270,3 +270,32 @@ def test_sums_over_cycles_have_the_same_bits_everywhere(size):
         both = [mean_of(kind(values[0])) for kind in (np.asarray, torch.from_numpy)]
         assert np.float64(both[0]).tobytes() == both[1].numpy().tobytes()
         assert size == 0 or abs(both[0] - values[0].mean()) <= 1e-15 * size
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+@pytest.mark.parametrize("options", OPTIONS)
+def test_gpu_steps_wait_for_nothing_and_captured_ones_are_the_same(data, options):
+    """torch itself raises where it waits for the device; what the kernels do is checked by the result."""
+    data = data.cuda()
+    coupler, again = (Loom(60, SHAPE, device="cuda", **options) for _ in range(2))
+    steps = again.captured(data[:24])
+    batches = [index_of(step).cuda() for step in range(8)]
+    coupler.couple(data[batches[0]], batches[0], step=0, labels=labels_of(batches[0]))  # compiles the kernels
+    pairs = []
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step, index in enumerate(batches[1:], start=1):
+            pairs.append(coupler.couple(data[index], index, step=step, labels=labels_of(index)))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for step, index in enumerate(batches):
+        labels = labels_of(index) if again.labels is not None else None
+        pair = steps.couple(data[index], index, step=step, labels=labels)
+        if step:
+            assert torch.equal(pair.ids, pairs[step - 1].ids)
+    assert_same(coupler, again)
+    for pair in pairs:
+        found = pair.on_host()
+        assert found.cost_after <= found.cost_before
+    assert is_permutation(coupler.state_dict()["ids"])
