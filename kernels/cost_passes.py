@@ -152,8 +152,6 @@ def costs_of_rows(
         "stride_z",
         "stride_product",
         "label_weight",
-        "most",
-        "least",
     ]
 )
 def finish_kernel(
@@ -186,7 +184,9 @@ def finish_kernel(
     o_row, o_column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     norm_x = tl.load(p_norms + row + o_row, mask=o_row < n - row, other=0.0)
     norm_z = tl.load(p_norms + n + column + o_column, mask=o_column < m - column, other=0.0)
-    lost = tl.sqrt(norm_x)[:, None] * tl.sqrt(norm_z)[None, :] > MOST
+    length_x, length_z = tl.sqrt(norm_x)[:, None], tl.sqrt(norm_z)[None, :]
+    # A row that is too long by itself may have lost numbers before it met one of zeros.
+    lost = (length_x * length_z > MOST) | (length_x > MOST) | (length_z > MOST)
     if NORMS:
         both = norm_x[:, None] + norm_z[None, :]
         lost = lost | (both > 4.253529586511731e37) | ((both < LEAST) & (both > 0))  # 2^125
