@@ -48,7 +48,8 @@ STEPS = {
     "tests": Step("gpu.correct:gpu_tests", 75, "correct"),
     "sanitizers": Step("gpu.correct:sanitizers", 75, "correct"),
     "assignment": Step("gpu.speed:assignment", 130, "assignment", quick=True, times=True),
-    "noise_and_cost": Step("gpu.speed:noise_and_cost", 60, "noise_and_cost", times=True),
+    "noise_and_cost": Step("gpu.speed:noise_and_cost", 70, "noise_and_cost", times=True),
+    "coupling": Step("gpu.speed:coupling", 60, "coupling", times=True),
     "profile": Step("gpu.speed:profile", 60, "profile", times=True),
     "training": Step("gpu.speed:training", 110, "training", times=True),
 }

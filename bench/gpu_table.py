@@ -66,6 +66,10 @@ def other_rows(runs):
         name = f"pairwise_cost, 4096² × 3072, {precision}"
         yield _versus(name, row, ("pairwise_cost",), ("product alone", "from ids"))
     for batch in (128, 512, 2048):
+        row = _find(runs, "coupling", {"batch": batch})
+        what = f"LOOM step, {batch} × 3072, cache on the device"
+        yield _versus(what, row, ("on the device", "captured"), ("cache on the host",))
+    for batch in (128, 512, 2048):
         row = _find(runs, "training", {"batch": batch})
         what = f"training step of cifar10, batch {batch}, LOOM ahead"
         if row is None or "loom ahead" not in row["ms"]:

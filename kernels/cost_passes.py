@@ -152,8 +152,6 @@ def costs_of_rows(
         "stride_z",
         "stride_product",
         "label_weight",
-        "most",
-        "least",
     ]
 )
 def finish_kernel(
@@ -172,8 +170,8 @@ def finish_kernel(
     stride_product,
     stride_out,
     label_weight,
-    most,
-    least,
+    MOST: tl.constexpr,  # an argument would be float32
+    LEAST: tl.constexpr,
     REPAIR: tl.constexpr,  # out holds costs already: nothing but what was lost is touched
     NORMS: tl.constexpr,
     EUCLIDEAN: tl.constexpr,
@@ -186,10 +184,12 @@ def finish_kernel(
     o_row, o_column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     norm_x = tl.load(p_norms + row + o_row, mask=o_row < n - row, other=0.0)
     norm_z = tl.load(p_norms + n + column + o_column, mask=o_column < m - column, other=0.0)
-    lost = tl.sqrt(norm_x)[:, None] * tl.sqrt(norm_z)[None, :] > most
+    length_x, length_z = tl.sqrt(norm_x)[:, None], tl.sqrt(norm_z)[None, :]
+    # A row that is too long by itself may have lost numbers before it met one of zeros.
+    lost = (length_x * length_z > MOST) | (length_x > MOST) | (length_z > MOST)
     if NORMS:
         both = norm_x[:, None] + norm_z[None, :]
-        lost = lost | (both > 4.253529586511731e37) | ((both < least) & (both > 0))  # 2^125
+        lost = lost | (both > 4.253529586511731e37) | ((both < LEAST) & (both > 0))  # 2^125
     some = tl.max(tl.max(lost.to(tl.int32), 1), 0) > 0
     if not REPAIR or some:
         mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
@@ -346,10 +346,10 @@ def finish(product, x, z, lengths, out, *, metric, labels, label_weight, drop_no
     Args:
         repair: ``out`` holds the costs, and only what was lost is to be mended.
     """
-    most, least = MOST[product.dtype], LEAST[product.dtype]
-    options = {"REPAIR": repair, "NORMS": not drop_norms, **label_options(metric, labels)}
+    options = {"MOST": MOST[product.dtype], "LEAST": LEAST[product.dtype]}
+    options |= {"REPAIR": repair, "NORMS": not drop_norms, **label_options(metric, labels)}
     sizes = (*out.shape, x.shape[1], x.stride(0), z.stride(0), product.stride(0), out.stride(0))
-    arguments = (product, x, z, lengths, *(labels or (out, out)), out, *sizes, label_weight, most, least)
+    arguments = (product, x, z, lengths, *(labels or (out, out)), out, *sizes, label_weight)
     launch(finish_kernel, arguments, x, out, FINISH_TILE, options)
 
 

@@ -6,10 +6,13 @@ tensors travel in one string, a spec. On ordinary CPU tensors the function behin
 without torch's dispatcher, which takes longer than a small request itself. No gradient flows through one.
 """
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+
+from loomfast._arrays import on_device
 
 CPU = torch.device("cpu")
 _ORDINARY_TYPES, _STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
@@ -127,6 +130,49 @@ def call(operator, arguments, request, more=(), out=None):
     else:
         operator.into(*tensors, spec.text(), out)
     return out
+
+
+def through_tensors(function, *arrays, out=None, **options):
+    """``function(*arrays, **options)``, device arrays of other libraries in it becoming tensors and back.
+
+    The memory is shared both ways, and the streams wait for each other as DLPack has it. A result comes back
+    as an array of the library of the first device array, ``out`` as it was given.
+    """
+    like = next(array for array in (*arrays, *options.values()) if on_device(array))
+    given = {} if out is None else {"out": imported(out)}
+    options = {name: imported(value) for name, value in options.items()}
+    result = function(*map(imported, arrays), **options, **given)
+    return exported(result, like) if out is None else out
+
+
+def imported(value):
+    """A device array of another library as a torch tensor of its memory, in tuples too; others as is."""
+    if isinstance(value, tuple):
+        return tuple(map(imported, value))
+    if not on_device(value):
+        return value
+    if hasattr(value, "__dlpack__"):
+        return torch.from_dlpack(value)
+    interface = value.__cuda_array_interface__
+    address, stream = interface["data"][0], interface.get("stream")
+    # The interface does not say which device it is; where it is another, torch makes a copy.
+    current = torch.cuda.current_device()
+    for index in sorted(range(torch.cuda.device_count()), key=lambda index: index != current):
+        tensor = torch.as_tensor(value, device=f"cuda:{index}")
+        if tensor.data_ptr() == address or not tensor.numel():
+            break
+    if stream is not None:
+        producer = torch.cuda.ExternalStream(stream, device=tensor.device)
+        torch.cuda.current_stream(tensor.device).wait_stream(producer)
+    return tensor
+
+
+def exported(result, like):
+    """Tensors as arrays of the library that ``like`` is of, where it takes DLPack; else as they are."""
+    if isinstance(result, tuple):
+        return tuple(exported(part, like) for part in result)
+    library = sys.modules.get(type(like).__module__.partition(".")[0])
+    return library.from_dlpack(result) if hasattr(library, "from_dlpack") else result
 
 
 def tell_autograd(out):

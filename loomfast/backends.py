@@ -1,5 +1,8 @@
 """Which backend does the work: the rule of ``backend="auto"``, and why a named backend cannot run here."""
 
+import math
+from bisect import bisect
+
 # How to get the CUDA kernels: one text for every error and for ``loomfast doctor``.
 HOW_TO_BUILD = (
     "install it again (pip install --force-reinstall --no-binary loomfast loomfast, or pip install . in its "
@@ -28,18 +31,48 @@ def check_solver(backend):
         raise ValueError(f"backend must be 'auto', 'cpu', 'cuda' or 'reference', got {backend!r}")
 
 
-def auto_solver(rows, columns, batch=1, *, prefetched=False):
-    """Where ``backend="auto"`` solves a cost that is on a GPU: ``"cuda"`` or ``"cpu"``.
+# What one square problem takes, in milliseconds: (n, on a GPU, on one thread of the CPU). `auto_solver`
+# decides by this table alone. The GPU's: an estimate of 2026-11 for an H100, from the instructions of the
+# kernels built for sm_90 and the steps that bench/gpu_counts.json counts; measured on no card. The CPU's:
+# measured by bench/assignment.py (img), AMD EPYC with AVX-512, 2026-11; at n = 64 an estimate.
+SOLVER_TIMES = (
+    (64, 0.25, 0.08),
+    (128, 0.45, 0.22),
+    (256, 0.9, 0.48),
+    (512, 2.0, 1.43),
+    (1024, 4.8, 6.1),
+    (2048, 10.5, 22.4),
+    (4096, 17.5, 112.0),
+    (16384, 230.0, 1600.0),
+)
+SOLVER_BLOCKS = 132  # problems of a batch that the GPU of the table solves side by side
+COPY_MS, COPY_BYTES_PER_MS = 0.03, 12e6  # of a cost to pageable memory, by PCIe 5; an estimate
 
-    The CPU is better for a single instance of at most 64 on its shorter side, whose solve takes less than
-    the barriers of a GPU; and, when the coupling is computed ahead of the training step that needs it
-    (``prefetched``), for a single instance of up to 2048, which the CPU solves in about 20 ms that the GPU
-    can spend on the network. Everything else stays on the GPU. The rule rests on estimates from counted
-    work (bench/gpu_model.py), not on measurements. Moving a cost to the CPU waits for the device.
+
+def auto_solver(rows, columns, batch=1):
+    """Where ``backend="auto"`` solves costs that are on a GPU: ``"cuda"``, or ``"cpu"`` after a copy.
+
+    The faster by `SOLVER_TIMES`, between whose rows times are interpolated. Moving a cost to the CPU waits
+    for the device: ``backend="cuda"`` never does.
+
+    Args:
+        rows, columns: of a problem. batch: how many of them there are.
     """
-    if batch > 1:
-        return "cuda"
-    return "cpu" if min(rows, columns) <= (2048 if prefetched else 64) else "cuda"
+    on_gpu, on_cpu = solver_times(min(rows, columns))
+    copy = COPY_MS + 4 * batch * rows * columns / COPY_BYTES_PER_MS
+    return "cpu" if batch * on_cpu + copy < -(-batch // SOLVER_BLOCKS) * on_gpu else "cuda"
+
+
+def solver_times(n):
+    """Milliseconds of a square problem on the GPU and on the CPU.
+
+    Between rows of the table and beyond them by powers of n; below the first it is fixed costs that count.
+    """
+    table, n = SOLVER_TIMES, max(n, SOLVER_TIMES[0][0])
+    k = min(max(bisect(table, (n,)), 1), len(table) - 1)
+    (low, *before), (high, *after) = table[k - 1], table[k]
+    share = math.log(n / low) / math.log(high / low)
+    return tuple(one * (two / one) ** share for one, two in zip(before, after, strict=True))
 
 
 # ---- noise and cost ---------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """The Python side of the CUDA solver, run as it is with the shim in the place of the GPU's engine."""
 
 import contextlib
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +71,8 @@ def test_the_status_is_raised_when_asked_for(on_shim):
         check_status(cuda.solve(cost).status)
 
 
-def test_the_public_solve_chooses_and_checks(on_shim):
+def test_the_public_solve_chooses_and_checks(on_shim, monkeypatch):
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
     cost = torch.rand((70, 70), generator=torch.Generator().manual_seed(4))
     result = loomfast.solve(cost, backend="cuda").check()
     check(cost, result)
@@ -190,12 +193,31 @@ def test_how_to_get_the_kernels_is_said_in_one_place(monkeypatch):
     assert backends.HOW_TO_BUILD in str(noise.value)
 
 
-def test_auto_keeps_small_and_prefetched_problems_on_the_cpu():
-    assert backends.auto_solver(64, 5000) == "cpu"
-    assert backends.auto_solver(65, 65) == "cuda"
-    assert backends.auto_solver(64, 64, batch=100) == "cuda"
-    assert backends.auto_solver(2048, 2048, prefetched=True) == "cpu"
-    assert backends.auto_solver(4096, 4096, prefetched=True) == "cuda"
+def test_auto_decides_by_one_table():
+    """Every row of it, what lies between and beyond, and batches; the copy is part of the CPU's time."""
+    for n, on_gpu, on_cpu in backends.SOLVER_TIMES:
+        assert backends.solver_times(n) == pytest.approx((on_gpu, on_cpu))
+        copy = backends.COPY_MS + 4 * n * n / backends.COPY_BYTES_PER_MS
+        assert backends.auto_solver(n, n) == ("cpu" if on_cpu + copy < on_gpu else "cuda")
+    chosen = [backends.auto_solver(n, n) for n in (1, 5, 64, 100, 512, 600, 1024, 5000, 40000)]
+    assert chosen == 6 * ["cpu"] + 3 * ["cuda"]
+    assert backends.auto_solver(300, 300, batch=208) == "cuda"
+    assert backends.auto_solver(64, 64, batch=1024) == "cuda"
+    assert backends.auto_solver(64, 64, batch=2) == "cpu"
+    assert backends.auto_solver(64, 500_000) == "cuda"  # the copy alone takes longer
+    on_gpu, on_cpu = zip(*(backends.solver_times(n) for n in range(1, 20000, 97)), strict=True)
+    assert list(on_gpu) == sorted(on_gpu)
+    assert list(on_cpu) == sorted(on_cpu)
+
+
+def test_the_table_of_auto_says_where_it_is_from():
+    """A date, a card, and whether it was measured; once a card's times are kept, they have to be in it."""
+    source = inspect.getsource(backends)
+    comment = source[: source.index("SOLVER_TIMES = (")].rpartition("\n\n")[2]
+    assert "H100" in comment
+    assert "2026-" in comment
+    kept = sorted((Path(__file__).parents[1] / "bench/results/gpu").glob("*/assignment.json"))
+    assert ("measured on no card" in comment) == (not kept)
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (2, 7, 4)])

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from cuda_on_cpu.build import ROOT
@@ -38,7 +39,7 @@ def resources(architecture, folder):
     command = [nvcc, "-std=c++17", f"-arch=sm_{architecture}", "-cubin", "-o", str(folder / "out.cubin")]
     command += ["-Werror", "all-warnings", "-Xptxas", "-v,-warn-spills,-warn-lmem-usage"]
     command += [f"-I{ROOT / 'csrc'}", '-DLOOMFAST_CUDA_ARCHITECTURES=""']
-    command.append(str(ROOT / "csrc" / "assignment" / "assignment.cu"))
+    command.append(str(ROOT / "csrc" / "assignment" / "cuda" / "assignment.cu"))
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     found = {}
@@ -127,6 +128,64 @@ def test_an_older_compiler_is_asked_for_what_it_knows(tmp_path):
     assert done.returncode == 0, done.stderr
     (command,) = cuda_commands(tmp_path / "build")
     assert set(re.findall(r"sm_(\d+)", command)) == {"75", "80", "86", "89", "90"}
+
+
+REPORT = "echo 'Cuda compilation tools, release {0}, V{0}.140'"
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_nvcc_12_0_builds_what_it_knows_or_leaves_a_build_for_the_cpu(tmp_path, refuses):
+    """It knows neither sm_100 nor sm_120, and it refuses a newer host compiler than it knows."""
+    body = f'[ "$1" = --version ] && {REPORT.format("12.0")} && exit; '
+    body += "echo 'error: unsupported GNU version!' >&2; exit 1" if refuses else f'exec {nvcc} "$@"'
+    done = configure(tmp_path / "build", stand_in(tmp_path / "nvcc", body), LOOMFAST_CUDA="AUTO")
+    assert done.returncode == 0, done.stderr
+    if refuses:
+        assert "CUDA kernels OFF" in done.stdout
+        said = " ".join(done.stderr.split())
+        assert said.count("loomfast is built for the CPU alone") == 1
+        assert "another host compiler is named by CUDAHOSTCXX" in said
+        assert cuda_commands(tmp_path / "build") == []
+    else:
+        assert "CUDA kernels ON" in done.stdout
+        commands = cuda_commands(tmp_path / "build")
+        assert commands
+        assert all(set(re.findall(r"sm_(\d+)", c)) == {"75", "80", "86", "89", "90"} for c in commands)
+
+
+def test_an_nvcc_that_is_too_old_leaves_a_build_for_the_cpu(tmp_path):
+    body = f'[ "$1" = --version ] && {REPORT.format("10.2")} && exit; exec {nvcc} "$@"'
+    done = configure(tmp_path / "build", stand_in(tmp_path / "nvcc", body), LOOMFAST_CUDA="AUTO")
+    assert done.returncode == 0, done.stderr
+    assert "CUDA kernels OFF" in done.stdout
+    assert "is of CUDA 10.2; 11.1 or later is needed" in " ".join(done.stderr.split())
+
+
+def test_without_nvcc_the_build_is_for_the_cpu_and_says_so(tmp_path):
+    """On a PATH of links to everything but nvcc."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for path in Path(folder).glob("*") if Path(folder).is_dir() else ():
+            if path.name != "nvcc" and not (tools / path.name).exists():
+                (tools / path.name).symlink_to(path)
+    environment = {k: v for k, v in os.environ.items() if k not in ("CUDACXX", "CUDA_PATH", "CUDA_HOME")}
+    command = [cmake, "-S", ROOT, "-G", "Ninja", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
+    command.append("-DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF")  # which has /usr/local/bin
+    for cuda in ("AUTO", "ON"):
+        done = subprocess.run(
+            [*command, "-B", tmp_path / cuda, f"-DLOOMFAST_CUDA={cuda}"],
+            capture_output=True,
+            text=True,
+            env=environment | {"PATH": str(tools)},
+        )
+        if cuda == "AUTO":
+            assert done.returncode == 0, done.stderr
+            assert "CUDA kernels OFF" in done.stdout
+            assert cuda_commands(tmp_path / cuda) == []
+        else:
+            assert done.returncode != 0
+            assert "there is no nvcc: put it on PATH or set CUDACXX" in " ".join(done.stderr.split())
 
 
 def test_warnings_are_errors_for_developers_alone(tmp_path):

@@ -9,10 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from cuda_on_cpu import build
+
+import loomfast
+from loomfast.coupling import captured
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "bench" / "gpu_check.py"
@@ -20,8 +25,8 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import gpu_check  # noqa: E402
 import gpu_table  # noqa: E402
+from gpu import correct, goldens, kit, machine, table, target  # noqa: E402
 from gpu import device as gpu_device  # noqa: E402
-from gpu import goldens, kit, machine, table, target  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(build.unavailable() is not None, reason=str(build.unavailable())),
@@ -109,20 +114,51 @@ def test_the_whole_check_runs_dry(small_kit, tmp_path, on_path):
     assert golden["wrong"] == {}
     assert golden["noise"] > 10_000
     assert golden["graph"] >= 3
+    assert set(golden["cost"]) == {"float32", "float64"}
+    assert golden["any_size"] > 500_000
+    assert golden["coupling"] > 100
     assert found["tests"]["findings"]["counts"].keys() <= {"skipped", "passed"}
     assert not found["sanitizers"]["findings"]["racecheck"]["clean"]
     assert found["sanitizers"]["findings"]["memcheck"]["clean"]
     for row in found["assignment"]["findings"]["rows"]:
         assert row["wrong"] == {}
         assert len(row["seconds"]) >= 5
+    (row,) = found["coupling"]["findings"]["rows"]
+    assert row["agree"]
+    assert set(row["seconds"]) == {"cache on the host", "on the device", "captured"}
     (row,) = found["training"]["findings"]["rows"]
     assert set(row["ms"]) == {"independent", "loom", "loom ahead"}
     assert row["ahead_equals_loom"]
     printed = done.stdout[done.stdout.index("== what became") :]
     assert (out / "table.txt").read_text().strip() == printed.strip()
     assert len(printed) < 10_000
-    for text in ("NVIDIA Dry", "grid_barrier_us_132", "racecheck", "Achieved Occupancy", "img 1 x 40 x 40"):
+    for text in (
+        "NVIDIA Dry",
+        "grid_barrier_us_132",
+        "racecheck",
+        "Achieved Occupancy",
+        "img 1 x 40 x 40",
+        "cache on the host",
+    ):
         assert text in printed
+
+
+def test_wrong_costs_and_couplings_are_found(monkeypatch):
+    """Each of the checks of a card that count or say what is wrong, on answers that are."""
+    device = SimpleNamespace(dry=True, put=lambda tensor: tensor, kind="cpu", cost_backend="cpu")
+    context, right = SimpleNamespace(device=device), loomfast.pairwise_cost_from_ids
+    with monkeypatch.context() as patch:
+        patch.setattr(loomfast, "pairwise_cost_from_ids", lambda *a, **o: right(*a, **o) * (1 + 1e-3))
+        assert "ids, d = 5, sqeuclidean, full: " in correct._any_size(context)
+    x = torch.randn(4, 40)
+    want = loomfast.pairwise_cost(x, x, precision="float64")
+    assert correct.wrong_costs(want, want, x, x, "sqeuclidean") == 0
+    assert correct.wrong_costs(torch.full_like(want, torch.nan), want, x, x, "sqeuclidean") == 16
+    assert correct.wrong_costs(want + 1, want, x, x, "sqeuclidean") == 16
+    with monkeypatch.context() as patch:
+        other = lambda self, x, index, step: self.coupler.couple(x.flip(0), index)  # noqa: E731
+        patch.setattr(captured.CapturedStep, "couple", other)
+        assert correct._coupling(context) == "captured: step 0 differs"
 
 
 def test_a_wrong_result_stops_the_timings_and_nothing_else(small_kit, tmp_path):

@@ -115,13 +115,21 @@ def test_norms_stay_out_of_the_loop_over_the_depth(capability, precision):
     assert re.findall(r"\b(?:fma|mul|add)(?:\.rn)?\.f32", noisy)  # as such arithmetic is written
 
 
+@pytest.mark.parametrize(("product", "most"), [("fp32", 125), ("fp64", 1020)])
+def test_what_a_product_could_not_hold_is_asked_in_float64(product, most):
+    """As an argument the limit of float64 was float32's infinity, and nothing was beyond it."""
+    ptx = triton_ahead.compile_finish(90, product=product, element=product).asm["ptx"]
+    limit = f"0d{(most + 1023) << 52:016X}"
+    assert re.search(rf"setp\.\w+\.f64\s.*{limit}", ptx)
+
+
 def test_a_new_batch_size_compiles_nothing_anew():
     """Sizes that change from batch to batch are not looked at; what makes loads whole vectors is."""
     noise, passes = triton_ahead.noise, triton_ahead.cost_passes
     kernels = (noise.noise_kernel, noise.interpolate_kernel, noise.words_kernel, passes.norms_kernel)
     kernels += (triton_ahead.cost.cost_kernel, passes.direct_kernel, passes.finish_kernel)
     changing = {"n", "m", "num_blocks", "blocks_per_item", "item_size", "seed", "word3", "label_weight"}
-    changing |= {"multiplier", "shift", "stride_product", "most", "least"}
+    changing |= {"multiplier", "shift", "stride_product"}
     for kernel in kernels:
         looked_at = {p.name for p in kernel.params if not p.is_constexpr and not p.do_not_specialize}
         assert not looked_at & changing

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import torch
 import triton
 from loomfast.kernels import cost, cost_passes, noise
 from triton.backends.compiler import GPUTarget
@@ -37,7 +38,7 @@ NOISE = {
 COST = {
     **dict.fromkeys(("n", "m", "d", "item_size", "stride_x", "stride_z", "stride_out", "word3"), "i32"),
     **dict.fromkeys(("p_labels_x", "p_labels_z", "p_out"), "*fp32"),
-    **dict.fromkeys(("label_weight", "most", "least"), "fp32"),
+    **dict.fromkeys(("label_weight",), "fp32"),
     "p_norms": "*fp64",
     "stride_product": "i32",
     "seed": "i64",
@@ -97,7 +98,9 @@ def compile_direct(capability, double=False):
 
 
 def compile_finish(capability, product="fp32", element="fp32", repair=False):
-    constants = {"REPAIR": repair, "NORMS": not repair, "EUCLIDEAN": not repair, "LABELS": not repair}
+    dtype = torch.float64 if product == "fp64" else torch.float32
+    constants = {"MOST": cost_passes.MOST[dtype], "LEAST": cost_passes.LEAST[dtype]}
+    constants |= {"REPAIR": repair, "NORMS": not repair, "EUCLIDEAN": not repair, "LABELS": not repair}
     types = COST | {"p_product": f"*{product}", "p_x": f"*{element}", "p_z": f"*{element}"}
     return compile_pass(cost_passes.finish_kernel, capability, types, constants, cost_passes.FINISH_TILE)
 

@@ -14,7 +14,10 @@ import torch
 from gpu import goldens
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("test_assignment_binding.py", "test_noise_cuda.py", "test_triton.py")
+TESTS = (
+    *("test_assignment_binding.py", "test_noise_cuda.py", "test_triton.py", "test_coupling_device.py"),
+    "test_device_arrays.py",
+)
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 
 
@@ -48,10 +51,11 @@ def golden(context, save):
     save("graph", _graph(device, cases, wrong))
     save("noise", _noise(context))
     save("cost", _cost(context))
+    save("any_size", _any_size(context))
+    save("coupling", _coupling(context))
     save("wrong", wrong)
-    return not wrong and all(
-        not isinstance(part, str) for part in (context.saved["noise"], context.saved["cost"])
-    )
+    parts = ("noise", "cost", "any_size", "coupling")
+    return not wrong and not any(isinstance(context.saved[part], str) for part in parts)
 
 
 def _graph(device, cases, wrong):
@@ -100,9 +104,9 @@ def _cost(context):
     with np.load(context.kit / "goldens" / "noise_and_cost.npz") as file:
         x, z, expected = (torch.from_numpy(file[name]) for name in ("x", "z", "cost"))
     units = (
-        {"float32": 2.0**-24}
+        {"float32": 2.0**-24, "float64": 2.0**-24}
         if context.device.dry
-        else {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
+        else {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-24}
     )
     scale = float(x.square().sum(1).max())
     errors = {}
@@ -113,6 +117,84 @@ def _cost(context):
         if not errors[precision] <= 16:
             return f"{precision}: an error of {errors[precision]:.3g} units; 16 are allowed"
     return errors
+
+
+def _any_size(context):
+    """Costs of numbers whose squares float32 cannot hold, and from ids: how many, or what is wrong."""
+    from loomfast import noise_from_ids, pairwise_cost, pairwise_cost_from_ids
+
+    device, rng, entries = context.device, np.random.default_rng(6), 0
+    scale = np.float32([1, 1e-30, 1e-22, 1e10, 3e18, 2.5e19, 1e25, 2e37])
+    for d in (5, 40, 3000):
+        x = torch.from_numpy(rng.standard_normal((160, d), np.float32) * np.tile(scale, 20)[:, None])
+        z = torch.from_numpy(rng.standard_normal((200, d), np.float32) * np.tile(scale, 25)[:, None])
+        ids = torch.arange(300)
+        drawn = noise_from_ids(ids, d, seed=4)
+        given = device.put(x), device.put(z)
+        for metric, only in (("sqeuclidean", False), ("euclidean", False), ("sqeuclidean", True)):
+            options = {"metric": metric, "assignment_only": only}
+            there = options | {"backend": device.cost_backend}
+            for what, found, other in (
+                ("pairs", pairwise_cost(*given, **there), z),
+                ("ids", pairwise_cost_from_ids(given[0], device.put(ids), seed=4, **there), drawn),
+                ("few ids", pairwise_cost_from_ids(given[0][:20], device.put(ids), seed=4, **there), drawn),
+            ):
+                want = pairwise_cost(x[: len(found)], other, precision="float64", backend="cpu", **options)
+                wrong = wrong_costs(found.cpu(), want, x[: len(found)], other, metric)
+                if wrong:
+                    return f"{what}, d = {d}, {metric}, {'products' if only else 'full'}: {wrong} are wrong"
+                entries += found.numel()
+    return entries
+
+
+def wrong_costs(found, want, x, z, metric):
+    """How many costs are further from the float64 ones than the rounding of float32 explains."""
+    length = x.double().norm(dim=1)[:, None] + z.double().norm(dim=1)[None]
+    allowed = (64 if metric == "sqeuclidean" else 512) * 2.0**-24 * length * length
+    if metric == "euclidean":
+        allowed = torch.minimum(allowed.sqrt(), allowed / want.double())
+    near = (found.double() - want.double()).abs() <= allowed + 1e-6 * want.double().abs() + 1e-42
+    # Beside the end of float32 either may have been rounded over it.
+    near |= (found == want) | (torch.isinf(found) & (want.abs() > 3.4e38))
+    return int((~near).sum())
+
+
+def _coupling(context):
+    """Steps of LOOM on the device, captured and ahead: how many noises they moved, or what differs."""
+    from loomfast import Loom
+    from loomfast.coupling import Ahead
+
+    device, shape, moved = context.device, (3, 8, 8), 0
+    data = device.put(torch.from_numpy(np.random.default_rng(8).standard_normal((256, *shape), np.float32)))
+    straight, replayed, ahead = (Loom(256, shape, seed=3, device=device.kind) for _ in range(3))
+    steps = replayed.captured(data[:64])
+
+    def batch_at(step):
+        index = device.put(torch.from_numpy(np.random.default_rng(step).permutation(256)[:64]))
+        return {"x": data[index], "index": index}
+
+    with Ahead(ahead, batch_at, device=None if device.dry else device.kind) as working:
+        for step in range(12):
+            pair = straight.couple(**batch_at(step), step=step)
+            others = {"captured": steps.couple(**batch_at(step), step=step)}
+            others["ahead"] = working.take(step, last=step == 11)[1]
+            for name, other in others.items():
+                if not (torch.equal(pair.ids, other.ids) and torch.equal(pair.noise, other.noise)):
+                    return f"{name}: step {step} differs"
+            found = pair.on_host()
+            if not found.cost_after <= found.cost_before:
+                return f"step {step} made the cost {found.cost_after} of {found.cost_before}"
+            moved += found.swaps
+    state = straight.state_dict()
+    for name, other in (("captured", replayed), ("ahead", ahead)):
+        different = [
+            key for key in ("ids", "prices") if not np.array_equal(other.state_dict()[key], state[key])
+        ]
+        if different:
+            return f"{name}: {', '.join(different)} differ at the end"
+    if not np.array_equal(np.sort(state["ids"], axis=None), np.arange(state["ids"].size)):
+        return "the ids are no permutation"
+    return moved
 
 
 def gpu_tests(context, save):

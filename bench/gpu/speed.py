@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -219,7 +220,89 @@ def noise_and_cost(context, save):
                 },
             )
         torch.backends.cuda.matmul.allow_tf32 = False
+    if not device.dry:
+        _time_routes(device, size, time_row)
     return True
+
+
+def _time_routes(device, size, time_row):
+    """Both products of a cost, cuBLAS's with a pass and the fused one; few rows from ids both ways."""
+    from unittest.mock import patch
+
+    from loomfast.kernels import cost as products
+
+    from loomfast import noise_from_ids, pairwise_cost, pairwise_cost_from_ids
+    from loomfast.cost import gpu
+
+    def routed(run, **choices):
+        def call():
+            with patch.multiple(gpu, **choices):
+                return run()
+
+        return call
+
+    for n, d in ((512, size), (4096, size), (4096, 256), (4096, 64)):
+        ids = device.put(torch.arange(n))
+        x, z = device.put(torch.rand((n, d))), noise_from_ids(ids, (d,), seed=1)
+        for precision in ("float32", "bfloat16"):
+            x_, z_ = (a.bfloat16() if precision == "bfloat16" else a for a in (x, z))
+            run = partial(pairwise_cost, x_, z_, precision=precision)
+            functions = {
+                "cuBLAS and a pass": routed(run, takes_cublas=lambda *_: True),
+                "fused": routed(run, takes_cublas=lambda *_: False),
+                "product alone": lambda x_=x_, z_=z_: torch.mm(x_, z_.T),
+            }
+            time_row(what="routes", n=n, d=d, precision=precision, functions=functions)
+    ids, x = device.put(torch.arange(4096)), device.put(torch.rand((64, size)))
+    for precision in ("float32", "bfloat16"):
+        tile = products.tile_for(products.capability(x), gpu._NAMES[precision], from_ids=True)
+        run = partial(pairwise_cost_from_ids, x, ids, seed=1, precision=precision, assignment_only=True)
+        blocks = patch.object(products, "tile_for", lambda *_, tile=tile, **__: tile._replace(rows=0))
+
+        def in_blocks(run=run, blocks=blocks):
+            with blocks:
+                return run()
+
+        time_row(
+            what="few rows from ids", precision=precision, functions={"fused": run, "in blocks": in_blocks}
+        )
+    x, z = (device.put(torch.rand((2048, size), dtype=torch.float64)) for _ in range(2))
+    functions = {"pairwise_cost": lambda: pairwise_cost(x, z), "product alone": lambda: torch.mm(x, z.T)}
+    time_row(what="cost", n=2048, d=size, precision="float64", functions=functions)
+
+
+# ---- the coupling -----------------------------------------------------------------------------------------
+
+
+def coupling(context, save):
+    """A step of LOOM, ids to write-back: with the cache on the host, on the device, and as a CUDA graph."""
+    from loomfast import Loom
+
+    device, rows, right = context.device, [], True
+    shape, num = ((3, 4, 4), 64) if device.dry else ((3, 32, 32), 16384)
+    data = device.put(torch.rand((num, *shape)) * 2 - 1)
+    for batch in (16,) if device.dry else (128, 512, 2048):
+        order = torch.from_numpy(np.random.default_rng(batch).permutation(num)[:batch])
+        index, items = device.put(order), order.numpy()
+        x, row = data[index], {"batch": batch, "seconds": {}, "launching": {}}
+        host, there, graph = (Loom(num, shape, device=where) for where in (None, device.kind, device.kind))
+        steps = graph.captured(x)
+        runs = {
+            "cache on the host": lambda c=host, x=x, i=items: c.couple(x, i),
+            "on the device": lambda c=there, x=x, i=index: c.couple(x, i),
+            "captured": lambda c=steps, x=x, i=index: c.couple(x, i),
+        }
+        costs = {name: float(run().cost_after) for name, run in runs.items()}
+        row["cost_after"] = costs
+        row["agree"] = bool(np.ptp(list(costs.values())) <= 1e-4 * costs["on the device"])
+        right &= row["agree"]
+        if row["agree"]:
+            for name, run in runs.items():
+                row["seconds"][name], row["launching"][name] = device.seconds(run)
+        there.check(), graph.check()
+        rows.append(row)
+        save("rows", rows)
+    return right
 
 
 # ---- where the time goes ----------------------------------------------------------------------------------

@@ -36,8 +36,9 @@ def _constants(found):
 
 
 def _golden(found):
-    lines = [f"{found.get('right', 0)} of {found.get('instances', 0)} repeated; graph, noise, cost: "]
-    lines[0] += ", ".join(str(found.get(name)) for name in ("graph", "noise", "cost"))
+    lines = [f"{found.get('right', 0)} of {found.get('instances', 0)} repeated; "]
+    parts = ("graph", "noise", "cost", "any_size", "coupling")
+    lines[0] += ", ".join(f"{name} {found.get(name)}" for name in parts)
     return lines + [f"  {name}: {where}" for name, where in list((found.get("wrong") or {}).items())[:8]]
 
 
@@ -103,6 +104,19 @@ def _noise_and_cost(found):
     return lines
 
 
+def _coupling(found):
+    lines = []
+    for row in found.get("rows", []):
+        cells = [
+            f"{name} {_microseconds(seconds)} (launched in {_microseconds(row['launching'][name])})"
+            for name, seconds in row["seconds"].items()
+        ]
+        lines.append(
+            f"batch {row['batch']}: " + (", ".join(cells) + " us" if cells else f"{row['cost_after']}")
+        )
+    return lines
+
+
 def _profile(found):
     lines = []
     for name, text in found.items():
@@ -137,6 +151,7 @@ DESCRIBE = {
     "sanitizers": _sanitizers,
     "assignment": _assignment,
     "noise_and_cost": _noise_and_cost,
+    "coupling": _coupling,
     "profile": _profile,
     "training": _training,
 }

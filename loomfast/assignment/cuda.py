@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loomfast import _engine
-from loomfast._arrays import FLOATS, REAL, count, integer, is_tensor, name_of_dtype
+from loomfast._arrays import FLOATS, REAL, count, integer, is_tensor, name_of_dtype, on_device
 from loomfast.assignment.result import COUNTERS, Assignment, array_table
 from loomfast.assignment.start import parse_start
 from loomfast.backends import cuda_unavailable
@@ -92,10 +92,7 @@ def on_cuda(value) -> bool:
     """
     if _library_of(value) is not None:
         return True
-    if hasattr(value, "__dlpack_device__"):
-        cuda_device_type = 2  # kDLCUDA
-        return value.__dlpack_device__()[0] == cuda_device_type
-    return hasattr(value, "__cuda_array_interface__")
+    return on_device(value)
 
 
 def unavailable() -> str | None:
@@ -176,9 +173,10 @@ def device_array(cost):
     by_dlpack = hasattr(cost, "__dlpack_device__")
     if not by_dlpack:
         _check_dtype(np.dtype(cost.__cuda_array_interface__["typestr"]).name)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        return torch.from_dlpack(cost) if by_dlpack else torch.as_tensor(cost, device="cuda"), "torch"
+    if "torch" in sys.modules:
+        from loomfast._torch import imported
+
+        return imported(cost), "torch"
     import cupy
 
     return cupy.from_dlpack(cost) if by_dlpack else cupy.asarray(cost), "cupy"

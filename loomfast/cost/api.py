@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loomfast._arrays import check_out, count, flat, is_tensor, module
+from loomfast._arrays import check_out, count, flat, library, module
 from loomfast.cost import cpu
 from loomfast.cost.spec import (
     check_as_many,
@@ -35,7 +35,8 @@ def pairwise_cost(
     """Cost of every pair: (n, m) float32.
 
     Args:
-        x, z: (n, ...) and (m, ...) real arrays of one kind, NumPy or torch; items are flattened to d numbers.
+        x, z: (n, ...) and (m, ...) real arrays of one kind, NumPy or torch, or another library's on a GPU,
+            CuPy's say; items are flattened to d numbers.
         metric: "sqeuclidean" (paper, eq. 7) or "euclidean" (the authors' code).
         labels: adds ``label_weight`` where labels differ (C2OT): a pair ``(labels_x, labels_z)`` of shapes
             (n,) and (m,), or one (n,) array for both when n = m.
@@ -61,9 +62,16 @@ def pairwise_cost(
         TypeError: x and z of different kinds or not real numbers.
         RuntimeError: the named backend or precision cannot run here.
     """
-    if is_tensor(x) or is_tensor(z):
+    owner = library(x, z)
+    if owner == "torch":
         request = metric, label_weight, assignment_only, precision, backend, threads
         return module(_TORCH_OPS).cost_of_tensors(x, z, labels, request, out)
+    if owner == "cuda":
+        from loomfast._torch import through_tensors
+
+        options = {"metric": metric, "labels": labels, "label_weight": label_weight, "precision": precision}
+        options |= {"assignment_only": assignment_only, "backend": backend, "threads": threads, "out": out}
+        return through_tensors(pairwise_cost, x, z, **options)
     spec = known_cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     return cpu.cost_of_arrays(x, z, labels, spec, out)
 
@@ -100,8 +108,15 @@ def pairwise_cost_from_ids(
     """
     spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     noise = noise_spec(seed, domain, backend, threads)
-    if is_tensor(x):
+    owner = library(x)
+    if owner == "torch":
         return module(_TORCH_OPS).cost_from_ids_of_tensor(x, ids, labels, (noise, spec), out)
+    if owner == "cuda":
+        from loomfast._torch import through_tensors
+
+        options = {"metric": metric, "labels": labels, "label_weight": label_weight, "precision": precision}
+        options |= {"assignment_only": assignment_only, "backend": backend, "threads": threads, "out": out}
+        return through_tensors(pairwise_cost_from_ids, x, ids, seed=seed, domain=domain, **options)
     x, ids = real_items(x, "x"), check_ids(ids)
     shape = len(x), len(ids)
     labels = numpy_labels(labels, *shape)
@@ -127,8 +142,13 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
         ValueError, TypeError: as ``pairwise_cost``.
     """
     check_metric(metric)
-    if is_tensor(x) or is_tensor(z):
+    owner = library(x, z)
+    if owner == "torch":
         return module(_TORCH_OPS).paired_cost_of_tensors(x, z, metric)
+    if owner == "cuda":
+        from loomfast._torch import through_tensors
+
+        return through_tensors(paired_cost, x, z, metric=metric)
     x, z = real_items(x, "x"), real_items(z, "z")
     check_shapes(x.shape, z.shape)
     check_as_many(x, z)

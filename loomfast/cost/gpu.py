@@ -127,10 +127,13 @@ def multiply(x, z, out):
     """-2 x z^T of float32 or bfloat16 rows into float32 ``out``, by the BLAS underneath torch."""
     if x.dtype is torch.float32:
         out.addmm_(x, z.T, beta=0, alpha=-2)  # beta = 0: what was there is not read
-    elif x.is_cuda:
-        torch.addmm(out, x, z.T, out_dtype=torch.float32, beta=0, alpha=-2, out=out)
+        return
+    # Twice a number has its digits. addmm took a factor, but in some versions of torch no float32 to add to.
+    x, z = (x * -2, z) if len(x) <= len(z) else (x, z * -2)
+    if x.is_cuda:
+        torch.mm(x, z.T, out_dtype=torch.float32, out=out)
     else:  # torch has no such product on the CPU
-        out.addmm_(x.float(), z.float().T, beta=0, alpha=-2)
+        torch.mm(x.float(), z.float().T, out=out)
 
 
 def takes_cublas(n, m, x, name, spec, labels):
@@ -140,7 +143,7 @@ def takes_cublas(n, m, x, name, spec, labels):
     has a product for the other case, and for bfloat16 where torch's product is bfloat16, too (before 2.8).
     """
     if name == "bf16":
-        if "dtype_out" not in torch.ops.aten.addmm.overloads():
+        if "dtype_out" not in torch.ops.aten.mm.overloads():
             return False
     elif matmul_precision() != name:
         return False

@@ -4,7 +4,11 @@
 of all items together are 0 … N·K − 1, and they stay a permutation of that for ever.
 """
 
+import math
+
 import numpy as np
+
+from loomfast._arrays import is_tensor
 
 
 def initial_ids(num_items, num_caches):
@@ -33,7 +37,7 @@ def improving_cycles(order, before, after, relative_rounding, *, weight=0.0, cha
     (Theorem 1), and permutations of equal cost (duplicate images) do not churn the cache.
 
     Args:
-        order: (B,) int; item i would receive the noise of item ``order[i]``.
+        order: (B,) int64, of NumPy or torch, as all others; item i would receive the noise of ``order[i]``.
         before, after: (B,) float64; cost of item i with its own noise, and with that of ``order[i]``.
         relative_rounding: bound on the relative rounding error of one entry of ``before``/``after``.
         weight, change: item i's cost changes by ``weight * change[i]`` on top, with ``change`` (B,) of −1, 0
@@ -42,15 +46,43 @@ def improving_cycles(order, before, after, relative_rounding, *, weight=0.0, cha
     Returns:
         (B,) int64: like ``order``, with ``i`` itself wherever i's cycle is left alone.
     """
-    cycle = cycle_labels(order)
-    old = np.bincount(cycle, weights=before, minlength=len(order))
-    new = np.bincount(cycle, weights=after, minlength=len(order))
-    magnitude = np.bincount(cycle, weights=np.abs(before) + np.abs(after), minlength=len(order))
-    extra = 0.0
-    if change is not None:
-        extra = weight * np.bincount(cycle, weights=change, minlength=len(order))
-    better = (new - old) + extra < -relative_rounding * magnitude
-    return np.where(better[cycle], order, np.arange(len(order)))
+    xp = _library_of(order)
+    extra = xp.zeros_like(before) if change is None else change
+    sums = cycle_sums(order, xp.stack((before, after, abs(before) + abs(after), extra)))
+    old, new, magnitude, extra = sums
+    better = (new - old) + weight * extra < -relative_rounding * magnitude
+    return xp.where(better, order, _places(order))
+
+
+def cycle_sums(order, values):
+    """Return (k, B): for each element, the sums of ``values`` (k, B) over its cycle of a permutation (B,).
+
+    From the smallest member of a cycle on, pointer doubling again: after j rounds every element has the sum
+    of the 2ʲ elements from it on, or of all to the end of its cycle. What is added to what depends on nothing
+    but ``order``: the bits are the same for NumPy and for torch on any device.
+    """
+    xp, label = _library_of(order), cycle_labels(order)
+    jump, open_ended = order, order != label
+    for _ in range(max(1, len(order) - 1).bit_length()):
+        values = values + xp.where(open_ended, values[:, jump], 0.0)
+        open_ended = open_ended & open_ended[jump]
+        jump = jump[jump]
+    return values[:, label]
+
+
+def mean_of(values):
+    """Return the mean of float64 values (B,) as a scalar of their library, by halves: B − 1 sums, log B deep.
+
+    The bits are the same for NumPy and for torch on any device. nan for no values.
+    """
+    if len(values) == 0:
+        return values.sum() * math.nan
+    rest, join = values, _library_of(values).concatenate
+    while len(rest) > 1:
+        half = len(rest) // 2
+        paired = rest[:half] + rest[half : 2 * half]
+        rest = join((paired, rest[2 * half :])) if len(rest) % 2 else paired
+    return rest[0] / len(values)
 
 
 def cycle_labels(order):
@@ -58,9 +90,27 @@ def cycle_labels(order):
 
     Pointer doubling: after k rounds every element knows the smallest of 2ᵏ successors.
     """
-    label = np.arange(len(order))
-    jump = np.asarray(order, dtype=np.int64)
+    label, minimum = _places(order), _library_of(order).minimum
+    jump = order
     for _ in range(max(1, len(order) - 1).bit_length()):
-        label = np.minimum(label, label[jump])
+        label = minimum(label, label[jump])
         jump = jump[jump]
     return label
+
+
+def _library_of(array):
+    """NumPy or torch, whichever the array is of."""
+    if not is_tensor(array):
+        return np
+    import torch
+
+    return torch
+
+
+def _places(order):
+    """0 … B − 1, int64, as an array of the kind and on the device of ``order`` (B,)."""
+    if not is_tensor(order):
+        return np.arange(len(order))
+    import torch
+
+    return torch.arange(len(order), device=order.device)

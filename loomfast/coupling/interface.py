@@ -5,6 +5,7 @@ import math
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from enum import IntFlag
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,32 @@ from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.noise import NoiseDomain
 
 MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
+
+
+class Trouble(IntFlag):
+    """Why a step that is made on a device could not be made: bits of `Pair.status`."""
+
+    OUTSIDE = 1
+    REPEATED = 2
+    OTHER_LABELS = 4
+    UNSOLVED = 8
+    STALE = 16
+
+
+_TROUBLES = {
+    Trouble.OUTSIDE: "index holds an item outside those of this coupling",
+    Trouble.REPEATED: "index holds an item more than once; a batch takes each item at most once",
+    Trouble.OTHER_LABELS: "labels differ from those that these items had before, or are below 0",
+    Trouble.UNSOLVED: "x contains NaN or infinity; couplings need finite data",
+    Trouble.STALE: "prepared is out of date: a step that moved its noises was committed; prepare it again",
+}
+
+
+def check_status(status):
+    """Raise ValueError for the first `Trouble` in a status, an int."""
+    for trouble, message in _TROUBLES.items():
+        if status & trouble:
+            raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,9 @@ class Pair:
             solved (nan where nothing was solved).
         seconds: wall time by part: ``noise``, ``cost``, ``solve``, ``write``.
         domain: the `NoiseDomain` of the ids.
+        status: None; of a coupling whose cache is on a device an int32 tensor () there, 0 where the step
+            could be made, else bits of `Trouble`. The ids and the numbers are tensors on that device then,
+            too, but for ``seconds``, which are the host's; `on_host` waits for them.
     """
 
     noise: Any
@@ -43,6 +73,22 @@ class Pair:
     gap: float = float("nan")
     seconds: dict | None = None
     domain: NoiseDomain = NoiseDomain.FRESH
+    status: Any = None
+
+    def on_host(self):
+        """Return the Pair with its ids and numbers on the host, in one copy; itself where they are.
+
+        Raises ValueError if the step could not be made, as a coupling on the host would have.
+        """
+        if self.status is None:
+            return self
+        import torch
+
+        numbers = (self.swaps, self.cost_before, self.cost_after, self.gap, self.status)
+        swaps, before, after, gap, status = torch.stack([number.double() for number in numbers]).tolist()
+        check_status(int(status))
+        numbers = {"swaps": int(swaps), "cost_before": before, "cost_after": after, "gap": gap}
+        return replace(self, ids=to_numpy(self.ids), status=None, **numbers)
 
 
 @dataclass(frozen=True)
@@ -97,6 +143,18 @@ class Coupling:
     def description(cls, config):
         """Return the coupling of this configuration in a few words, for a model card."""
         return cls.method
+
+    def can_be_on(self, device):
+        """Whether `to` can move it to a torch device: False for couplings that remember on the host alone."""
+        return False
+
+    def to(self, device):
+        """Keep what is remembered on a torch device, where the coupling can; returns self.
+
+        Most stay on the host. Elsewhere steps take and give tensors of the device, and wait for nothing; see
+        `Pair.status`.
+        """
+        return self
 
     def items(self, step, num, in_turn):
         """(num,) int64: the different items that step ``step`` takes.

@@ -5,26 +5,27 @@ and writes the result back. What one batch learns, all later batches start from.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from loomfast._arrays import finite, integer, item_shape, to_numpy
+from loomfast._arrays import finite, integer, is_tensor, item_shape, to_numpy
+from loomfast.assignment import cuda
 from loomfast.cost import paired_cost, pairwise_cost
-from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation
+from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation, mean_of
 from loomfast.coupling.interface import (
     Coupling,
     Pair,
     Prepared,
     Stopwatch,
     check_metadata,
+    check_status,
     check_step,
     checked_batch,
     checked_entry,
     checked_step,
     fits_this_run,
     like,
-    mean_cost,
     solve_batch,
 )
 from loomfast.coupling.whole_dataset import solve_globally
@@ -59,16 +60,21 @@ class Loom(Coupling):
         tolerance: each batch may stop this share of its gain short of its optimum, as in `loomfast.solve`.
         precision: of the cost's product, as in `loomfast.pairwise_cost`; ``"bfloat16"`` needs torch data.
         dataset_fingerprint: any string that names the data; a state with another one is refused.
+        device: None keeps the cache on the host. With a torch device, ``"cuda"`` say, the cache is there, and
+            a step is made there whole: its batch has to be on that device, its `Pair` is, and nothing waits
+            for the device. What a step of the host would raise of the contents of ``index``, ``labels`` and
+            ``x`` is in ``Pair.status`` then; such a step changes nothing, `check` and `state_dict` raise it.
 
     Attributes:
         ids: (num_items, num_caches) int32, the noises each item holds now: always a permutation of
-            0 … num_items·num_caches − 1.
+            0 … num_items·num_caches − 1. With a device, it and the other arrays are tensors there.
         prices: (num_items·num_caches,) float64, the last dual price of every noise id: where the next
             batch's solver starts.
         labels: (num_items,) int64, the labels seen so far, −1 where none was; None without a label_weight.
         duals: (num_items,) float64, the item prices of the last exact solve over all items, or None: what
             `Semidiscrete` couples fresh noise with.
         step: the step the next call counts as, unless it names one.
+        device: the torch device of the cache, or None.
 
     Raises:
         ValueError, TypeError: for sizes below 1 or not integers, 2³¹ noises and more, or a weight or a
@@ -91,6 +97,7 @@ class Loom(Coupling):
         tolerance=0.0,
         precision=None,
         dataset_fingerprint="",
+        device=None,
     ):
         self.num_items = integer(num_items, "num_items", 1, 1 << 31)
         self.num_caches = integer(num_caches, "num_caches", 1, 1 << 31)
@@ -106,6 +113,66 @@ class Loom(Coupling):
         self.labels = np.full(self.num_items, -1, dtype=np.int64) if self.label_weight else None
         self.duals = None
         self.step = 0
+        self.device = self.trouble = None
+        self.to(device)
+
+    def can_be_on(self, device):
+        """Whether `to` can move the cache there: to a GPU where the assignment's CUDA kernels can run."""
+        return device.type != "cuda" or cuda.unavailable() is None
+
+    def to(self, device):
+        """Move the cache to a torch device, or with None to the host, as NumPy arrays; returns self.
+
+        Raises ValueError if a step that came before could not be made (see `check`), and RuntimeError for a
+        GPU on which the assignment cannot be solved.
+        """
+        if device is None and self.device is None:
+            return self
+        names = ("ids", "prices", "labels")
+        self.check()
+        values = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if device is None:
+            self.device = self.trouble = None
+            values = {name: to_numpy(value).copy() for name, value in values.items()}
+        else:
+            import torch
+
+            if not self.can_be_on(torch.device(device)):
+                raise RuntimeError(f"device={str(device)!r} cannot hold a coupling: {cuda.unavailable()}")
+            values = {name: torch.as_tensor(value).to(device, copy=True) for name, value in values.items()}
+            self.device = values["ids"].device
+            self.trouble = torch.zeros((), dtype=torch.int32, device=self.device)
+        for name, value in values.items():
+            setattr(self, name, value)
+        return self
+
+    def check(self):
+        """Wait for the device of the cache, and raise ValueError if a step could not be made; returns self.
+
+        On the host, where such a step raises at once, there is nothing to wait for.
+        """
+        if self.trouble is not None:
+            status = int(self.trouble)
+            self.trouble.zero_()
+            check_status(status)
+        return self
+
+    def captured(self, x):
+        """Return a `loomfast.coupling.captured.CapturedStep` for batches like ``x`` (B, *shape)."""
+        from loomfast.coupling.captured import CapturedStep
+
+        return CapturedStep(self, x)
+
+    def prepare(self, x, index, *, step=None, labels=None, fields=()):
+        """As `Coupling.prepare`; with a device, ``step`` may also be an int64 tensor () there."""
+        if self.device is None:
+            return super().prepare(x, index, step=step, labels=labels, fields=fields)
+        from loomfast.coupling import on_device
+
+        rows = on_device.as_rows(x, index, self)
+        step = self.step if step is None else step if is_tensor(step) else check_step(step)
+        prepared = on_device.pair_up(self, x, rows, step, on_device.as_labels(labels, rows, self))
+        return replace(prepared, pair=replace(prepared.pair, fields=tuple(fields)))
 
     @classmethod
     def from_config(cls, config, num_items, shape, *, seed, fingerprint, data, fresh):
@@ -185,6 +252,13 @@ class Loom(Coupling):
         Raises ValueError if another step was committed since `prepare` that moved one of its noises.
         """
         update = prepared.update
+        if self.device is not None:
+            from loomfast.coupling import on_device
+
+            on_device.commit(self, update)
+            if not is_tensor(prepared.step):
+                self.step = prepared.step + 1
+            return prepared.pair
         if not np.array_equal(self.ids[update.held], update.old_ids):
             raise ValueError(
                 f"prepared is out of date: step {prepared.step} was prepared before a step that moved its "
@@ -202,10 +276,14 @@ class Loom(Coupling):
 
         Nothing is solved: this is how a step that was committed is continued after a restart.
         """
+        if self.device is not None:
+            from loomfast.coupling import on_device
+
+            return on_device.recall(self, x, on_device.as_rows(x, index, self), check_step(step))
         rows, step = checked_batch(x, index, self.shape, self.num_items), check_step(step)
         ids = self.ids[rows, self._choose_caches(rows, step)].astype(np.int64)
         noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
-        cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
+        cost = float(mean_of(to_numpy(paired_cost(x, noise, metric=self.metric))))
         return Pair(noise, ids, cost_before=cost, cost_after=cost, seconds={}, domain=NoiseDomain.CACHE)
 
     def solve_globally(self, data, **options):
@@ -271,12 +349,12 @@ class Loom(Coupling):
         )
         before, after = before + self.label_weight * differs[0], after + self.label_weight * differs[1]
         kept = np.where(order == np.arange(len(order)), before, after)
-        return order, mean_cost(before), mean_cost(kept)
+        return order, float(mean_of(before)), float(mean_of(kept))
 
     def remember_prices(self, ids, v):
         """Keep a batch's dual prices ``v``, moved to the mean these noises had: prices are relative."""
         if len(ids):
-            self.prices[ids] = v - v.mean() + self.prices[ids].mean()
+            self.prices[ids] = v - mean_of(v) + mean_of(self.prices[ids])
 
     def metadata(self):
         """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
@@ -295,16 +373,17 @@ class Loom(Coupling):
         }
 
     def state_dict(self):
-        """Return copies of ``ids``, ``prices`` and ``step``, and the ``metadata`` they belong to.
+        """Return copies of ``ids``, ``prices`` and ``step`` on the host, and the ``metadata`` they belong to.
 
-        ``labels`` and ``duals`` are among them where there are any.
+        ``labels`` and ``duals`` are among them where there are any. Raises ValueError as `check`.
         """
+        self.check()
         optional = {"labels": self.labels, "duals": self.duals}
         return {
-            "ids": self.ids.copy(),
-            "prices": self.prices.copy(),
+            "ids": to_numpy(self.ids).copy(),
+            "prices": to_numpy(self.prices).copy(),
             "step": np.array([self.step], dtype=np.int64),
-            **{name: value.copy() for name, value in optional.items() if value is not None},
+            **{name: to_numpy(value).copy() for name, value in optional.items() if value is not None},
             "metadata": self.metadata(),
         }
 
@@ -316,15 +395,18 @@ class Loom(Coupling):
                 are not a permutation, or if an entry is missing or damaged. The coupling is then what it was.
         """
         check_metadata(state, self.metadata())
-        ids = checked_entry(state, "ids", self.ids.shape, np.int32)
+        ids = checked_entry(state, "ids", tuple(self.ids.shape), np.int32)
         if not is_permutation(ids):
             raise ValueError("the state's ids are damaged: they are not a permutation of the noise ids")
-        prices = checked_entry(state, "prices", self.prices.shape, np.float64)
+        prices = checked_entry(state, "prices", tuple(self.prices.shape), np.float64)
         step = checked_step(state)
         duals = labels = None
         if "duals" in state:
             duals = checked_entry(state, "duals", (self.num_items,), np.float64)
         if self.labels is not None:
             labels = checked_entry(state, "labels", (self.num_items,), np.int64, low=-1)
+        device = self.device
+        self.device = self.trouble = None
         self.ids, self.prices, self.duals, self.labels = ids, prices, duals, labels
         self.step = step
+        self.to(device)

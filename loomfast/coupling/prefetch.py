@@ -1,9 +1,12 @@
 """Couplings computed ahead: while the network trains on one step, the next one is prepared."""
 
+import dataclasses
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+
+from loomfast._arrays import is_tensor
 
 
 class Ahead:
@@ -19,12 +22,15 @@ class Ahead:
         batch_at: ``batch_at(step)`` gives the batch of a step as a mapping with ``x`` and ``index``, and
             ``labels`` and ``fields`` where there are any. Called in the thread.
         enabled: whether to work ahead; otherwise, and where no thread can be had, all happens in `take`.
-        device: a torch CUDA device to prepare on, in a stream of its own; None on the CPU.
+        device: a torch CUDA device to prepare on, in a stream of its own; None on the CPU. Where the cache of
+            the coupling is there too (``Loom(device=...)``), nothing waits for the device: the streams wait
+            for each other.
     """
 
     def __init__(self, coupler, batch_at, *, enabled=True, device=None):
         self.coupler, self.batch_at = coupler, batch_at
         self._stream = _side_stream(device) if enabled else None
+        self._written = None  # after what was written back last, where it is written on a device
         self._thread = None
         self._next = None, None  # the step worked at, and its future
         if enabled:
@@ -48,6 +54,8 @@ class Ahead:
             batch, prepared = future.result()
             self._join_stream(batch, prepared)
         pair = self.coupler.commit(prepared)
+        if self._stream is not None:
+            self._written = _callers_stream(self._stream).record_event()
         if self._thread is not None and not last:
             self._next = step + 1, self._thread.submit(self._prepare_aside, step + 1)
         return batch, pair
@@ -70,6 +78,8 @@ class Ahead:
         return batch, self.coupler.prepare(**batch, step=step)
 
     def _prepare_aside(self, step):
+        if self._written is not None:  # the cache is read by this stream and written by the caller's
+            self._stream.wait_event(self._written)
         with self._on_stream():
             return self._prepare(step)
 
@@ -84,13 +94,30 @@ class Ahead:
         """Have the caller's stream wait for the side stream, and own what was made there."""
         if self._stream is None:
             return
-        import torch
-
-        current = torch.cuda.current_stream(self._stream.device)
+        current = _callers_stream(self._stream)
         current.wait_stream(self._stream)
-        for value in (*batch.values(), prepared.pair.noise):
-            if getattr(value, "is_cuda", False):
+        for value in tensors_in((batch, prepared)):
+            if value.is_cuda:
                 value.record_stream(current)
+
+
+def tensors_in(value):
+    """Yield the torch tensors in dicts, tuples, lists and dataclasses, however deep."""
+    if is_tensor(value):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors_in(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors_in(part)
+    elif dataclasses.is_dataclass(value):
+        yield from tensors_in(tuple(getattr(value, field.name) for field in dataclasses.fields(value)))
+
+
+def _callers_stream(side):
+    import torch
+
+    return torch.cuda.current_stream(side.device)
 
 
 def _side_stream(device):

@@ -9,17 +9,17 @@ import json
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from loomfast._arrays import FLOATS, count, finite, integer, name_of_dtype, to_numpy
+from loomfast._arrays import FLOATS, count, finite, integer, is_tensor, name_of_dtype, to_numpy
 from loomfast._limits import free_memory, most_memory
 from loomfast.assignment import solve
 from loomfast.cost import paired_cost, pairwise_cost_from_ids
 from loomfast.coupling.cache import improving_cycles
-from loomfast.coupling.interface import Stopwatch
+from loomfast.coupling.interface import Stopwatch, like
 from loomfast.coupling.row_store import RowStore
 from loomfast.files import read_tensors, readable, write_tensors
 from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits
@@ -27,6 +27,7 @@ from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_bits
 OPERATIONS_A_CHUNK = 2e12  # of the product: about 10 s, after which progress is told and kept
 PAIRS_A_CHUNK = 1 << 21  # numbers of noise held at a time where pairs are looked at one by one
 KEEP_AFTER = 5.0  # seconds of work on a matrix from which it is worth keeping on disk
+MOST_ON_DEVICE = 1 << 20  # rows and columns that `solve` takes on a GPU
 LEAST_BLOCK = 64  # items; smaller blocks are what LOOM's batches are for
 
 
@@ -73,6 +74,9 @@ def solve_globally(
     the largest that fit, each is solved exactly, and this is repeated with other blocks until a sweep gains
     less than ``min_gain`` of what all have gained. Noise is generated where it is needed and never stored.
 
+    Where the coupler has a device, a block's costs are computed there and solved there if they fit into what
+    the device has free, and on the host if not.
+
     Args:
         coupler: a Loom; its ids, prices and duals are changed.
         data: (num_items, *shape) floating point, NumPy or torch; or a function from items (B,) to those
@@ -95,7 +99,18 @@ def solve_globally(
             blocks of 64 items or more than there is, other options out of range, or a folder with the
             unfinished work of another coupling. The coupler is then what it was before the block that failed.
     """
-    problem = _PairCosts(coupler, data, labels)
+    device, coupler = coupler.device, coupler.to(None)
+    try:
+        return _solve_globally(
+            _PairCosts(coupler, data, labels, device), memory, min_gain, max_sweeps, folder, progress
+        )
+    finally:
+        coupler.to(device)
+
+
+def _solve_globally(problem, memory, min_gain, max_sweeps, folder, progress):
+    """`solve_globally` of a coupler on the host."""
+    coupler = problem.coupler
     memory = default_memory() if memory is None else _check_memory(memory)
     max_sweeps, min_gain = integer(max_sweeps, "max_sweeps", 1), finite(min_gain, "min_gain")
     num_blocks = blocks_for(coupler.num_items, coupler.num_caches, memory)
@@ -154,8 +169,8 @@ def blocks_for(num_items, num_caches, memory):
 class _PairCosts:
     """What pairs of a coupler's items and noises cost, for items that are held or made as they are needed."""
 
-    def __init__(self, coupler, data, labels):
-        self.coupler = coupler
+    def __init__(self, coupler, data, labels, device=None):
+        self.coupler, self.device = coupler, device
         if callable(data):
             self.take = lambda items: np.asarray(to_numpy(data(items)), np.float32)
         else:
@@ -174,17 +189,22 @@ class _PairCosts:
         return max(1, int(OPERATIONS_A_CHUNK / operations))
 
     def costs(self, items, ids, rows, out):
-        """Write rows of a block's matrix, items (B,) against noises (B·K,), into ``out`` (float32)."""
-        coupler = self.coupler
+        """Write rows of a block's matrix, items (B,) against noises (B·K,), into ``out`` (float32).
+
+        ``out`` is an array of the host, or a tensor on the device that then computes them.
+        """
+        coupler, labels = self.coupler, None
         x = self.take(items[rows])
         self._check(x, items[rows])
+        if self.labels is not None:
+            labels = tuple(like(part, out) for part in (self.labels[items[rows]], self._noise_labels(ids)))
         pairwise_cost_from_ids(
-            x,
-            ids,
+            like(x, out),
+            like(ids, out),
             seed=coupler.seed,
             domain=NoiseDomain.CACHE,
             metric=coupler.metric,
-            labels=None if self.labels is None else (self.labels[items[rows]], self._noise_labels(ids)),
+            labels=labels,
             label_weight=coupler.label_weight,
             assignment_only=True,
             out=out,
@@ -279,15 +299,18 @@ class _GlobalSolve:
         coupler, result, watch = self.coupler, self.result, self.watch
         caches = coupler.num_caches
         ids = coupler.ids[items].reshape(-1).astype(np.int64)
-        costs = np.empty((len(items), len(ids)), np.float32)
+        costs = self._room_for(len(items), len(ids))
         with self._row_store(items, ids, costs) as store:
             with watch("cost"):
                 self._fill(costs, items, ids, store, progress)
             progress(len(items), f"solving {len(items)} x {len(ids)}")
             with watch("solve"):
                 fresh = not coupler.prices[ids].any()
-                start = None if fresh else (np.arange(len(ids)), coupler.prices[ids])
-                found = solve(costs, row_repeats=caches, start=start, tolerance=coupler.tolerance)
+                start = (np.arange(len(ids)), coupler.prices[ids])
+                start = None if fresh else tuple(like(part, costs) for part in start)
+                found = solve(costs, row_repeats=caches, start=start, tolerance=coupler.tolerance).check()
+                arrays = {name: to_numpy(getattr(found, name)) for name in ("col4row", "u", "v")}
+                found = replace(found, **arrays)
         del costs
         with watch("write"):
             owners = np.repeat(items, caches)
@@ -308,6 +331,17 @@ class _GlobalSolve:
         result.gap = float(found.gap) / len(ids) if self.num_blocks == 1 else math.nan
         progress(2 * len(items), f"cost per pair {result.cost_after:.6g}")
 
+    def _room_for(self, rows, columns):
+        """Return a float32 matrix (rows, columns), on the problem's device if it can be solved there."""
+        device, repeated = self.problem.device, rows * self.coupler.num_caches
+        if device is not None and max(repeated, columns) <= MOST_ON_DEVICE:
+            import torch
+
+            needed = block_bytes(rows, self.coupler.num_caches)
+            if device.type != "cuda" or needed <= 0.9 * torch.cuda.mem_get_info(device)[0]:
+                return torch.empty((rows, columns), dtype=torch.float32, device=device)
+        return np.empty((rows, columns), np.float32)
+
     def _write_back(self, items, ids, new_ids, found):
         """Write ids and prices into the coupler, and the items' prices on the scale of the noises'."""
         coupler = self.coupler
@@ -323,7 +357,8 @@ class _GlobalSolve:
     @contextmanager
     def _row_store(self, items, ids, costs):
         """Yield the RowStore that keeps a block's costs meanwhile; None where that is not worth it."""
-        if self.folder is None or len(items) <= self.problem.rows_a_chunk(len(ids)):
+        on_device = is_tensor(costs)  # where they take less time to compute than to write
+        if self.folder is None or on_device or len(items) <= self.problem.rows_a_chunk(len(ids)):
             yield None
             return
         store = RowStore(self.folder, costs, self._block_key(items, ids))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import FLOATS, dtype_name, is_tensor, item_shape, module, real_array
+from loomfast._arrays import FLOATS, dtype_name, item_shape, library, module, real_array
 from loomfast.backends import check_backend_of_arrays
 from loomfast.noise import reference
 from loomfast.noise.cpu import fill_interpolated, noise_of_array
@@ -18,7 +18,8 @@ def noise_from_ids(
     """Standard normal noise of each id: ``(len(ids), *shape)``.
 
     Args:
-        ids: (n,) integers, NumPy or torch; any int64, read as two's complement.
+        ids: (n,) integers, NumPy or torch, or another library's on a GPU, CuPy's say; any int64, read as
+            two's complement.
         shape: shape of one item. Element e (row-major) is normal e % 4 of block e // 4.
         seed: the run's seed, in [0, 2^64).
         domain: a ``NoiseDomain`` or any integer in [0, 2^31).
@@ -32,7 +33,8 @@ def noise_from_ids(
             do not depend on it.
 
     Returns:
-        A NumPy array for NumPy ids, a torch tensor for torch ids or a named device.
+        A NumPy array for NumPy ids, a torch tensor for torch ids or a named device, and for another library's
+        ids on a GPU its own array there.
 
     Raises:
         ValueError: seed, domain, shape, ids' shape, out or backend out of range, or out overlapping itself.
@@ -41,10 +43,15 @@ def noise_from_ids(
     """
     shape = item_shape(shape)
     name = dtype_name(dtype, DTYPES)
-    if device is not None or is_tensor(ids):
-        return module(_TORCH_OPS).noise_of_tensor(
-            ids, shape, name, device, (seed, domain, backend, threads), out
-        )
+    owner = library(ids)
+    if device is not None or owner == "torch":
+        request = seed, domain, backend, threads
+        return module(_TORCH_OPS).noise_of_tensor(ids, shape, name, device, request, out)
+    if owner == "cuda":
+        from loomfast._torch import through_tensors
+
+        where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
+        return through_tensors(noise_from_ids, ids, shape, dtype=name, out=out, **where)
     return noise_of_array(ids, shape, name, known_noise_spec(seed, domain, backend, threads), out)
 
 
@@ -66,10 +73,15 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
     Raises:
         ValueError, TypeError, RuntimeError: as ``noise_from_ids``, and if the batch sizes differ.
     """
-    if is_tensor(x):
-        return module(_TORCH_OPS).interpolation_of_tensor(
-            x, ids, t, noise_spec(seed, domain, backend, threads)
-        )
+    owner = library(x)
+    if owner == "torch":
+        spec = noise_spec(seed, domain, backend, threads)
+        return module(_TORCH_OPS).interpolation_of_tensor(x, ids, t, spec)
+    if owner == "cuda":
+        from loomfast._torch import through_tensors
+
+        where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
+        return through_tensors(interpolate_from_ids, x, ids, t, **where)
     return _interpolation_of_array(x, ids, t, known_noise_spec(seed, domain, backend, threads))
 
 

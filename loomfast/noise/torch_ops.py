@@ -15,6 +15,7 @@ from loomfast._torch import CPU, call, ordinary, register
 from loomfast.backends import choose_backend
 from loomfast.noise import reference
 from loomfast.noise.cpu import LEAST_PER_THREAD, fill, fill_interpolated
+from loomfast.noise.format import STEP_BIT
 from loomfast.noise.spec import NoiseSpec, check_batch, known_noise_spec, noise_spec
 from loomfast.noise.spec import check_ids as check_numpy_ids
 
@@ -38,7 +39,7 @@ def _at_once(ids, device, spec, shape, dtype, out):
         return None
     num, size = ids.shape[0], math.prod(shape)
     if out is None:
-        result = torch.empty((num, *shape), dtype=dtype, device=CPU)  # takes half as long as ids.new_empty
+        result = torch.empty((num, *shape), dtype=dtype, device=CPU)  # faster than ids.new_empty
     else:
         result = out
         fits = out.shape == (num, *shape) and out.dtype is torch.float32 and out.is_contiguous()
@@ -133,6 +134,34 @@ NOISE = register(
     fill=fill_noise,
     at_once=_at_once,
     more=", SymInt[] shape, ScalarType dtype",
+)
+
+
+def step_words(index, *, seed, step, domain):
+    """The first word of `step_bits` of each item, an int64 tensor (n,) on the device of ``index``.
+
+    Args:
+        index: (n,) int64 tensor of items in [0, 2^32), not looked at.
+        seed: as in `step_bits`. domain: a ``StepDomain`` or any integer in [0, 2^31).
+        step: an integer, or an int64 tensor () on the same device, which a CUDA graph reads anew.
+    """
+    spec = NoiseSpec(seed, STEP_BIT + domain, "auto", 0)
+    return call(WORDS, (index | (step << 32),), spec)
+
+
+def _fill_words(items, spec, out):
+    if choose_backend("step_words", spec.backend, items) == "triton":
+        from loomfast.kernels import noise as kernels
+
+        kernels.fill_words(items, out, signed(spec.seed), spec.domain - (1 << 32))
+        return
+    words = np.empty((len(items), 1), np.uint32)
+    _engine.noise_bits(items.numpy().view(np.uint64), spec.seed, spec.domain, words)
+    out.numpy()[:] = words[:, 0]
+
+
+WORDS = register(
+    "step_words", "Tensor items", NoiseSpec, lambda items, _: torch.empty_like(items), _fill_words
 )
 
 

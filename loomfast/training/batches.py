@@ -44,6 +44,8 @@ class Batches:
             data=lambda: take(np.arange(num_coupled)),
             fresh=fresh,
         )
+        if world.device.type == "cuda" and world.size == 1 and coupler.can_be_on(world.device):
+            coupler.to(world.device)
         self.coupler = SharedCoupler(coupler, world) if world.size > 1 else coupler
         self._epoch, self._order = -1, None
         self._group, self._batch, self._part_taken = None, None, 0

@@ -95,6 +95,7 @@ def _coupling_entry(config, batch, pair):
         cost = paired_cost(batch["x"], batch["noise"], metric=config.coupling.metric)
         cost = float(cost.mean())
         return {"swaps": 0, "cost_before": cost, "cost_after": cost, "gap": None, "coupling_seconds": 0.0}
+    pair = pair.on_host()
     return {
         "swaps": pair.swaps,
         "cost_before": None if np.isnan(pair.cost_before) else pair.cost_before,
