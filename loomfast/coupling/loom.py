@@ -32,7 +32,7 @@ from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids
 
 
 @dataclass(frozen=True)
-class _Update:
+class Update:
     """What `Loom.prepare` found out about a batch: the places it read, and what belongs there."""
 
     held: tuple  # where the batch's ids are in the cache
@@ -148,7 +148,7 @@ class Loom(Coupling):
         with watch("noise"):
             held = rows, self._choose_caches(rows, step)
             ids = self.ids[held].astype(np.int64)  # τ of the step before
-            noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
+            noise = self._noise(ids, x, rows, step)
             pair_labels = None if labels is None else (labels, self._labels_of(ids, rows, labels))
         with watch("cost"):
             cost = pairwise_cost(
@@ -176,7 +176,7 @@ class Loom(Coupling):
             seconds=watch.seconds,
             domain=NoiseDomain.CACHE,
         )
-        update = _Update(held, ids, ids[order], to_numpy(assignment.v), rows, labels)
+        update = Update(held, ids, ids[order], to_numpy(assignment.v), rows, labels)
         return Prepared(pair, step, update)
 
     def commit(self, prepared):
@@ -204,7 +204,7 @@ class Loom(Coupling):
         """
         rows, step = checked_batch(x, index, self.shape, self.num_items), check_step(step)
         ids = self.ids[rows, self._choose_caches(rows, step)].astype(np.int64)
-        noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
+        noise = self._noise(ids, x, rows, step)
         cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
         return Pair(noise, ids, cost_before=cost, cost_after=cost, seconds={}, domain=NoiseDomain.CACHE)
 
@@ -245,6 +245,10 @@ class Loom(Coupling):
         by_row = np.argsort(rows)
         found[new] = labels[by_row[np.searchsorted(rows, holders[new], sorter=by_row)]]
         return found
+
+    def _noise(self, ids, x, rows, step):
+        """Return the noises ``ids`` (B,) that items ``rows`` hold in ``step``, (B, *shape) like ``x``."""
+        return noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
 
     def _choose_caches(self, rows, step):
         """Return one of each item's caches, (B,), uniformly by (seed, step, item) (Section 3.2)."""

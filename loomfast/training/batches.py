@@ -8,6 +8,7 @@ import torch
 
 from loomfast._arrays import cores
 from loomfast.coupling import Ahead, build_coupler
+from loomfast.coupling.interface import recalled
 from loomfast.coupling.shared import SharedCoupler
 from loomfast.data import coupled_items
 from loomfast.noise import StepDomain, step_bits, step_uniforms
@@ -42,6 +43,7 @@ class Batches:
             seed=config.seed,
             fingerprint=fingerprint,
             data=lambda: take(np.arange(num_coupled)),
+            labels=self.labels,
             fresh=fresh,
         )
         self.coupler = SharedCoupler(coupler, world) if world.size > 1 else coupler
@@ -57,18 +59,19 @@ class Batches:
         others None.
 
         Returns:
-            (dict, Pair or None): ``x`` and ``noise`` (B, *shape), ``index`` (B,), ``labels`` (B,) if any.
+            (dict, Pair or None): ``x`` and ``noise`` (B, *shape), ``index`` (B,), ``labels`` (B,) if any; and
+            ``draws`` (B,) int64, what the times and all else that is drawn for an item are functions of.
         """
         k = self.config.coupling.ot_batch
         group, self._part_taken = divmod(step, k)
         pair = None
         if self._part_taken == 0:
             batch, pair = self._ahead.take(group, last=(group + 1) * k >= self.config.steps)
-            self._group, self._batch = group, {**batch, "noise": pair.noise}
+            self._group, self._batch = group, coupled_batch(batch, pair)
         elif group != self._group:  # after a restart: the coupling has this OT batch's pairs already
             batch = self.batch_at(group)
-            noise = self.coupler.recall(batch["x"], batch["index"], step=group).noise
-            self._group, self._batch = group, {**batch, "noise": noise}
+            found = recalled(self.coupler, batch["x"], batch["index"], group, batch.get("labels"))
+            self._group, self._batch = group, coupled_batch(batch, found)
         return self.last(), pair
 
     def last(self):
@@ -127,6 +130,18 @@ class Batches:
     def close(self):
         """Stop coupling the next batch ahead."""
         self._ahead.close()
+
+
+def coupled_batch(batch, pair):
+    """Return a batch with the noise of its Pair, and with the items that the Pair takes.
+
+    An item that comes twice has two different times: its draws go by the place in the batch.
+    """
+    if pair.rows is None:
+        return {**batch, "noise": pair.noise, "draws": batch["index"]}
+    rows = pair.rows
+    taken = {name: value[rows] for name, value in batch.items()}
+    return {**taken, "noise": pair.noise, "draws": np.arange(len(rows))}
 
 
 def works_ahead(prefetch, device):
