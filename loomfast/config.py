@@ -13,7 +13,8 @@ from loomfast.coupling.build import COUPLINGS
 from loomfast.models import MLPConfig, UNetConfig
 
 _PARTS = tuple(name for name, kind in COUPLINGS.items() if name != "mixed" and not kind.chooses_items)
-_METHODS = "; ".join(f"{name}: {kind.summary}" for name, kind in COUPLINGS.items())
+# tyro keeps a line that begins with a dash.
+_METHODS = "".join(f"\n- {name}: {kind.summary}" for name, kind in COUPLINGS.items())
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,10 @@ class TrainConfig:
     """Decay of the moving average of the weights, which is what is sampled from."""
     sigma: float = 1e-7
     """Standard deviation of the noise on the path (paper, eq. 3 and Table 4)."""
+    path: Literal["straight", "target", "variance-preserving", "bridge"] = "straight"
+    """Path of a pair: straight (the paper, I-CFM), target (Lipman et al. 2023), variance-preserving (Albergo
+    and Vanden-Eijnden 2023), or bridge (SB-CFM, Tong et al. 2024: give sigma, and coupling.method
+    sinkhorn)."""
     time_law: Literal["uniform", "beta", "u-shaped"] = "uniform"
     """Law of the training times."""
     checkpoint_every: int = 250

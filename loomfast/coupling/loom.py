@@ -76,7 +76,7 @@ class Loom(Coupling):
     """
 
     method = "loom"
-    summary = "remembered and improved"
+    summary = "remembered and improved (LOOM-CFM, Davtyan et al. 2025)"
     takes_init = True
 
     def __init__(

@@ -77,9 +77,8 @@ def part_loss(state, network, part):
     reseed_dropout(config.seed, state.step, part.number)
     half = config.precision == "bfloat16"
     with torch.autocast(state.device.type, torch.bfloat16) if half else nullcontext():
-        loss = flow_matching_loss(
-            network, part.x, part.z, part.t, sigma=config.sigma, sigma_noise=part.sigma_noise, y=part.y
-        )
+        options = {"sigma": config.sigma, "sigma_noise": part.sigma_noise, "path": config.path}
+        loss = flow_matching_loss(network, part.x, part.z, part.t, y=part.y, **options)
     return loss / config.accumulate
 
 
