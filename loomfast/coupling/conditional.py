@@ -14,7 +14,15 @@ from loomfast._arrays import finite, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.cache import improving_cycles
 from loomfast.coupling.fresh import FreshByCost
-from loomfast.coupling.interface import Pair, Prepared, Stopwatch, checked_entry, mean_cost, solve_batch
+from loomfast.coupling.interface import (
+    Pair,
+    Prepared,
+    Stopwatch,
+    checked_entry,
+    mean_cost,
+    rows_of,
+    solve_batch,
+)
 from loomfast.coupling.loom import Loom, Update
 from loomfast.noise import NoiseDomain
 
@@ -236,7 +244,7 @@ class ConditionalLoom(Loom):
         with watch("write"):
             order, before, after = self._improvement(x, noise, found.col4row, weight * far)
         pair = Pair(
-            noise=noise[order],
+            noise=rows_of(noise, order),
             ids=ids[order],
             swaps=int((order != np.arange(len(order))).sum()),
             cost_before=before,
@@ -251,7 +259,7 @@ class ConditionalLoom(Loom):
         """Return what of ``order`` is worth writing, with the mean cost before and after."""
         places = np.arange(len(order))
         before = to_numpy(paired_cost(x, noise, metric=self.metric)) + extra[places, places]
-        after = to_numpy(paired_cost(x, noise[order], metric=self.metric)) + extra[places, order]
+        after = to_numpy(paired_cost(x, rows_of(noise, order), metric=self.metric)) + extra[places, order]
         rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
         order = improving_cycles(order, before, after, rounding)
         kept = np.where(order == places, before, after)

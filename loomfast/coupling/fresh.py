@@ -19,6 +19,7 @@ from loomfast.coupling.interface import (
     checked_step,
     like,
     mean_cost,
+    rows_of,
     taken,
 )
 from loomfast.files import readable
@@ -103,7 +104,7 @@ class Fresh(Coupling):
             if order is not None:
                 places = np.arange(len(order)) if rows is None else rows
                 swaps = int((order != places).sum())
-                noise, ids = noise[order], ids[order]
+                noise, ids = rows_of(noise, order), ids[order]
                 after = to_numpy(paired_cost(taken(x, rows), noise, metric=metric))
         return Pair(
             noise=noise,

@@ -25,6 +25,7 @@ from loomfast.coupling.interface import (
     fits_this_run,
     like,
     mean_cost,
+    rows_of,
     solve_batch,
 )
 from loomfast.coupling.whole_dataset import solve_globally
@@ -165,9 +166,9 @@ class Loom(Coupling):
             assignment = solve_batch(cost, x, start=start, tolerance=self.tolerance)  # ω of eq. 9
         with watch("write"):
             found = to_numpy(assignment.col4row)
-            order, before, after = self._strict_improvement(x, noise, found, pair_labels)
+            order, noise, before, after = self._strict_improvement(x, noise, found, pair_labels)
         pair = Pair(
-            noise=noise[order],
+            noise=noise,
             ids=ids[order],
             swaps=int((order != np.arange(len(order))).sum()),
             cost_before=before,
@@ -256,16 +257,20 @@ class Loom(Coupling):
         return (bits.astype(np.uint64) * np.uint64(self.num_caches)) >> np.uint64(32)
 
     def _strict_improvement(self, x, noise, order, labels=None):
-        """Return what of ``order`` is worth writing, with the mean pair cost before and after it.
+        """Return what of ``order`` is worth writing, the noise in it, the mean pair cost before, and after.
 
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
-        old and new pairs, computed directly in float64.
+        old and new pairs, computed directly in float64. ``noise`` is overwritten.
         """
         before = to_numpy(paired_cost(x, noise, metric=self.metric))
-        after = before.copy()
-        moved = np.flatnonzero(order != np.arange(len(order)))
-        if moved.size:
-            after[moved] = to_numpy(paired_cost(x[moved], noise[order[moved]], metric=self.metric))
+        found, moved, after = order, np.flatnonzero(order != np.arange(len(order))), before.copy()
+        most = 2 * len(moved) > len(order)  # a copy of some rows of x costs more than the costs of all
+        if most:
+            new = rows_of(noise, order)
+            after = to_numpy(paired_cost(x, new, metric=self.metric))
+        elif moved.size:
+            new = rows_of(noise, order[moved])
+            after[moved] = to_numpy(paired_cost(rows_of(x, moved), new, metric=self.metric))
         differs = np.zeros((2, len(order)))  # labels, before and after
         if labels is not None:
             differs[:] = labels[0] != labels[1], labels[0] != labels[1][order]
@@ -275,7 +280,14 @@ class Loom(Coupling):
         )
         before, after = before + self.label_weight * differs[0], after + self.label_weight * differs[1]
         kept = np.where(order == np.arange(len(order)), before, after)
-        return order, mean_cost(before), mean_cost(kept)
+        if most:
+            left = np.flatnonzero(order != found)
+            new[left] = noise[left]
+            noise = new
+        elif moved.size:
+            taken = order[moved] == found[moved]
+            noise[moved[taken]] = new[taken]
+        return order, noise, mean_cost(before), mean_cost(kept)
 
     def remember_prices(self, ids, v):
         """Keep a batch's dual prices ``v``, moved to the mean these noises had: prices are relative."""

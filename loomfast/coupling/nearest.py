@@ -54,12 +54,16 @@ class Nearest(Fresh):
         """Pair the items ``rows`` (B,) of data ``x`` (B, *shape) with the nearest of their candidates."""
         watch = Stopwatch()
         with watch("noise"):
-            ids, noise = self._draw(x, rows, step)
-            blend = None
-            if self.candidates > 1 and len(rows):
-                blend = self._choose(x, noise, rows, step)
-                noise = blended(noise, x, blend)
+            ids, noise, blend = self.draw(x, rows, step)
         return Prepared(self._pair(x, noise, ids, watch, blend=blend), step)
+
+    def draw(self, x, rows, step):
+        """Return the ids, the nearest noises (B, *shape) like ``x``, and how they are blended (see `Pair`)."""
+        ids, noise = self._draw(x, rows, step)
+        if self.candidates == 1 or not len(rows):
+            return ids, noise, None
+        blend = self._choose(x, noise, rows, step)
+        return ids, blended(noise, x, blend), blend
 
     def _choose(self, x, noise, rows, step):
         """Return the factors (a, b), (B,) float32 each, that make the drawn noise the nearest candidate."""
