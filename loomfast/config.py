@@ -93,6 +93,8 @@ class TrainConfig:
     """Dataset: the name of one that needs no download, or a path to images, arrays or latents."""
     num_items: int = 0
     """Training items to use, a fixed choice; 0 for all."""
+    stream: bool = False
+    """Read training items from their files (.npy, HDF5, images in folders) by the batch, not into memory."""
     flips: bool = False
     """Mirror images at random, left to right. A mirrored image is an item of its own to the coupling: the
     cache is twice as large."""

@@ -354,6 +354,21 @@ def test_nearest_is_nearer_than_independent_and_blends_what_its_pair_says(data):
     np.testing.assert_array_equal(pair.noise, a * noise + b * data)
 
 
+@pytest.mark.parametrize("d", [1, 2, 5, 16, 17, 64, 1030, 3072])
+def test_the_engine_finds_the_nearest_that_numpy_finds(d, instruction_set):
+    """The factors are of float32 sums in another order; the noise has the bits that the factors say."""
+    x = np.random.default_rng(d).normal(size=(33, d)).astype(np.float32)
+    x[4] = 0
+    coupler, rows = Nearest(33, (d,), seed=1, candidates=5), np.arange(33)
+    ids, noise, blend = coupler.draw(x, rows, 2)
+    plain = noise_from_ids(ids, (d,), seed=1, domain=NoiseDomain.FRESH)
+    expected = coupler._choose(x, plain, *coupler._others(rows, 2))
+    for found, wanted in zip(blend, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    a, b = (part[:, None] for part in blend)
+    np.testing.assert_array_equal(noise, a * plain + b * x)
+
+
 @pytest.mark.parametrize("degrees", [2, 16, 3071])
 def test_chi_squared_has_its_law(degrees):
     rows = np.arange(3000)

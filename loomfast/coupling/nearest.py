@@ -12,10 +12,10 @@ noise is given its g and q. The law is exactly that of the nearest of k independ
 
 import numpy as np
 
-from loomfast._arrays import integer, is_tensor
+from loomfast._arrays import integer, is_tensor, to_numpy
 from loomfast.coupling.fresh import Fresh
-from loomfast.coupling.interface import Prepared, Stopwatch, blended
-from loomfast.noise import StepDomain, step_normals, step_uniforms
+from loomfast.coupling.interface import Prepared, Stopwatch, blended, like
+from loomfast.noise import NoiseDomain, StepDomain, fill_nearest, step_normals, step_uniforms
 
 DIRECT = 16  # dimensions up to which a candidate is drawn in full: its numbers are few
 
@@ -58,24 +58,32 @@ class Nearest(Fresh):
         return Prepared(self._pair(x, noise, ids, watch, blend=blend), step)
 
     def draw(self, x, rows, step):
-        """Return the ids, the nearest noises (B, *shape) like ``x``, and how they are blended (see `Pair`)."""
-        ids, noise = self._draw(x, rows, step)
+        """Return the ids, the nearest noises (B, *shape) like ``x``, and their blend (see `Pair`)."""
         if self.candidates == 1 or not len(rows):
-            return ids, noise, None
-        blend = self._choose(x, noise, rows, step)
-        return ids, blended(noise, x, blend), blend
+            return *self._draw(x, rows, step), None
+        g, q = self._others(rows, step)
+        if is_tensor(x) and x.device.type != "cpu":
+            ids, noise = self._draw(x, rows, step)
+            blend = self._choose(x, noise, g, q)
+            return ids, blended(noise, x, blend), blend
+        ids = (np.int64(step) << np.int64(32)) + rows
+        towards = np.ascontiguousarray(to_numpy(x), np.float32)
+        noise, blend = np.empty_like(towards), tuple(np.empty((2, len(rows)), np.float32))
+        fill_nearest(towards, ids, g, q, noise, blend, seed=self.seed, domain=NoiseDomain.FRESH)
+        check_found(blend[0])
+        return ids, like(noise, x), blend
 
-    def _choose(self, x, noise, rows, step):
-        """Return the factors (a, b), (B,) float32 each, that make the drawn noise the nearest candidate."""
+    def _choose(self, x, noise, g, q):
+        """Return the factors (a, b), (B,) float32 each, that make the drawn noise the nearest candidate.
+
+        What the engine does on the CPU, wherever the data are.
+        """
         length2, along, noise2 = dots(x, noise)
-        bad = np.flatnonzero(~np.isfinite(length2))
-        if bad.size:
-            raise ValueError(f"x[{bad[0]}] contains NaN or infinity; couplings need finite data")
+        check_found(length2)
         length = np.sqrt(length2)
         safe = np.where(length > 0, length, 1.0)
         g0 = along / safe
         q0 = np.maximum(noise2 - g0 * g0, 0.0)
-        g, q = self._others(rows, step)
         g, q = np.concatenate([g0[:, None], g], axis=1), np.concatenate([q0[:, None], q], axis=1)
         best = (g * g + q - 2 * length[:, None] * g).argmin(axis=1)
         g, q = (np.take_along_axis(part, best[:, None], axis=1)[:, 0] for part in (g, q))
@@ -94,9 +102,16 @@ class Nearest(Fresh):
         draw = {"seed": self.seed, "step": step}
         if size <= DIRECT:
             z = step_normals(rows, (num, size), domain=StepDomain.CANDIDATES, **draw).astype(np.float64)
-            return z[..., 0], np.square(z[..., 1:]).sum(axis=-1)
+            return np.ascontiguousarray(z[..., 0]), np.square(z[..., 1:]).sum(axis=-1)
         g = step_normals(rows, (num,), domain=StepDomain.CANDIDATES, **draw).astype(np.float64)
         return g, chi_squared(size - 1, rows, num, **draw)
+
+
+def check_found(values):
+    """Raise ValueError naming the first item of which a value, (B,), is not finite."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise ValueError(f"x[{bad[0]}] contains NaN or infinity; couplings need finite data")
 
 
 def dots(x, noise):

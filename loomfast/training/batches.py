@@ -27,13 +27,16 @@ class Batches:
         fresh: whether the run begins here, and not at a checkpoint.
 
     Attributes:
-        coupler: the coupling. data: (num_items, ...) float32 tensor, the training items.
+        coupler: the coupling. data: (num_items, ...) the training items, a float32 tensor, or a `Streamed`
+            that is read by the batch.
         labels: int64 array, of the mirrored items too, or None.
     """
 
     def __init__(self, config, dataset, world, *, fresh=True):
         self.config, self.world = config, world
-        self.data = place(torch.from_numpy(dataset.train), world.device)
+        self.data = dataset.train
+        if isinstance(self.data, np.ndarray):
+            self.data = place(torch.from_numpy(self.data), world.device)
         self.num_items = len(self.data)
         num_coupled, take, self.labels, fingerprint = coupled_items(dataset, config.flips)
         coupler = build_coupler(
@@ -115,12 +118,18 @@ class Batches:
     def batch_at(self, group):
         """Return a group's OT batch, not coupled yet: a dict of ``x``, ``index``, and ``labels`` if any."""
         index = self.items(group)
-        x = self.data[torch.from_numpy(index % self.num_items).to(self.data.device)]
+        x = self._read(index % self.num_items)
         if self.config.flips:
             mirrored = torch.from_numpy(index >= self.num_items).to(x.device)
             x = torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
         batch = {"x": x.to(self.world.device), "index": index}
         return batch if self.labels is None else {**batch, "labels": self.labels[index]}
+
+    def _read(self, rows):
+        """Return the data of items (B,) as a tensor (B, ...), from memory or from their files."""
+        if isinstance(self.data, torch.Tensor):
+            return self.data[torch.from_numpy(rows).to(self.data.device)]
+        return torch.from_numpy(self.data[rows])
 
     def join(self):
         """Couple as one with the other processes from here on; all of them must come here."""

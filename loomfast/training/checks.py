@@ -33,6 +33,8 @@ def check_fit(config, dataset, processes=1):
         )
     if config.flips and len(shape) != 3:
         raise ValueError(f"flips are for images; the items of {dataset.name} have shape {shape}")
+    if config.stream and "semidiscrete" in methods_of(config.coupling):
+        raise ValueError("coupling.method semidiscrete looks at all items: they cannot be streamed")
     wants = config.model.num_classes
     asked = f"model.num_classes is {wants}" if wants is not None else asks_for_labels(config.coupling)
     if dataset.train_labels is None and asked:
@@ -46,15 +48,19 @@ def check_fit(config, dataset, processes=1):
 
 def asks_for_labels(coupling):
     """Return what of a CouplingConfig cannot do without labels, in words; "" if nothing."""
-    methods = [coupling.method]
-    if coupling.method == "mixed":
-        methods = [coupling.mixed_first, coupling.mixed_second]
-    for method in methods:
+    for method in methods_of(coupling):
         if COUPLINGS[method].needs_labels:
             return f"coupling.method is {method}"
         if method == "semidiscrete" and coupling.by_class:
             return "coupling.by_class is set"
     return "coupling.label_weight is not 0" if coupling.label_weight else ""
+
+
+def methods_of(coupling):
+    """Return the names of the couplings that a CouplingConfig comes to, a tuple."""
+    if coupling.method == "mixed":
+        return coupling.mixed_first, coupling.mixed_second
+    return (coupling.method,)
 
 
 def check_finite(tensors):
