@@ -111,3 +111,18 @@ def test_what_does_not_fit_a_coupling_is_said_in_one_line(tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert len(error.strip().splitlines()) == 1
+
+
+def test_a_flow_between_two_datasets_trains_samples_and_is_measured(tmp_path, capsys):
+    np.save(tmp_path / "ends.npy", np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32) + 4)
+    run = str(tmp_path / "run")
+    words = ["train", "moons", "--num-items", "64", "--batch-size", "32", "--steps", "2", "--device", "cpu"]
+    words += ["--coupling.method", "minibatch-ot", "--coupling.source", str(tmp_path / "ends.npy")]
+    assert main([*words, "--path", "bridge", "--sigma", "0.1", "--out", run]) == 0
+    for more in ([], ["--source", str(tmp_path / "ends.npy")]):
+        out = str(tmp_path / "samples.npz")
+        assert main(["sample", run, "--num", "60", "--nfe", "1", "--trajectory", "--out", out, *more]) == 0
+        begin = np.load(out)["trajectory"][0]
+        np.testing.assert_array_equal(begin, np.load(tmp_path / "ends.npy")[np.arange(60) % 50])
+    assert main(["evaluate", run, "--num", "32", "--nfe", "1"]) == 0
+    assert "curvature" in capsys.readouterr().out

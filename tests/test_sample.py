@@ -295,3 +295,11 @@ def test_guidance_goes_on_from_no_label_through_the_label():
         generate(lambda x, t: x, 3, (2,), seed=0, nfe=1, guidance=2.0)
     with pytest.raises(ValueError, match="guidance must be a finite number"):
         generate(network, 3, (2,), seed=0, nfe=1, y=y, guidance=-1.0)
+
+
+def test_samples_begin_at_a_source_in_turn():
+    source = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    still = generate(lambda x, t: 0 * x, 7, (2,), seed=0, nfe=1, source=source, start=3)
+    np.testing.assert_array_equal(still.numpy(), source[(3 + np.arange(7)) % 5])
+    with pytest.raises(ValueError, match="source must hold items of shape"):
+        generate(lambda x, t: x, 3, (3,), seed=0, nfe=1, source=source)

@@ -83,6 +83,12 @@ def add_times_and_labels(command):
         "for a network trained with --label-dropout (1: as the label says; default: no guidance)",
     )
     command.add_argument(
+        "--source",
+        metavar="FILE",
+        help=".npy file of items to begin at, in turn, for a run that was trained with --coupling.source "
+        "(default: that file)",
+    )
+    command.add_argument(
         "--trajectory", action="store_true", help="write the whole paths, not their ends alone"
     )
 

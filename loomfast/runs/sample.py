@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from loomfast.coupling.fresh import read_source
 from loomfast.distributed import world
 from loomfast.extras import need_compiler
 from loomfast.files import atomic, atomic_directory, check_new_directory, writable
@@ -49,6 +50,9 @@ class SampleRequest:
     """Classes, taken in turn; None for all of the network's."""
     guidance: float | None = None
     """Scale of classifier-free guidance, as of `generate_solution`; None for none."""
+    source: str | None = None
+    """File of the items that samples begin at; None for the run's own, which is noise but for
+    ``coupling.source``."""
     trajectory: bool = False
     """Write the whole paths, not their ends alone."""
     codec: str | None = None
@@ -162,6 +166,7 @@ def make_plan(request, group):
             "batch_size": request.batch_size,
             "trajectory": request.trajectory,
             "guidance": request.guidance,
+            "source": read_source(request.source or config.coupling.source),
         }
         | settings,
     )

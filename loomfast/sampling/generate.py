@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from loomfast._arrays import integer
@@ -49,6 +50,7 @@ def generate_solution(
     device=None,
     y=None,
     guidance=None,
+    source=None,
     progress=None,
     time_grid=None,
     trajectory=False,
@@ -72,6 +74,8 @@ def generate_solution(
     guidance: None, or the scale w of classifier-free guidance (Ho and Salimans, 2022) on labels y: the
     velocity is v(x, t, none) + w (v(x, t, y) − v(x, t, none)), both from one call of the network on twice the
     items, and one evaluation; the network has to know the label −1, "none". 1 is no guidance, 0 no label.
+    source: None for noise; or (M, *shape) floating point, NumPy, which the flow begins at instead: sample k
+    begins at item k mod M.
     solver, nfe, time_grid: as in ``check_solver`` (an even nfe alone is midpoint, an odd one euler). device:
     where the model is, taken from its parameters when None. progress: called with the number of samples
     finished. rtol, atol: of an adaptive solver.
@@ -90,7 +94,7 @@ def generate_solution(
         states, evaluations = None, 0
         for first, last in blocks(start, start + num, batch_size, device):
             part = _solve_block(
-                model, first, last, shape, seed, start, y, guidance, device, solver, arguments
+                model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments
             )
             kept = part.x[None] if part.trajectory is None else part.trajectory
             if states is None:
@@ -102,6 +106,18 @@ def generate_solution(
                 progress(high - start)
     mean_nfe = part.nfe if solver in FIXED else evaluations / num
     return Solution(states[-1], mean_nfe, solver, states if trajectory else None, part.times)
+
+
+def starting_points(ids, shape, seed, source=None, domain=NoiseDomain.SAMPLING):
+    """Return where samples begin, (n, *shape) float32 on the CPU: noise, or items of a source (M, *shape).
+
+    ids: (n,) int64 NumPy, the numbers of the samples. Raises ValueError for a source of another shape.
+    """
+    if source is None:
+        return torch.from_numpy(noise_from_ids(ids, tuple(shape), seed=seed, domain=domain))
+    if tuple(source.shape[1:]) != tuple(shape):
+        raise ValueError(f"source must hold items of shape {tuple(shape)}, got shape {tuple(source.shape)}")
+    return torch.from_numpy(np.array(source[ids % len(source)], np.float32))
 
 
 def check_guidance(guidance, y):
@@ -148,13 +164,13 @@ def blocks(low, high, batch_size, device):
     return [(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]
 
 
-def _solve_block(model, first, last, shape, seed, start, y, guidance, device, solver, arguments):
+def _solve_block(model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments):
     """The Solution of ids first ... last - 1.
 
     Ids outside the asked range, which fill an aligned block, take the labels of its ends.
     """
     ids = torch.arange(first, last, device="cpu")
-    z = noise_from_ids(ids, tuple(shape), seed=seed, domain=NoiseDomain.SAMPLING).to(device)
+    z = starting_points(ids.numpy(), shape, seed, source).to(device)
     labels = ()
     if y is not None:
         labels = (torch.as_tensor(y, device="cpu")[(ids - start).clamp(0, len(y) - 1)].to(device),)
