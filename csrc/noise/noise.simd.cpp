@@ -181,6 +181,7 @@ void interpolate(const float* z, const float* x, float t, float* point, float* v
 
 // In so many lanes whatever the target has, so that all have the same bits: float32 sums of pieces, added in float64.
 constexpr int kSumLanes = 16;
+typedef float SumLanes __attribute__((vector_size(sizeof(float) * kSumLanes)));
 constexpr std::int64_t kSumPiece = 512;
 constexpr std::int64_t kFewDots = 16;  // numbers up to which all is float64: differences of these sums are small
 
@@ -192,13 +193,13 @@ void dots(const float* x, const float* z, std::int64_t count, double* sums) {
     }
     for (std::int64_t begin = 0; count > kFewDots && begin < count; begin += kSumPiece) {
         const std::int64_t end = begin + kSumPiece < count ? begin + kSumPiece : count;
-        float parts[3][kSumLanes] = {};
+        SumLanes parts[3] = {};
         std::int64_t k = begin;
         for (; k + kSumLanes <= end; k += kSumLanes) {
-            for (int lane = 0; lane < kSumLanes; ++lane) {
-                const float a = x[k + lane], b = z[k + lane];
-                parts[0][lane] += a * a, parts[1][lane] += a * b, parts[2][lane] += b * b;
-            }
+            SumLanes a, b;
+            __builtin_memcpy(&a, x + k, sizeof a);
+            __builtin_memcpy(&b, z + k, sizeof b);
+            parts[0] += a * a, parts[1] += a * b, parts[2] += b * b;
         }
         for (int lane = 0; k < end; ++k, ++lane)
             parts[0][lane] += x[k] * x[k], parts[1][lane] += x[k] * z[k], parts[2][lane] += z[k] * z[k];
