@@ -73,11 +73,11 @@ def sinkhorn(cost, epsilon, *, a=None, b=None, tolerance=1e-6, max_iterations=20
     # Below, the potentials' last digits would decide: the plan is that of the exact assignment there.
     epsilon = max(float(epsilon), LEAST_EPSILON * np.abs(cost).max())
     iteration = _Iteration(cost, a, b)
-    if uniform:
+    levels = max(0, int(np.ceil(np.log(cost.std() / epsilon + 1e-300) / np.log(LEVEL))))
+    if uniform and levels:
         exact = solve(cost)
         iteration.f, iteration.g = exact.u, exact.v
     else:
-        levels = max(0, int(np.ceil(np.log(cost.std() / epsilon + 1e-300) / np.log(LEVEL))))
         for level in range(levels, 0, -1):
             iteration.begin(epsilon * LEVEL**level)
             iteration.run(ROUGHLY, max_iterations)
