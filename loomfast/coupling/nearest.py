@@ -144,15 +144,19 @@ def chi_squared(degrees, rows, num, *, seed, step):
     d = degrees / 2 - 1 / 3
     c = 1 / np.sqrt(9 * d)
     result = np.full((len(rows), num), np.nan)
-    attempts, left = 2, np.arange(len(rows))
+    attempts, left = 1, np.arange(len(rows))
     while left.size:
         # The draws of more attempts begin with those of fewer.
         shape, draw = (attempts, num), {"seed": seed, "step": step}
         normal = step_normals(rows[left], shape, domain=StepDomain.PROPOSALS, **draw).astype(np.float64)
         u = step_uniforms(rows[left], attempts * num, domain=StepDomain.ACCEPTANCE, **draw)
+        u, square = u.reshape(-1, *shape), normal * normal
         v = (1 + c * normal) ** 3
+        fits = u < 1 - 0.0331 * square * square  # implies the condition below, without its logarithms
+        rest = np.nonzero(~fits)
+        w, x2 = v[rest], square[rest]
         with np.errstate(divide="ignore", invalid="ignore"):
-            fits = np.log(u.reshape(-1, *shape)) < 0.5 * normal**2 + d - d * v + d * np.log(v)
+            fits[rest] = np.log(u[rest]) < 0.5 * x2 + d - d * w + d * np.log(w)
         fits &= v > 0
         first = fits.argmax(axis=1)[:, None]
         value = np.take_along_axis(2 * d * v, first, axis=1)[:, 0]
