@@ -12,7 +12,7 @@ namespace loomfast::noise {
 namespace {
 
 constexpr int64_t kTile = 2048;  // numbers whose words and normals stay in the first-level cache
-constexpr int64_t kNearestNumbers = 16384;  // of noise made before their items are looked at
+constexpr int64_t kNearestNumbers = 4096;  // of noise made before their items are looked at
 constexpr int64_t kLeastBlocks = 1024;  // a thread takes at a time
 
 Key split(uint64_t seed) { return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}; }
@@ -167,7 +167,7 @@ void fill_nearest(Stream stream, const uint64_t* items, int64_t num_items, int64
     const auto put = [=](const float* values, int64_t, int64_t offset, int64_t count) {
         std::copy_n(values, count, out + offset);
     };
-    // So few items at a time that they are still in the second-level cache when they are looked at.
+    // So few items at a time that they are still in a cache near by when they are looked at.
     const int64_t grain = std::max<int64_t>(1, kNearestNumbers / std::max<int64_t>(item_size, 1));
     run_chunks(num_items, grain, threads, [&](int64_t begin, int64_t end) {
         make(request, schedule, begin * blocks, end * blocks, item_size % 4 == 0 ? out : nullptr, put);

@@ -18,7 +18,7 @@ import torch
 
 from loomfast.assignment import linear_sum_assignment, solve
 from loomfast.cost import pairwise_cost
-from loomfast.coupling.sinkhorn import sinkhorn
+from loomfast.coupling.entropic import sinkhorn
 from loomfast.extras import need
 
 METHODS = ("exact", "sinkhorn", "unbalanced", "partial")

@@ -6,6 +6,7 @@ Every coupling has the same interface (see `Coupling`): ``couple(x, index)`` ret
 from loomfast.coupling.baselines import FixedSource, Independent, MinibatchOT
 from loomfast.coupling.build import COUPLINGS, build_coupler
 from loomfast.coupling.conditional import Conditional, ConditionalLoom
+from loomfast.coupling.entropic import EntropicPlan, Sinkhorn, sinkhorn
 from loomfast.coupling.hierarchical import Hierarchical
 from loomfast.coupling.interface import Coupling, Pair, Prepared
 from loomfast.coupling.loom import Loom
@@ -16,7 +17,6 @@ from loomfast.coupling.partial import Partial, Unbalanced
 from loomfast.coupling.prefetch import Ahead
 from loomfast.coupling.renewed import InjectedLoom, RefreshedLoom
 from loomfast.coupling.semidiscrete import Semidiscrete
-from loomfast.coupling.sinkhorn import EntropicPlan, Sinkhorn, sinkhorn
 from loomfast.coupling.stable import Stable, stable_matching
 from loomfast.coupling.whole_dataset import GlobalCoupling, solve_globally
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from loomfast.coupling.baselines import FixedSource, Independent, MinibatchOT
 from loomfast.coupling.conditional import Conditional, ConditionalLoom
+from loomfast.coupling.entropic import Sinkhorn
 from loomfast.coupling.hierarchical import Hierarchical
 from loomfast.coupling.loom import Loom
 from loomfast.coupling.mixed import Mixed
@@ -12,7 +13,6 @@ from loomfast.coupling.paired import Paired
 from loomfast.coupling.partial import Partial, Unbalanced
 from loomfast.coupling.renewed import InjectedLoom, RefreshedLoom
 from loomfast.coupling.semidiscrete import Semidiscrete
-from loomfast.coupling.sinkhorn import Sinkhorn
 from loomfast.coupling.stable import Stable
 
 # Every coupling that a configuration can name: to add one, add its class.

@@ -4,9 +4,9 @@ import numpy as np
 
 from loomfast._arrays import to_numpy
 from loomfast.cost import pairwise_cost
+from loomfast.coupling.entropic import check_finite_costs
 from loomfast.coupling.fresh import FreshByCost
 from loomfast.coupling.interface import Prepared, Stopwatch
-from loomfast.coupling.sinkhorn import check_finite_costs
 
 
 def stable_matching(cost):
