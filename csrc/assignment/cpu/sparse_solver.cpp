@@ -8,39 +8,13 @@
 #include "assignment/cpu/sparse_certificate.hpp"
 #include "assignment/cpu/sparse_forest.hpp"
 #include "assignment/cpu/sparse_lower.hpp"
+#include "assignment/cpu/sparse_reduce.hpp"
 
 namespace loomfast::assignment {
 
 namespace {
 
 constexpr double kInf = SparseState::kInf;
-
-void reduce_columns(SparseState& s) {
-    std::fill(s.p.begin(), s.p.end(), -kInf);
-    for (std::size_t e = 0; e < s.g.cost.size(); e++) {
-        double& p = s.p[std::size_t(s.g.column[e])];
-        p = std::max(p, -s.g.cost[e]);
-    }
-    for (double& p : s.p)
-        if (p == -kInf) p = 0.0;
-}
-
-// Gives every free row a best column of its own that is free, where there is one.
-void take_free(SparseState& s) {
-    for (std::int32_t i = 0; i < s.g.n; i++) {
-        if (s.x[std::size_t(i)] >= 0) continue;
-        const SparseState::Best best = s.best(i);
-        if (best.entry < 0) continue;
-        std::int64_t e = best.entry;
-        const std::int64_t end = s.g.first[std::size_t(i) + 1];
-        if (s.y[std::size_t(s.column(e))] >= 0) {
-            if (best.second > best.first) continue;
-            while (e < end && (s.value(e) > best.first || s.y[std::size_t(s.column(e))] >= 0)) e++;
-            if (e == end) continue;
-        }
-        s.match(i, e);
-    }
-}
 
 struct Spread {
     double typical, largest;  // of the values within a row: to their median, in the median row; to the last, in any
@@ -68,6 +42,8 @@ Spread spread_of(const SparseState& s) {
 
 // The first epsilon, by the typical spread, and how many times less each is than the one before.
 constexpr double kFirst = 0.2, kRatio = 6.0;
+// Single shortest paths may look at every entry so many times.
+constexpr std::int64_t kPaths = 10;
 // The last epsilon, by the typical spread and the number of rows.
 constexpr double kLast = 10.0;
 
@@ -79,14 +55,12 @@ public:
 
     void solve() {
         out_.status = Status::cancelled;
-        for (std::size_t i = 0; i < std::size_t(s_.g.n); i++)
-            if (s_.g.first[i] == s_.g.first[i + 1]) return void(possible());
+        if (doubtful() && !possible()) return;
         begin();
         if (!rows_.empty()) {
             SparseForest forest(s_);
             forest_ = &forest;
-            // Few free rows may be few paths.
-            if (std::int64_t(rows_.size()) <= s_.g.n / 8 && !grow(0.0, 2 * entries_)) return;
+            if (!paths()) return;
             if (!rows_.empty() && !(scale() && finish())) return;
         }
         out_.status = Status::optimal;
@@ -96,10 +70,7 @@ private:
     bool cancelled() { return options_.cancel && options_.cancel->look(); }
 
     void begin() {
-        if (!start_from_given()) {
-            if (!s_.wide()) reduce_columns(s_);
-            take_free(s_);
-        }
+        if (!start_from_given()) s_.wide() ? take_free(s_) : reduce(s_);
         rows_ = s_.free_rows();
     }
 
@@ -159,6 +130,16 @@ private:
             if (s_.column(e) == j) return s_.match(i, e);
     }
 
+    // Whether a row, or a column of a square problem, has at most one pair: most problems without an answer have such.
+    bool doubtful() const {
+        for (std::size_t i = 0; i < std::size_t(s_.g.n); i++)
+            if (s_.g.first[i + 1] - s_.g.first[i] < 2) return true;
+        if (s_.wide()) return false;
+        std::vector<char> degree(std::size_t(s_.g.m), 0);
+        for (const std::int32_t j : s_.g.column) degree[std::size_t(j)] = std::min(degree[std::size_t(j)] + 1, 2);
+        return std::find_if(degree.begin(), degree.end(), [](char d) { return d < 2; }) != degree.end();
+    }
+
     // Whether all rows can be matched; else the proof that they cannot. Asked once, when there is reason to doubt it.
     bool possible() {
         if (asked_) return true;
@@ -172,6 +153,20 @@ private:
             out_.neighbours.assign(columns.begin(), columns.end());
         }
         return left == 0;
+    }
+
+    // Shortest paths from one row after the other, as long as they are cheap.
+    bool paths() {
+        std::vector<std::int32_t> one, left;
+        const std::int64_t budget = kPaths * entries_;
+        for (const std::int32_t i : rows_) {
+            one.assign(1, i);
+            if (forest_->looked() < budget && forest_->pass(one, 0.0, options_.cancel) == 0)
+                if (cancelled() || !possible()) return false;
+            if (!one.empty()) left.push_back(i);
+        }
+        rows_ = std::move(left);
+        return true;
     }
 
     // Passes of the forest until no row is free or `budget` entries were looked at; false where there is no answer.
