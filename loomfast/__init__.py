@@ -12,6 +12,7 @@ _HOMES = {
     "linear_sum_assignment": "loomfast.assignment",
     "min_weight_full_bipartite_matching": "loomfast.assignment",
     "solve": "loomfast.assignment",
+    "solve_k_best": "loomfast.assignment",
     "solve_sparse": "loomfast.assignment",
     "interpolate_from_ids": "loomfast.noise",
     "noise_from_ids": "loomfast.noise",

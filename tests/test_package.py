@@ -47,6 +47,7 @@ def test_public_names():
         "pairwise_cost",
         "pairwise_cost_from_ids",
         "solve",
+        "solve_k_best",
         "solve_sparse",
     }
     for name in loomfast.__all__:

@@ -40,6 +40,7 @@ PYBIND11_MODULE(_engine, m) {
           "auto is the fastest.");
     bind_assignment(m);
     bind_assignment_cuda(m);
+    bind_assignment_k_best(m);
     bind_assignment_sparse(m);
     bind_cost(m);
     bind_dlpack(m);

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "assignment/assignment.hpp"
@@ -70,6 +71,14 @@ inline std::optional<lap::DType> dtype_of(int type_num) {
         case api::NPY_DOUBLE_: return lap::DType::float64;
         default: return std::nullopt;
     }
+}
+
+// An (n, m) array with any strides; bfloat16 comes as its bits.
+inline lap::Cost matrix_of(const py::array& costs, const std::string& dtype, bool maximize) {
+    const auto plain = dtype_of(costs.dtype().num());
+    if (!plain) throw py::type_error("costs must be of a dtype that the engine reads, got " + dtype);
+    return {costs.data(),     dtype == "bfloat16" ? lap::DType::bfloat16 : *plain, costs.shape(0), costs.shape(1),
+            costs.strides(0), costs.strides(1), 1, maximize};
 }
 
 inline const char* status_name(lap::Status status) {

@@ -6,6 +6,7 @@ from loomfast.assignment.api import (
     solve,
 )
 from loomfast.assignment.infeasible import InfeasibleError
+from loomfast.assignment.k_best import solve_k_best
 from loomfast.assignment.result import COUNTERS, STATUS, Assignment
 from loomfast.assignment.sparse import min_weight_full_bipartite_matching, solve_sparse
 
@@ -17,5 +18,6 @@ __all__ = [
     "linear_sum_assignment",
     "min_weight_full_bipartite_matching",
     "solve",
+    "solve_k_best",
     "solve_sparse",
 ]
