@@ -1,7 +1,5 @@
 """The k cheapest matchings, cheapest first: `solve_k_best`."""
 
-import math
-
 import numpy as np
 
 from loomfast import _engine
@@ -36,35 +34,21 @@ def solve_k_best(cost, k, *, maximize=False) -> list[Assignment]:
     """
     k = integer(k, "k", 1)
     array, dtype, wrap = matrix_cost(cost)
-    col4row, totals, u, v, gap, status, row, column = _engine.assignment_solve_k_best(
+    col4row, row4col, totals, u, v, gap, status, row, column = _engine.assignment_solve_k_best(
         array, dtype, min(k, 1 << 62), bool(maximize)
     )
     if status not in SOLVED:
         raise_for(status, entry=f"entry ({row}, {column})", values=f"{array.dtype} values")
         raise RuntimeError(f"the solver stopped with status {status}")
     order = np.argsort(-totals if maximize else totals, kind="stable")
-    prices = wrap(u), wrap(v)
-    return [
-        Assignment(
-            wrap(col4row[i]),
-            wrap(_inverse(col4row[i], len(v))),
-            *prices,
-            float(totals[i]),
-            gap if rank == 0 else _distance(gap, totals[i], totals[order[0]]),
-            "optimal" if rank == 0 else "ranked",
-            {"path": "k best", "rank": rank},
-        )
-        for rank, i in enumerate(order)
-    ]
-
-
-def _inverse(col4row, columns):
-    row4col = np.full(columns, -1)
-    rows = np.flatnonzero(col4row >= 0)
-    row4col[col4row[rows]] = rows
-    return row4col
-
-
-def _distance(gap, total, best):
-    """A bound on the distance of a total from the optimum, rounded upward."""
-    return math.nextafter(abs(float(total) - float(best)) + gap, math.inf)
+    totals = totals[order]
+    # Bounds on distances from the optimum, rounded upward.
+    gaps = np.nextafter(np.abs(totals - totals[0]) + gap, np.inf)
+    gaps[0] = gap
+    u, v, status = wrap(u), wrap(v), "optimal"
+    found = []
+    for i, total, gap in zip(order.tolist(), totals.tolist(), gaps.tolist(), strict=True):
+        stats = {"path": "k best", "rank": len(found)}
+        found.append(Assignment(wrap(col4row[i]), wrap(row4col[i]), u, v, total, gap, status, stats))
+        status = "ranked"
+    return found

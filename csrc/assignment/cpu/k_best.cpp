@@ -327,7 +327,11 @@ void solve_k_best(const Cost& cost, std::int64_t k, const Options& options, Rank
     const std::int64_t rows = cost.problem_rows(), cols = cost.cols;
     std::vector<std::int64_t> x(std::size_t(rows), -1), y(std::size_t(cols), -1);
     std::vector<double> u(static_cast<std::size_t>(rows)), v(static_cast<std::size_t>(cols));
-    Output best{x.data(), y.data(), u.data(), v.data()};
+    Output best;
+    best.col4row = x.data();
+    best.row4col = y.data();
+    best.u = u.data();
+    best.v = v.data();
     solve(cost, options, best);
     static_cast<Output&>(output) = best;
     output.col4row = output.row4col = nullptr;
