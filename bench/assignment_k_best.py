@@ -113,7 +113,9 @@ def race(cost, k, late):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", default="10,30,100", help="comma-separated n")
     parser.add_argument("--ks", default="10,100,1000", help="comma-separated k")
     parser.add_argument("--families", default="unif,ints,geo2d,gated,wide")
@@ -129,14 +131,16 @@ def main():
                     seconds, wrong = race(cost, k, late.setdefault(family, set()))
                 ours = seconds["loomfast"]
                 ratios = {name: s / ours for name, s in seconds.items() if name != "loomfast"}
-                rows.append({"family": family, "n": n, "k": k, "ours": ours, "ratios": ratios, "wrong": wrong})
+                row = {"family": family, "n": n, "k": k, "ours": ours, "ratios": ratios, "wrong": wrong}
+                rows.append(row)
                 others = "  ".join(f"{name} {ratio:.3g}" for name, ratio in ratios.items())
                 failed = "  ".join(f"{name}: {why}" for name, why in wrong.items())
                 print(f"{family:6} n {n:4} k {k:5}  {1e3 * ours:.3g} ms  {others}  {failed}", flush=True)
     for peer in ("fastlap", "plain"):
         found = [row["ratios"][peer] for row in rows if peer in row["ratios"]]
         if found:
-            print(f"{peer} over loomfast: geometric mean {statistics.geometric_mean(found):.3g}, least {min(found):.3g}")
+            mean = statistics.geometric_mean(found)
+            print(f"{peer} over loomfast: geometric mean {mean:.3g}, least {min(found):.3g}")
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"machine": machine(), "rows": rows}, file, indent=1)

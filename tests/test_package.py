@@ -33,6 +33,7 @@ def test_the_operations_need_numpy_only():
 def test_public_names():
     assert set(loomfast.__all__) == {
         "Assignment",
+        "BottleneckAssignment",
         "Independent",
         "InfeasibleError",
         "Loom",
@@ -47,6 +48,7 @@ def test_public_names():
         "pairwise_cost",
         "pairwise_cost_from_ids",
         "solve",
+        "solve_bottleneck",
         "solve_k_best",
         "solve_sparse",
     }

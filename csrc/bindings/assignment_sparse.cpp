@@ -20,10 +20,6 @@ lap::Layout layout_of(const std::string& name) {
 
 lap::Indices indices_of(const py::array& array) { return {array.data(), array.itemsize() == 8}; }
 
-py::array_t<std::int64_t> as_array(const std::vector<std::int64_t>& values) {
-    return py::array_t<std::int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
-}
-
 // Contiguous arrays: data (e,) of a dtype that the engine reads, major and minor of int32 or int64, start_* of the
 // shape of the problem. Returns a dict.
 py::dict assignment_solve_sparse(const std::string& layout, const py::array& data, const std::string& dtype,

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "assignment/assignment.hpp"
 #include "bindings/bindings.hpp"
@@ -79,6 +80,10 @@ inline lap::Cost matrix_of(const py::array& costs, const std::string& dtype, boo
     if (!plain) throw py::type_error("costs must be of a dtype that the engine reads, got " + dtype);
     return {costs.data(),     dtype == "bfloat16" ? lap::DType::bfloat16 : *plain, costs.shape(0), costs.shape(1),
             costs.strides(0), costs.strides(1), 1, maximize};
+}
+
+inline py::array_t<std::int64_t> as_array(const std::vector<std::int64_t>& values) {
+    return py::array_t<std::int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
 inline const char* status_name(lap::Status status) {

@@ -5,6 +5,7 @@ from loomfast.assignment.api import (
     linear_sum_assignment,
     solve,
 )
+from loomfast.assignment.bottleneck import BottleneckAssignment, solve_bottleneck
 from loomfast.assignment.infeasible import InfeasibleError
 from loomfast.assignment.k_best import solve_k_best
 from loomfast.assignment.result import COUNTERS, STATUS, Assignment
@@ -14,10 +15,12 @@ __all__ = [
     "COUNTERS",
     "STATUS",
     "Assignment",
+    "BottleneckAssignment",
     "InfeasibleError",
     "linear_sum_assignment",
     "min_weight_full_bipartite_matching",
     "solve",
+    "solve_bottleneck",
     "solve_k_best",
     "solve_sparse",
 ]

@@ -11,20 +11,21 @@ from loomfast.assignment.result import SOLVED, Assignment, raise_for
 def solve_k_best(cost, k, *, maximize=False) -> list[Assignment]:
     """Find the ``k`` cheapest complete matchings, each once, cheapest first.
 
-    K. G. Murty, "An algorithm for ranking all the assignments in order of increasing cost", Operations Research
-    16(3), 1968; M. L. Miller, H. S. Stone and I. J. Cox, "Optimizing Murty's ranked assignment method", IEEE
-    Transactions on Aerospace and Electronic Systems 33(3), 1997: what remains is solved from the prices of what
-    it was divided from, along one shortest path, and only when a lower bound says that it may come next.
+    K. G. Murty, "An algorithm for ranking all the assignments in order of increasing cost", Operations
+    Research 16(3), 1968; M. L. Miller, H. S. Stone and I. J. Cox, "Optimizing Murty's ranked assignment
+    method", IEEE Transactions on Aerospace and Electronic Systems 33(3), 1997: what remains is solved from
+    the prices of what it was divided from, along one shortest path, and only when a lower bound says that it
+    may come next.
 
     Args:
-        cost: (n, m), any matrix that `loomfast.solve` takes on the CPU; ``+inf`` forbids a pair (``-inf`` when
-            maximising).
+        cost: (n, m), any matrix that `loomfast.solve` takes on the CPU; ``+inf`` forbids a pair (``-inf``
+            when maximising).
         k: how many; fewer are returned where there are no more.
         maximize: the dearest ones instead, dearest first.
 
     Returns:
-        `Assignment`s of min(n, m) pairs by their ``total``. The first is that of `loomfast.solve`. The others share
-        its prices u and v, ``gap`` bounds their distance from it, and ``status`` is ``"ranked"``. Totals of
+        `Assignment`s of min(n, m) pairs by their ``total``. The first is that of `loomfast.solve`. The others
+        share its prices u and v, ``gap`` bounds their distance from it, ``status`` is ``"ranked"``. Totals of
         floating-point costs that differ by less than the rounding of their sums (8 n 2^-53 times the largest
         cost matched) may take each other's place.
 

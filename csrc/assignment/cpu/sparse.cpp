@@ -1,6 +1,7 @@
 // Column reduction and an auction bring the prices near, shortest paths make them exact.
 #include "assignment/sparse.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "assignment/cpu/source.hpp"
@@ -37,7 +38,16 @@ void solve_sparse(const SparseCost& cost, const Options& options, SparseOutput& 
     output.stats.path = "sparse";
     if (output.status != Status::optimal) return;
     std::vector<double> price, u;
-    const Certificate found = certify_sparse(s, price, u);
+    Certificate found = certify_sparse(s, price, u);
+    const auto proven = [&] {
+        return found.gap <= found.bound(g.n, std::max(found.matched, found.duals), is_integer(cost.dtype));
+    };
+    for (int round = 0; round < 3 && !proven() && output.status == Status::optimal; round++) {
+        refine_graph(s, options, output);
+        if (output.status == Status::optimal) found = certify_sparse(s, price, u);
+    }
+    if (output.status != Status::optimal) return;
+    if (!proven() && found.gap > 0x1p-1074 * g.factor) output.status = Status::uncertified;
     output.total = g.sign * found.total / g.factor + 0.0;
     output.gap = found.gap / g.factor;
     if (is_integer(cost.dtype)) output.gap = std::floor(output.gap);  // totals of integers differ by integers

@@ -66,6 +66,12 @@ public:
         out_.status = Status::optimal;
     }
 
+    void refine() {
+        SparseForest forest(s_);
+        forest_ = &forest;
+        out_.status = finish() ? Status::optimal : Status::cancelled;
+    }
+
 private:
     bool cancelled() { return options_.cancel && options_.cancel->look(); }
 
@@ -280,6 +286,10 @@ private:
 
 void solve_graph(SparseState& state, const Options& options, SparseOutput& output) {
     Solver(state, options, output).solve();
+}
+
+void refine_graph(SparseState& state, const Options& options, SparseOutput& output) {
+    Solver(state, options, output).refine();
 }
 
 }  // namespace loomfast::assignment

@@ -9,4 +9,7 @@ namespace loomfast::assignment {
 // of the graph) or cancelled in `output`.
 void solve_graph(SparseState& state, const Options& options, SparseOutput& output);
 
+// Matches again, exactly, what the roundings of a search among other, larger prices left loose.
+void refine_graph(SparseState& state, const Options& options, SparseOutput& output);
+
 }  // namespace loomfast::assignment
