@@ -69,6 +69,10 @@ public:
     void refine() {
         SparseForest forest(s_);
         forest_ = &forest;
+        // Prices above the least of them, which may be small where they themselves are not.
+        const double least = s_.wide() ? s_.floor : *std::min_element(s_.p.begin(), s_.p.end());
+        for (std::int32_t j = 0; j < s_.g.m; j++) s_.p[std::size_t(j)] = s_.price(j) - least;
+        if (s_.wide()) s_.floor = 0.0;
         out_.status = finish() ? Status::optimal : Status::cancelled;
     }
 
