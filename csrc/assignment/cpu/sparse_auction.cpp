@@ -1,5 +1,6 @@
 #include "assignment/cpu/sparse_auction.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -44,29 +45,24 @@ void sparse_auction(SparseState& s, SparseFloor& floor, std::vector<std::int32_t
                     std::int64_t most, std::int64_t patience) {
     std::int64_t looked = 0, latest = 0;
     while (!rows.empty() && looked < most && looked - latest < patience) {
-        std::int32_t i = rows.back();
+        const std::int32_t i = rows.back();
         rows.pop_back();
-        while (i >= 0) {
-            const SparseState::Best best = s.best(i);
-            looked += s.g.first[std::size_t(i) + 1] - s.g.first[std::size_t(i)] + 1;
-            s.stats.bids++;
-            const std::int32_t j = s.column(best.entry), owner = s.y[std::size_t(j)];
-            const bool spare = s.wide() && owner < 0 && s.on_floor(j);
-            const double before = s.price(j), rise = best.second < SparseState::kInf ? best.second - best.first : 0.0;
-            s.p[std::size_t(j)] = std::max(before + rise + epsilon, std::nextafter(before, SparseState::kInf));
-            if (owner >= 0) s.x[std::size_t(owner)] = SparseState::kFree;
-            s.match(i, best.entry);
-            i = owner;
-            if (spare) {
-                floor.left_by(j);
-                if (--s.spare < 0) i = floor.rise();
-            }
-            if (i >= 0 && (looked >= most || looked - latest >= patience)) {
-                rows.push_back(i);
-                break;
-            }
+        const SparseState::Best best = s.best(i);
+        looked += s.g.first[std::size_t(i) + 1] - s.g.first[std::size_t(i)] + 1;
+        s.stats.bids++;
+        const std::int32_t j = s.column(best.entry), owner = s.y[std::size_t(j)];
+        const bool spare = s.wide() && owner < 0 && s.on_floor(j);
+        const double before = s.price(j), rise = best.second < SparseState::kInf ? best.second - best.first : 0.0;
+        s.p[std::size_t(j)] = std::max(before + rise + epsilon, std::nextafter(before, SparseState::kInf));
+        if (owner >= 0) s.x[std::size_t(owner)] = SparseState::kFree;
+        s.match(i, best.entry);
+        std::int32_t evicted = owner;
+        if (spare) {
+            floor.left_by(j);
+            if (--s.spare < 0) evicted = floor.rise();
         }
-        if (i < 0) latest = looked;
+        if (evicted >= 0) rows.push_back(evicted);
+        else latest = looked;
     }
 }
 

@@ -9,40 +9,23 @@ namespace {
 constexpr double kInf = SparseState::kInf;
 // The search goes on until this many times the entries that a path has taken on average were looked at for the next one.
 constexpr double kPatience = 4.0;
+// With few trees, which are large, it does not: the next search is around fewer of them.
+constexpr std::size_t kFewTrees = 16;
 }
 
 SparseForest::SparseForest(SparseState& state)
-    : s_(state), d_(std::size_t(state.g.m), kInf), least_(std::size_t(state.g.n)), via_(std::size_t(state.g.m)),
-      parent_(std::size_t(state.g.m)), tree_(std::size_t(state.g.n)), settled_(std::size_t(state.g.m), 0),
-      done_(std::size_t(state.g.n), 0), visited_(std::size_t(state.g.m), 0) {}
+    : s_(state), labels_(std::size_t(state.g.m)), least_(std::size_t(state.g.n)), tree_(std::size_t(state.g.n)),
+      done_(std::size_t(state.g.n), 0) {}
 
 void SparseForest::label(std::int32_t j, double d, std::int32_t parent, std::int64_t entry) {
-    const auto k = std::size_t(j);
-    if (!(d < d_[k]) || !(d < bound_)) return;
-    if (d_[k] == kInf) touched_.push_back(j);
-    if (single_ && s_.y[k] < 0) bound_ = d;
-    d_[k] = d;
-    parent_[k] = parent;
-    via_[k] = entry;
-    if (d == now_) {
-        level_with_.push_back(j);
-        return;
-    }
-    heap_.push_back({d, j});
-    std::push_heap(heap_.begin(), heap_.end());
-}
-
-bool SparseForest::pop(Item* top) {
-    if (!level_with_.empty()) {
-        *top = {now_, level_with_.back()};
-        level_with_.pop_back();
-        return true;
-    }
-    if (heap_.empty()) return false;
-    *top = heap_.front();
-    std::pop_heap(heap_.begin(), heap_.end());
-    heap_.pop_back();
-    return true;
+    Label& label = labels_[std::size_t(j)];
+    if (!(d < label.d) || !(d < bound_)) return;
+    if (label.d == kInf) touched_.push_back(j);
+    if (single_ && s_.y[std::size_t(j)] < 0) bound_ = d;
+    label.d = d;
+    label.parent = parent;
+    label.via = entry;
+    heap_.push(d, j);
 }
 
 void SparseForest::relax(std::int32_t i, double length, double level, std::int32_t tree) {
@@ -57,35 +40,35 @@ void SparseForest::relax(std::int32_t i, double length, double level, std::int32
 }
 
 void SparseForest::grow(const std::vector<std::int32_t>& free_rows, Cancel* cancel) {
+    const double patience = free_rows.size() > kFewTrees ? kPatience : 0.0;
     std::int64_t start = looked_, latest = looked_, pops = 0;
-    now_ = 0.0;
     cut_ = kInf;
     for (const std::int32_t i : free_rows) relax(i, 0.0, least_[std::size_t(i)] = s_.best(i).first, i);
-    Item top;
-    while (pop(&top)) {
-        const auto k = std::size_t(top.j);
-        if (settled_[k]) continue;
-        if (!sinks_.empty() && top.d > cut_) {
+    while (!heap_.empty()) {
+        const auto [d, j] = heap_.pop();
+        const auto k = std::size_t(j);
+        Label& label = labels_[k];
+        if (label.settled) continue;
+        if (!sinks_.empty() && d > cut_) {
             const double each = double(looked_ - start) / double(sinks_.size());
-            if (double(looked_ - latest) > kPatience * each) return;
+            if (double(looked_ - latest) > patience * each) return;
         }
         if ((++pops & 0xfff) == 0 && cancel && cancel->look()) return;
-        now_ = top.d;
-        settled_[k] = 1;
-        order_.push_back(top.j);
-        const std::int32_t i = s_.y[k], tree = tree_of(top.j);
+        label.settled = true;
+        order_.push_back(j);
+        const std::int32_t i = s_.y[k], tree = tree_of(j);
         if (i >= 0) {
-            relax(i, top.d, s_.level(i), tree);
+            relax(i, d, s_.level(i), tree);
             continue;
         }
         if (done_[std::size_t(tree)]) {
             if (!s_.wide()) continue;
-            cut_ = top.d;  // this column stays on the floor
+            cut_ = d;  // this column stays on the floor
             return;
         }
         done_[std::size_t(tree)] = 1;
-        sinks_.push_back(top.j);
-        cut_ = top.d;
+        sinks_.push_back(j);
+        cut_ = d;
         latest = looked_;
         if (sinks_.size() == free_rows.size()) return;
     }
@@ -93,7 +76,6 @@ void SparseForest::grow(const std::vector<std::int32_t>& free_rows, Cancel* canc
 
 std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double epsilon, Cancel* cancel) {
     heap_.clear();
-    level_with_.clear();
     touched_.clear();
     order_.clear();
     sinks_.clear();
@@ -111,10 +93,7 @@ std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double eps
             for (const std::int32_t i : free_rows)
                 if (s_.x[std::size_t(i)] < 0) matched += augment_from(i);
     }
-    for (const std::int32_t j : touched_) {
-        d_[std::size_t(j)] = kInf;
-        settled_[std::size_t(j)] = visited_[std::size_t(j)] = 0;
-    }
+    for (const std::int32_t j : touched_) labels_[std::size_t(j)] = {};
     std::erase_if(free_rows, [&](std::int32_t i) { return s_.x[std::size_t(i)] >= 0; });
     s_.stats.augmentations += matched;
     return matched;
@@ -122,15 +101,15 @@ std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double eps
 
 void SparseForest::raise_prices() {
     for (const std::int32_t j : order_) {
-        const auto k = std::size_t(j);
-        if (d_[k] < cut_) s_.p[k] = s_.price(j) + (cut_ - d_[k]);
+        const double d = labels_[std::size_t(j)].d;
+        if (d < cut_) s_.p[std::size_t(j)] = s_.price(j) + (cut_ - d);
     }
 }
 
 void SparseForest::augment_tree(std::int32_t sink) {
     for (std::int32_t j = sink; j >= 0;) {
-        const std::int32_t i = parent_[std::size_t(j)], before = s_.x[std::size_t(i)];
-        s_.match(i, via_[std::size_t(j)]);
+        const std::int32_t i = labels_[std::size_t(j)].parent, before = s_.x[std::size_t(i)];
+        s_.match(i, labels_[std::size_t(j)].via);
         j = before;
     }
 }
@@ -146,11 +125,12 @@ bool SparseForest::augment_from(std::int32_t row) {
         std::int32_t owner = -2;
         for (; at.next < end; at.next++) {
             const auto k = std::size_t(s_.column(at.next));
-            if (!settled_[k] || visited_[k] || d_[k] > cut_) continue;
-            const bool tree = via_[k] == at.next;
+            Label& label = labels_[k];
+            if (!label.settled || label.visited || label.d > cut_) continue;
+            const bool tree = label.via == at.next;
             if (!tree && s_.value(at.next) > level) continue;
             owner = s_.y[k];
-            visited_[k] = 1;
+            label.visited = true;
             break;
         }
         if (owner == -2) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "assignment/cpu/radix_heap.hpp"
 #include "assignment/cpu/sparse_state.hpp"
 
 namespace loomfast::assignment {
@@ -25,31 +26,27 @@ public:
     std::int64_t looked() const { return looked_; }  // entries
 
 private:
-    struct Item {
-        double d;
-        std::int32_t j;
-        bool operator<(const Item& other) const { return d > other.d; }
-    };
-
     void grow(const std::vector<std::int32_t>& free_rows, Cancel* cancel);
-    bool pop(Item* top);
     void relax(std::int32_t i, double length, double level, std::int32_t tree);
     void label(std::int32_t j, double d, std::int32_t parent, std::int64_t entry);
-    std::int32_t tree_of(std::int32_t j) const { return tree_[std::size_t(parent_[std::size_t(j)])]; }
+    std::int32_t tree_of(std::int32_t j) const { return tree_[std::size_t(labels_[std::size_t(j)].parent)]; }
     void raise_prices();
     void augment_tree(std::int32_t sink);
     bool augment_from(std::int32_t row);
 
     SparseState& s_;
-    double epsilon_ = 0.0, cut_ = 0.0, now_ = 0.0;
-    std::vector<Item> heap_;
-    std::vector<std::int32_t> level_with_;  // columns labelled at the distance that is being settled
-    std::vector<double> d_;
+    double epsilon_ = 0.0, cut_ = 0.0;
+    RadixHeap heap_;
+    struct Label {
+        double d = SparseState::kInf;
+        std::int64_t via = -1;       // the entry by which the column was reached
+        std::int32_t parent = -1;    // the row by which it was reached
+        bool settled = false, visited = false;
+    };
+    std::vector<Label> labels_;             // of columns
     std::vector<double> least_;             // of a free row: its best value
-    std::vector<std::int64_t> via_;         // the entry by which a column was reached
-    std::vector<std::int32_t> parent_;      // the row by which it was reached
     std::vector<std::int32_t> tree_;        // of a row: the free row at the root
-    std::vector<char> settled_, done_, visited_;
+    std::vector<char> done_;                // of a free row: its tree has reached a free column
     std::vector<std::int32_t> touched_, order_, sinks_;
     struct Step {
         std::int32_t row;

@@ -7,7 +7,8 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = SparseState::kInf;
-constexpr std::int64_t kSweeps = 12;  // bids without epsilon may look at every entry so many times
+// Bids without epsilon may look at every entry so many times, in large problems once and at so many more.
+constexpr std::int64_t kSweeps = 12, kSweepsAtLeast = 1'000'000;
 
 // Columns, the last first, are given to the rows that their least costs are in; rows that were not wanted twice raise
 // the price of theirs as far as it stays their best.
@@ -81,7 +82,8 @@ void reduce(SparseState& s) {
     reduce_columns(s);
     transfer(s);
     std::vector<std::int32_t> rows = s.free_rows();
-    std::int64_t budget = kSweeps * (std::int64_t(s.g.cost.size()) + s.g.n);
+    const std::int64_t entries = std::int64_t(s.g.cost.size()) + s.g.n;
+    std::int64_t budget = std::min(kSweeps * entries, entries + kSweepsAtLeast);
     for (int k = 0; k < 2; k++) sweep(s, rows, budget);
 }
 

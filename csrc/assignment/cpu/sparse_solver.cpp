@@ -42,8 +42,9 @@ Spread spread_of(const SparseState& s) {
 
 // The first epsilon, by the typical spread, and how many times less each is than the one before.
 constexpr double kFirst = 0.2, kRatio = 6.0;
-// Single shortest paths may look at every entry so many times.
-constexpr std::int64_t kPaths = 10;
+// Single shortest paths may look at every entry so many times, in large problems, where caches are missed, once and at
+// so many more.
+constexpr std::int64_t kPaths = 10, kPathsAtLeast = 100'000;
 // The last epsilon, by the typical spread and the number of rows.
 constexpr double kLast = 10.0;
 
@@ -168,12 +169,16 @@ private:
     // Shortest paths from one row after the other, as long as they are cheap.
     bool paths() {
         std::vector<std::int32_t> one, left;
-        const std::int64_t budget = kPaths * entries_;
-        for (const std::int32_t i : rows_) {
-            one.assign(1, i);
-            if (forest_->looked() < budget && forest_->pass(one, 0.0, options_.cancel) == 0)
+        const std::int64_t budget = std::min(kPaths * entries_, entries_ + kPathsAtLeast);
+        bool cheap = true;
+        for (std::size_t k = 0; k < rows_.size(); k++) {
+            one.assign(1, rows_[k]);
+            if (cheap && forest_->pass(one, 0.0, options_.cancel) == 0)
                 if (cancelled() || !possible()) return false;
-            if (!one.empty()) left.push_back(i);
+            if (!one.empty()) left.push_back(rows_[k]);
+            // What the others will take, as far as these tell: later ones take more.
+            const double all = double(forest_->looked()) * double(rows_.size()) / double(k + 1);
+            cheap &= forest_->looked() < budget && (k < 7 || all < 2.0 * double(budget));
         }
         rows_ = std::move(left);
         return true;
@@ -222,7 +227,7 @@ private:
         s_.count_spare();
         floor_.forget();
         rows_ = s_.free_rows();
-        sparse_auction(s_, floor_, rows_, epsilon, 8 * entries_, entries_ / 2);
+        sparse_auction(s_, floor_, rows_, epsilon, 16 * entries_, entries_ / 2);
         s_.count_spare();
         s_.stats.phases++;
     }
