@@ -7,8 +7,9 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = SparseState::kInf;
-// Bids without epsilon may look at every entry so many times, in large problems once and at so many more.
-constexpr std::int64_t kSweeps = 12, kSweepsAtLeast = 1'000'000;
+// A bid takes as long as this many entries and those of its row. There may be so many of every row, in large problems
+// two and what so many entries take.
+constexpr std::int64_t kBid = 30, kSweeps = 16, kSweepsAtLeast = 16'000'000;
 
 // Columns, the last first, are given to the rows that their least costs are in; rows that were not wanted twice raise
 // the price of theirs as far as it stays their best.
@@ -49,7 +50,7 @@ void sweep(SparseState& s, std::vector<std::int32_t>& rows, std::int64_t& budget
     for (std::int32_t i : rows)
         while (i >= 0 && budget > 0) {
             const SparseState::Best best = s.best(i);
-            budget -= s.g.first[std::size_t(i) + 1] - s.g.first[std::size_t(i)] + 1;
+            budget -= s.g.first[std::size_t(i) + 1] - s.g.first[std::size_t(i)] + kBid;
             const bool raises = best.first < best.second && best.second < kInf;
             std::int64_t e = best.entry;
             if (raises) s.p[std::size_t(s.column(e))] += best.second - best.first;
@@ -82,8 +83,8 @@ void reduce(SparseState& s) {
     reduce_columns(s);
     transfer(s);
     std::vector<std::int32_t> rows = s.free_rows();
-    const std::int64_t entries = std::int64_t(s.g.cost.size()) + s.g.n;
-    std::int64_t budget = std::min(kSweeps * entries, entries + kSweepsAtLeast);
+    const std::int64_t each = std::int64_t(s.g.cost.size()) + kBid * s.g.n;
+    std::int64_t budget = std::min(kSweeps * each, 2 * each + kSweepsAtLeast);
     for (int k = 0; k < 2; k++) sweep(s, rows, budget);
 }
 

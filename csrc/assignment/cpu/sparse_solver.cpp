@@ -42,9 +42,8 @@ Spread spread_of(const SparseState& s) {
 
 // The first epsilon, by the typical spread, and how many times less each is than the one before.
 constexpr double kFirst = 0.2, kRatio = 6.0;
-// Single shortest paths may look at every entry so many times, in large problems, where caches are missed, once and at
-// so many more.
-constexpr std::int64_t kPaths = 10, kPathsAtLeast = 100'000;
+// Single shortest paths may look at every entry so many times, and at so many in all.
+constexpr std::int64_t kPaths = 10, kPathsAtMost = 500'000;
 // The last epsilon, by the typical spread and the number of rows.
 constexpr double kLast = 10.0;
 
@@ -169,7 +168,7 @@ private:
     // Shortest paths from one row after the other, as long as they are cheap.
     bool paths() {
         std::vector<std::int32_t> one, left;
-        const std::int64_t budget = std::min(kPaths * entries_, entries_ + kPathsAtLeast);
+        const std::int64_t budget = std::min(kPaths * entries_, kPathsAtMost);
         bool cheap = true;
         for (std::size_t k = 0; k < rows_.size(); k++) {
             one.assign(1, rows_[k]);
