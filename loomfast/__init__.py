@@ -8,8 +8,14 @@ from importlib import import_module as _import_module
 
 _HOMES = {
     "Assignment": "loomfast.assignment",
+    "BottleneckAssignment": "loomfast.assignment",
+    "InfeasibleError": "loomfast.assignment",
     "linear_sum_assignment": "loomfast.assignment",
+    "min_weight_full_bipartite_matching": "loomfast.assignment",
     "solve": "loomfast.assignment",
+    "solve_bottleneck": "loomfast.assignment",
+    "solve_k_best": "loomfast.assignment",
+    "solve_sparse": "loomfast.assignment",
     "interpolate_from_ids": "loomfast.noise",
     "noise_from_ids": "loomfast.noise",
     "paired_cost": "loomfast.cost",

@@ -45,3 +45,8 @@ def test_costs_that_change_under_thread_sanitizer(tmp_path):
     environment = os.environ | {"TSAN_OPTIONS": f"suppressions={suppressed} halt_on_error=1 history_size=7"}
     done = subprocess.run([program, "2"], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_fuzz_of_the_forms_under_sanitizers(built):
+    done = subprocess.run([built("assignment_forms_fuzz.cpp"), "3000", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

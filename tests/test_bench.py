@@ -190,3 +190,17 @@ def test_peers_are_pinned_alike():
     assert {name for name, _ in peers.PEERS.values()} == {
         pin.replace(">=", "==").split("==")[0] for pin in pinned
     }
+
+
+def test_the_forms_run_and_report(tmp_path):
+    sparse, ranked, bottleneck = (tmp_path / f"{name}.json" for name in ("sparse", "ranked", "bottleneck"))
+    words = ("--sizes", 60, "--families", "random 4,wide 4,infeasible", "--json", sparse)
+    assert run("assignment_sparse.py", *words).returncode == 0
+    rows = json.loads(sparse.read_text())["rows"]
+    assert [row["family"] for row in rows] == ["random 4", "wide 4", "infeasible"]
+    assert all(row["ratios"]["scipy"] > 0 for row in rows)
+    words = ("--sizes", 5, "--ks", "3", "--families", "unif,wide", "--json", ranked)
+    assert run("assignment_k_best.py", *words).returncode == 0
+    assert all(row["ratios"]["plain"] > 0 for row in json.loads(ranked.read_text())["rows"])
+    assert run("assignment_bottleneck.py", "--sizes", 6, "--json", bottleneck).returncode == 0
+    assert all(row["ratios"]["thresholds"] > 0 for row in json.loads(bottleneck.read_text())["rows"])

@@ -33,18 +33,24 @@ def test_the_operations_need_numpy_only():
 def test_public_names():
     assert set(loomfast.__all__) == {
         "Assignment",
+        "BottleneckAssignment",
         "Independent",
+        "InfeasibleError",
         "Loom",
         "MinibatchOT",
         "Pair",
         "__version__",
         "interpolate_from_ids",
         "linear_sum_assignment",
+        "min_weight_full_bipartite_matching",
         "noise_from_ids",
         "paired_cost",
         "pairwise_cost",
         "pairwise_cost_from_ids",
         "solve",
+        "solve_bottleneck",
+        "solve_k_best",
+        "solve_sparse",
     }
     for name in loomfast.__all__:
         assert getattr(loomfast, name) is not None

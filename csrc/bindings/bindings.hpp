@@ -14,7 +14,10 @@ struct Entered {
 };
 
 void bind_assignment(py::module_& m);
+void bind_assignment_bottleneck(py::module_& m);
 void bind_assignment_cuda(py::module_& m);
+void bind_assignment_k_best(py::module_& m);
+void bind_assignment_sparse(py::module_& m);
 void bind_cost(py::module_& m);
 void bind_dlpack(py::module_& m);
 void bind_noise(py::module_& m);

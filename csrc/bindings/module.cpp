@@ -39,7 +39,10 @@ PYBIND11_MODULE(_engine, m) {
           "For tests and benchmarks: all operations use the named instruction set from now on, in the whole process; "
           "auto is the fastest.");
     bind_assignment(m);
+    bind_assignment_bottleneck(m);
     bind_assignment_cuda(m);
+    bind_assignment_k_best(m);
+    bind_assignment_sparse(m);
     bind_cost(m);
     bind_dlpack(m);
     bind_noise(m);

@@ -197,6 +197,20 @@ def _as_costs(cost):
     return (array if batched else array[None]), dtype, batched, wrap
 
 
+def matrix_cost(cost):
+    """One matrix as (ndarray (n, m) that the engine reads, name of its dtype, wrapper of results).
+
+    Raises ValueError for another number of dimensions or a size beyond 2^30, TypeError for another dtype.
+    """
+    array, dtype, wrap = _as_array(cost)
+    if array.ndim != 2:
+        raise ValueError(
+            f"cost must be a matrix (n, m), got {array.ndim} dimensions with shape {array.shape}"
+        )
+    _check_size(*array.shape)
+    return array, dtype, wrap
+
+
 def _linear_sum_assignment_of_any(cost, maximize):
     """`linear_sum_assignment` of what the extension does not read directly."""
     array, dtype, wrap = _as_array(cost)

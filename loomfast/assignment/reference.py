@@ -4,6 +4,7 @@ D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE Trans
 Electronic Systems 52(4), 2016. Prices are the certificate: see `loomfast.Assignment`.
 """
 
+import heapq
 import math
 
 import numpy as np
@@ -69,3 +70,72 @@ def _shortest_paths(c):
         u[matched] = np.min(c[matched] - v, axis=1)
     above = np.any(u.astype(np.longdouble)[:, None] + v > c, axis=1)  # where min(c - v) was rounded up
     return x, y, np.where(above, np.nextafter(u, -np.inf), u), v
+
+
+def k_best(cost, k):
+    """Totals of the k cheapest matchings of a float64 (n, m) cost, cheapest first: Murty's partition.
+
+    K. G. Murty, "An algorithm for ranking all the assignments in order of increasing cost", Operations
+    Research 16(3), 1968. Raises ValueError where there is no matching at all.
+    """
+    c = np.asarray(cost, np.float64)
+    c = c.T if c.shape[0] > c.shape[1] else c
+    best = _shortest_paths(c)[0]
+    parts = [(c[np.arange(len(c)), best].sum(), 0, tuple(best.tolist()), c)]
+    totals, number = [], 0
+    while parts and len(totals) < k:
+        total, _, columns, part = heapq.heappop(parts)
+        totals.append(float(total))
+        for row, column in enumerate(columns):
+            lacking = part.copy()
+            lacking[row, column] = np.inf
+            try:
+                found = _shortest_paths(lacking)[0]
+            except ValueError:
+                found = None  # this part is empty
+            if found is not None:
+                number += 1
+                total = c[np.arange(len(c)), found].sum()
+                heapq.heappush(parts, (total, number, tuple(found.tolist()), lacking))
+            part = part.copy()  # the next parts have this pair
+            kept = part[row, column]
+            part[row, :] = part[:, column] = np.inf
+            part[row, column] = kept
+    return totals
+
+
+def bottleneck(cost):
+    """The least largest cost of a complete matching of a float64 (n, m) cost: thresholds by bisection.
+
+    Raises ValueError where there is no matching.
+    """
+    c = np.asarray(cost, np.float64)
+    c = c.T if c.shape[0] > c.shape[1] else c
+    values = np.unique(c[np.isfinite(c)])
+    low, high = 0, len(values)
+    while low < high:
+        middle = (low + high) // 2
+        if _most_rows(c <= values[middle]) == len(c):
+            high = middle
+        else:
+            low = middle + 1
+    if low == len(values):
+        raise_for("infeasible")
+    return float(values[low])
+
+
+def _most_rows(allowed):
+    """How many rows of a (n, m) bool matrix can be matched, by one augmenting path after the other."""
+    owner = np.full(allowed.shape[1], -1)
+
+    def augment(row, seen):
+        for column in np.flatnonzero(allowed[row] & ~seen):
+            if seen[column]:
+                continue
+            seen[column] = True
+            if owner[column] < 0 or augment(owner[column], seen):
+                owner[column] = row
+                return True
+        return False
+
+    return sum(augment(row, np.zeros(allowed.shape[1], bool)) for row in range(len(allowed)))

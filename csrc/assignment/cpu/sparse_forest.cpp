@@ -1,0 +1,156 @@
+#include "assignment/cpu/sparse_forest.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace loomfast::assignment {
+
+namespace {
+constexpr double kInf = SparseState::kInf;
+// The search goes on until this many times the entries that a path has taken on average were looked at for the next one.
+constexpr double kPatience = 4.0;
+// With few trees, which are large, it does not: the next search is around fewer of them.
+constexpr std::size_t kFewTrees = 16;
+}
+
+SparseForest::SparseForest(SparseState& state)
+    : s_(state), labels_(std::size_t(state.g.m)), least_(std::size_t(state.g.n)), tree_(std::size_t(state.g.n)),
+      done_(std::size_t(state.g.n), 0) {}
+
+void SparseForest::label(std::int32_t j, double d, std::int32_t parent, std::int64_t entry) {
+    Label& label = labels_[std::size_t(j)];
+    if (!(d < label.d) || !(d < bound_)) return;
+    if (label.d == kInf) touched_.push_back(j);
+    if (single_ && s_.y[std::size_t(j)] < 0) bound_ = d;
+    label.d = d;
+    label.parent = parent;
+    label.via = entry;
+    heap_.push(d, j);
+}
+
+void SparseForest::relax(std::int32_t i, double length, double level, std::int32_t tree) {
+    tree_[std::size_t(i)] = tree;
+    const std::int64_t begin = s_.g.first[std::size_t(i)], end = s_.g.first[std::size_t(i) + 1];
+    looked_ += end - begin + 1;
+    for (std::int64_t e = begin; e < end; e++) {
+        // A reduced cost is negative by rounding, or by less than epsilon.
+        const double reduced = std::max(0.0, s_.value(e) - level);
+        label(s_.column(e), length + (epsilon_ > 0 ? std::ceil(reduced / epsilon_) * epsilon_ : reduced), i, e);
+    }
+}
+
+void SparseForest::grow(const std::vector<std::int32_t>& free_rows, Cancel* cancel) {
+    const double patience = free_rows.size() > kFewTrees ? kPatience : 0.0;
+    std::int64_t start = looked_, latest = looked_, pops = 0;
+    cut_ = kInf;
+    for (const std::int32_t i : free_rows) relax(i, 0.0, least_[std::size_t(i)] = s_.best(i).first, i);
+    while (!heap_.empty()) {
+        const auto [d, j] = heap_.pop();
+        const auto k = std::size_t(j);
+        Label& label = labels_[k];
+        if (label.settled) continue;
+        if (!sinks_.empty() && d > cut_) {
+            const double each = double(looked_ - start) / double(sinks_.size());
+            if (double(looked_ - latest) > patience * each) return;
+        }
+        if ((++pops & 0xfff) == 0 && cancel && cancel->look()) return;
+        label.settled = true;
+        order_.push_back(j);
+        const std::int32_t i = s_.y[k], tree = tree_of(j);
+        if (i >= 0) {
+            relax(i, d, s_.level(i), tree);
+            continue;
+        }
+        if (done_[std::size_t(tree)]) {
+            if (!s_.wide()) continue;
+            cut_ = d;  // this column stays on the floor
+            return;
+        }
+        done_[std::size_t(tree)] = 1;
+        sinks_.push_back(j);
+        cut_ = d;
+        latest = looked_;
+        if (sinks_.size() == free_rows.size()) return;
+    }
+}
+
+std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double epsilon, Cancel* cancel) {
+    heap_.clear();
+    touched_.clear();
+    order_.clear();
+    sinks_.clear();
+    epsilon_ = epsilon;
+    bound_ = kInf;
+    single_ = free_rows.size() == 1;
+    grow(free_rows, cancel);
+    std::int64_t matched = 0;
+    if (!sinks_.empty()) {
+        raise_prices();
+        for (const std::int32_t j : sinks_) done_[std::size_t(tree_of(j))] = 0;
+        for (const std::int32_t j : sinks_) augment_tree(j);
+        matched = std::int64_t(sinks_.size());
+        if (!single_)
+            for (const std::int32_t i : free_rows)
+                if (s_.x[std::size_t(i)] < 0) matched += augment_from(i);
+    }
+    for (const std::int32_t j : touched_) labels_[std::size_t(j)] = {};
+    std::erase_if(free_rows, [&](std::int32_t i) { return s_.x[std::size_t(i)] >= 0; });
+    s_.stats.augmentations += matched;
+    return matched;
+}
+
+void SparseForest::raise_prices() {
+    for (const std::int32_t j : order_) {
+        const double d = labels_[std::size_t(j)].d;
+        if (d < cut_) s_.p[std::size_t(j)] = s_.price(j) + (cut_ - d);
+    }
+}
+
+void SparseForest::augment_tree(std::int32_t sink) {
+    for (std::int32_t j = sink; j >= 0;) {
+        const std::int32_t i = labels_[std::size_t(j)].parent, before = s_.x[std::size_t(i)];
+        s_.match(i, labels_[std::size_t(j)].via);
+        j = before;
+    }
+}
+
+// Depth first along tight pairs from a free row to a free column, through columns that no path has visited.
+bool SparseForest::augment_from(std::int32_t row) {
+    stack_.clear();
+    stack_.push_back({row, s_.g.first[std::size_t(row)]});
+    double level = least_[std::size_t(row)] + cut_;
+    while (true) {
+        Step& at = stack_.back();
+        const std::int64_t end = s_.g.first[std::size_t(at.row) + 1];
+        std::int32_t owner = -2;
+        for (; at.next < end; at.next++) {
+            const auto k = std::size_t(s_.column(at.next));
+            Label& label = labels_[k];
+            if (!label.settled || label.visited || label.d > cut_) continue;
+            const bool tree = label.via == at.next;
+            if (!tree && s_.value(at.next) > level) continue;
+            owner = s_.y[k];
+            label.visited = true;
+            break;
+        }
+        if (owner == -2) {
+            stack_.pop_back();
+            if (stack_.empty()) return false;
+            stack_.back().next++;
+            level = stack_.size() == 1 ? least_[std::size_t(row)] + cut_ : s_.level(stack_.back().row);
+            continue;
+        }
+        if (owner >= 0) {
+            stack_.push_back({owner, s_.g.first[std::size_t(owner)]});
+            level = s_.level(owner);
+            continue;
+        }
+        while (!stack_.empty()) {
+            s_.match(stack_.back().row, stack_.back().next);
+            stack_.pop_back();
+        }
+        return true;
+    }
+}
+
+}  // namespace loomfast::assignment
