@@ -54,6 +54,11 @@ std::vector<T> poisoned(int64_t count) {
     return values;
 }
 
+// As device memory is.
+unsigned char* aligned(unsigned char* memory) {
+    return memory + (128 - reinterpret_cast<uintptr_t>(memory) % 128) % 128;
+}
+
 void add(cuda_on_cpu::Counters& sum, const cuda_on_cpu::Counters& more) {
     sum.switches += more.switches;
     sum.block_barriers += more.block_barriers;
@@ -63,14 +68,14 @@ void add(cuda_on_cpu::Counters& sum, const cuda_on_cpu::Counters& more) {
     sum.shared_bytes = std::max(sum.shared_bytes, more.shared_bytes);
 }
 
-template <class Quantised>
+template <class T, class Quantised>
 void run_grid(const lf::Plan& plan, const lf::Launch& launch, const cuda_on_cpu::Schedule& schedule,
               cuda_on_cpu::Counters& counters) {
     for (int64_t k = 0; k < launch.problem.batch; ++k) {
         std::memset(launch.state, 0, sizeof(lf::Board));
         add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
                                           dim3(static_cast<unsigned>(plan.threads)), 0, true,
-                                          [=] { lf::solve_grid<Quantised>(launch, k); }, schedule));
+                                          [=] { lf::solve_grid<T, Quantised>(launch, k); }, schedule));
     }
 }
 
@@ -87,21 +92,23 @@ lf::Plan plan_for(const Header& h, const lf::Problem& problem) {
         plan.wide = h.kernel == grid32;
         const int64_t columns = std::max(h.rows, h.columns);
         const int64_t rows = lf::rows_solved(std::min(h.rows, h.columns), columns);
-        plan.quantised_bytes = static_cast<size_t>(rows * columns) * (plan.wide ? 4 : 2);
+        plan.quantised_bytes = static_cast<size_t>(rows * lf::padded(columns)) * (plan.wide ? 4 : 2);
+        plan.quantised_bytes = (plan.quantised_bytes + 255) / 256 * 256;
     }
     return plan;
 }
 
+template <class T>
 void run(const lf::Plan& plan, const lf::Launch& launch, const cuda_on_cpu::Schedule& schedule,
          cuda_on_cpu::Counters& counters) {
     if (plan.blocks) {
         add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
                                           dim3(static_cast<unsigned>(plan.threads)), plan.shared_bytes, false,
-                                          [=] { lf::solve_block<uint16_t>(launch); }, schedule));
+                                          [=] { lf::solve_block<T, uint16_t>(launch); }, schedule));
     } else if (plan.wide) {
-        run_grid<int32_t>(plan, launch, schedule, counters);
+        run_grid<T, int32_t>(plan, launch, schedule, counters);
     } else {
-        run_grid<uint16_t>(plan, launch, schedule, counters);
+        run_grid<T, uint16_t>(plan, launch, schedule, counters);
     }
 }
 
@@ -128,13 +135,17 @@ void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& sch
                                  col4row.data(), row4col.data(), u.data(), v.data(), total.data(), gap.data(),
                                  status.data(), counters.data()};
     const lf::Plan plan = plan_for(h, problem);
-    auto workspace = poisoned<unsigned char>(static_cast<int64_t>(plan.state_bytes + plan.quantised_bytes));
-    lf::Launch launch = lf::make_launch(problem, plan, workspace.data());
+    auto workspace = poisoned<unsigned char>(static_cast<int64_t>(plan.workspace_bytes()) + 128);
+    lf::Launch launch = lf::make_launch(problem, plan, aligned(workspace.data()));
     if (h.label_bits) {
         launch.label_bits = static_cast<int>(h.label_bits);
     }
     cuda_on_cpu::Counters shim;
-    run(plan, launch, schedule, shim);
+    if (problem.type == lf::CostType::float64) {
+        run<double>(plan, launch, schedule, shim);
+    } else {
+        run<float>(plan, launch, schedule, shim);
+    }
     write(out, col4row);
     write(out, row4col);
     write(out, u);

@@ -64,7 +64,8 @@ struct Error {
     const char* message;
 };
 
-// Bytes of device memory that solve() needs for such a problem. It depends on shape alone.
+// Bytes of device memory that solve() needs for such a problem: by its shape, and by whether its costs are float32 in
+// rows that begin on 16 bytes. Others are copied.
 size_t workspace_bytes(const Problem& problem, const DeviceLimits& limits);
 
 // Enqueues the solve on `stream` (a cudaStream_t) and returns: no synchronisation, no allocation,

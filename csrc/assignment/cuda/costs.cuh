@@ -93,4 +93,127 @@ __device__ inline double exact_cost(const Costs& costs, int row, int column) {
     return d.negative ? -magnitude : magnitude;
 }
 
+// Rounded towards -infinity and towards +infinity.
+__device__ inline float float_below(Int value) { return __ll2float_rd(value); }
+__device__ inline float float_above(Int value) { return __ll2float_ru(value); }
+
+__device__ inline float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
+__device__ inline void load4(const Int* from, Int (&to)[4]) {
+    const longlong2 low = *reinterpret_cast<const longlong2*>(from);
+    const longlong2 high = *reinterpret_cast<const longlong2*>(from + 2);
+    to[0] = low.x;
+    to[1] = low.y;
+    to[2] = high.x;
+    to[3] = high.y;
+}
+__device__ inline void load4(const Word* from, Word (&to)[4]) {
+    const ulonglong2 low = *reinterpret_cast<const ulonglong2*>(from);
+    const ulonglong2 high = *reinterpret_cast<const ulonglong2*>(from + 2);
+    to[0] = low.x;
+    to[1] = low.y;
+    to[2] = high.x;
+    to[3] = high.y;
+}
+
+// What the solver scans: rows of costs, four neighbouring columns (a quad) at a time. T is float where float holds
+// every cost exactly (16-bit and 32-bit costs), and double otherwise.
+//
+// The mirror is a matrix of floats whose rows begin on 16 bytes and end with forbidden pairs up to a whole quad:
+// the caller's own costs where they are such a matrix, and a copy where not. Of doubles it holds what is no
+// greater than the cost in units of 2^unit: enough to tell which pairs cannot matter, and the others are read as
+// they are.
+template <class T>
+struct Source {
+    Costs costs;
+    const float* mirror;
+    Int mirror_stride;
+    bool copied;          // the mirror is ours to fill
+    int quads;
+    int unit;             // the rest is of this unit
+    T first, second;      // first * second = +-2^-unit, where one T could not hold it
+    float filter_scale;   // of the mirror, to units of 2^(unit + coarser)
+    float filter_unit;    // 2^-coarser
+    int truncated;        // 1 if whole units are not all there is of a cost
+
+    __device__ static constexpr bool exact() { return sizeof(T) == sizeof(float); }
+
+    // A power of two that is a float: costs of 2^-149 are not scaled by 2^149.
+    __device__ void set_unit(int new_unit, int low) {
+        unit = new_unit;
+        truncated = new_unit > low;
+        const T sign = costs.negate ? T{-1} : T{1};
+        first = static_cast<T>(ldexp(static_cast<double>(sign), -new_unit / 2));
+        second = static_cast<T>(ldexp(1.0, -new_unit - -new_unit / 2));
+        const int coarser = exact() && new_unit < -126 ? -126 - new_unit : 0;
+        filter_unit = static_cast<float>(ldexp(1.0, -coarser));
+        filter_scale = exact() ? static_cast<float>(ldexp(static_cast<double>(sign), -(new_unit + coarser))) : 1.0f;
+    }
+
+    __device__ const float* mirror_row(int row) const {
+        return mirror + (costs.row_repeats == 1 ? row : row / costs.row_repeats) * mirror_stride;
+    }
+
+    // As fixed_cost: towards zero. No step of it rounds, but for what is less than one unit.
+    __device__ Int fixed(T cost) const {
+        const T units = cost * first * second;
+        return units < T{INFINITY} ? static_cast<Int>(units) : kForbidden;
+    }
+
+    // The costs of a quad in units of 2^unit; forbidden past the last column.
+    __device__ void fixed_quad(int row, int quad, Int (&out)[4]) const {
+        if (row >= costs.rows) {
+            for (int k = 0; k < 4; ++k) {
+                out[k] = quad * 4 + k < costs.columns ? 0 : kForbidden;
+            }
+        } else if constexpr (exact()) {
+            const float4 c = load4(mirror_row(row) + quad * 4);
+            out[0] = fixed(c.x);
+            out[1] = fixed(c.y);
+            out[2] = fixed(c.z);
+            out[3] = fixed(c.w);
+        } else {
+            for (int k = 0; k < 4; ++k) {
+                out[k] = quad * 4 + k < costs.columns ? fixed(stored(row, quad * 4 + k)) : kForbidden;
+            }
+        }
+    }
+
+    __device__ double stored(int row, int column) const {
+        const int stored_row = costs.row_repeats == 1 ? row : row / costs.row_repeats;
+        const int stored_column = costs.column_repeats == 1 ? column : column / costs.column_repeats;
+        return static_cast<const double*>(costs.data)[stored_row * costs.row_stride + stored_column * costs.column_stride];
+    }
+
+    // The costs of a quad of a row that is no dummy as doubles, exactly; +inf where forbidden or past the last column.
+    __device__ void exact_quad(int row, int quad, double (&out)[4]) const {
+        const double sign = costs.negate ? -1.0 : 1.0;
+        if constexpr (exact()) {
+            const float4 c = load4(mirror_row(row) + quad * 4);
+            out[0] = sign * c.x;
+            out[1] = sign * c.y;
+            out[2] = sign * c.z;
+            out[3] = sign * c.w;
+        } else {
+            for (int k = 0; k < 4; ++k) {
+                out[k] = quad * 4 + k < costs.columns ? sign * stored(row, quad * 4 + k) : INFINITY;
+            }
+        }
+    }
+};
+
+// Calls body(column, cost) for the columns of this member of a crew whose pair is not forbidden.
+template <class Crew, class T, class Body>
+__device__ void for_costs(const Source<T>& source, int row, Body body) {
+#pragma unroll (Source<T>::exact() ? 2 : 1)
+    for (int quad = Crew::member(); quad < source.quads; quad += Crew::members()) {
+        Int c[4];
+        source.fixed_quad(row, quad, c);
+        for (int k = 0; k < 4; ++k) {
+            if (c[k] != kForbidden) {
+                body(quad * 4 + k, c[k]);
+            }
+        }
+    }
+}
+
 }  // namespace loomfast::cuda

@@ -16,6 +16,18 @@
 // reaches one of their columns reaches all below it at no cost, yet one step an edge: half of all steps. So
 // each column remembers the row of its edge, and kAncestors columns up the old tree, and takes the lowest
 // label among them. All columns in between take it in that very step, so predecessors remain a forest.
+//
+// Nearly all that is relaxed changes nothing, so a filter in float32 comes first. A path through row i takes column j
+// only if c_ij + base_i < min(cut, label_j) - p_j, with base_i = L_i - u_i. The right side is kept for every column as
+// a float, the limit, so that a column costs one multiplication and one maximum and a quad two loads. What the filter
+// drops could not have been taken:
+//   C, B, M: c_ij, base_i and min(cut, label_j) - p_j of the exact comparison, integers in units of 2^(unit + shift).
+//   m >= M: the limit is rounded upwards, and is made of a cut and a label of the step before, which only fall.
+//   b <= B - slack: rounded downwards.
+//   c <= C + slack, where c is what the mirror holds: the very cost for a float, except that C may have lost what
+//   is below one unit to truncation and once more to the shift, hence a slack of up to 2; less than C for a double.
+//   If C + B < M then m - c >= M - C - slack > B - slack >= b, and rounding m - c to a float, which the one fused
+//   multiplication does once, is monotone and leaves b, a float, where it is: fl(m - c) >= b.
 #pragma once
 
 #include "assignment/cuda/tolerance.cuh"
@@ -24,14 +36,18 @@ namespace loomfast::cuda {
 
 enum class Growth { complete, infeasible, overflow };
 
-template <class Team>
+constexpr int kQuadsAtOnce = 4;  // of a member of a crew, all on their way at the same time
+
+template <class Team, class T>
 struct Forest {
     Rounds<Team>& rounds;
-    const Instance& instance;
+    const Instance<T>& instance;
     const State& s;
-    int unit, shift;
-    int now;   // which array of words holds the labels
-    int list;  // which free list is current
+    int shift;
+    float of_mirror;  // turns what the mirror holds into units of this stage
+    int now;          // which array of words holds the labels
+    int list;         // which free list is current
+    int side;         // which array of limits the next step reads
 
     __device__ Word label_of(Word word) const { return word >> instance.row_bits; }
     __device__ int row_of(Word word) const {
@@ -39,40 +55,86 @@ struct Forest {
     }
     __device__ Word* labels(int ahead) const { return s.word((now + ahead) % 3); }
 
-    // Relaxes one row by a crew.
-    __device__ void relax(int row, Word label, Word cut) const {
-        const Word* current = labels(0);
-        Word* next = labels(1);
-        const Int base = static_cast<Int>(label) - s.u[row];
-        const Int* price = s.price(0);
-        bool overflow = false;
-        for (int j = Team::member(); j < instance.columns; j += Team::members()) {
-            const Int c = stage_cost(instance, row, j, unit, shift);
-            if (c == kForbidden) {
-                continue;
+    // The limit of a column, see above.
+    __device__ float limit_of(Word word, Word cut, Int price) const {
+        const Word label = label_of(word);
+        return float_above(static_cast<Int>(label < cut ? label : cut) - price) * instance.source.filter_unit;
+    }
+
+    // Relaxes those pairs of a quad whose room, limit less cost, is enough.
+    __device__ void relax_quad(int row, int quad, const float (&room)[4], float enough, Int base, Word cut) const {
+        Int c[4], price[4];
+        Word word[4];
+        instance.source.fixed_quad(row, quad, c);
+        load4(s.price(0) + quad * 4, price);
+        load4(labels(0) + quad * 4, word);
+        Word* next = labels(1) + quad * 4;
+        for (int k = 0; k < 4; ++k) {
+            if (room[k] >= enough && c[k] != kForbidden) {
+                const Word through = static_cast<Word>((c[k] >> shift) + price[k] + base);
+                if (through < cut && through < label_of(word[k])) {
+                    atomicMin(&next[k], through << instance.row_bits | static_cast<Word>(row));
+                }
             }
-            const Word through = static_cast<Word>(c + price[j] + base);
-            overflow = overflow || through >= instance.label_limit;
-            if (through < cut && through < label_of(current[j])) {
-                atomicMin(&next[j], through << instance.row_bits | static_cast<Word>(row));
-            }
-        }
-        if (overflow) {
-            atomicOr(&s.board->flags, unsigned{kLabelOverflow});
         }
     }
 
-    // The word of a column, or a lower one from up the old tree that it was in.
+    // Relaxes one row by a crew; load(quad) is what the mirror holds.
+    template <class Load>
+    __device__ void relax(int row, Word label, Word cut, Load load) const {
+        constexpr int at_once = kQuadsAtOnce;
+        const Int base = static_cast<Int>(label) - s.u[row];
+        const int slack = (shift > 0) + instance.source.truncated;
+        const float enough = float_below(base - slack) * instance.source.filter_unit;
+        const float* limits = s.limit(side);
+        for (int first = Team::member(); first < instance.source.quads; first += at_once * Team::members()) {
+            float room[at_once][4];
+            float most = -INFINITY;
+#pragma unroll
+            for (int k = 0; k < at_once; ++k) {
+                const int quad = first + k * Team::members();
+                float4 c = {0.0f, 0.0f, 0.0f, 0.0f};
+                float4 limit = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+                if (quad < instance.source.quads) {
+                    c = load(quad);
+                    limit = load4(limits + quad * 4);
+                }
+                room[k][0] = fmaf(c.x, -of_mirror, limit.x);
+                room[k][1] = fmaf(c.y, -of_mirror, limit.y);
+                room[k][2] = fmaf(c.z, -of_mirror, limit.z);
+                room[k][3] = fmaf(c.w, -of_mirror, limit.w);
+                most = fmaxf(most, fmaxf(fmaxf(room[k][0], room[k][1]), fmaxf(room[k][2], room[k][3])));
+            }
+            if (most < enough) {
+                continue;
+            }
+#pragma unroll
+            for (int k = 0; k < at_once; ++k) {
+                if (fmaxf(fmaxf(room[k][0], room[k][1]), fmaxf(room[k][2], room[k][3])) >= enough) {
+                    relax_quad(row, first + k * Team::members(), room[k], enough, base, cut);
+                }
+            }
+        }
+    }
+    __device__ void relax(int row, Word label, Word cut) const {
+        if (row < instance.costs.rows) {
+            const float* costs = instance.source.mirror_row(row);
+            relax(row, label, cut, [&](int quad) { return load4(costs + quad * 4); });
+        } else {
+            relax(row, label, cut, [](int) { return float4{0.0f, 0.0f, 0.0f, 0.0f}; });
+        }
+    }
+
+    // The word of a column, or a lower one from up the old tree that it was in. All loads are independent.
     __device__ Word inherited(int column, Word cut) const {
         const Word* current = labels(0);
         const Word word = current[column];
+        int above[kAncestors];
+        load_ancestors(column, above);
         Word least = cut;
+#pragma unroll
         for (int k = 0; k < kAncestors; ++k) {
-            const int above = s.ancestor(k)[column];
-            if (above < 0) {
-                break;
-            }
-            const Word label = label_of(current[above]);
+            const Word label = label_of(current[above[k]]);
             least = label < least ? label : least;
         }
         return least < cut && least < label_of(word)
@@ -80,15 +142,33 @@ struct Forest {
                    : word;
     }
 
-    // Finds the ancestors of every column. A row that has since moved to the column itself ends the tree.
+    __device__ void load_ancestors(int column, int (&above)[kAncestors]) const {
+        static_assert(kAncestors == 8);
+        const int4* from = reinterpret_cast<const int4*>(s.ancestors + static_cast<Int>(column) * kAncestors);
+        const int4 low = from[0];
+        const int4 high = from[1];
+        above[0] = low.x;
+        above[1] = low.y;
+        above[2] = low.z;
+        above[3] = low.w;
+        above[4] = high.x;
+        above[5] = high.y;
+        above[6] = high.z;
+        above[7] = high.w;
+    }
+
+    // Finds the ancestors of every column; past the end of the tree the column stands for itself. A row that has since
+    // moved to the column itself ends the tree.
     __device__ void find_ancestors() const {
         rounds.for_each(instance.columns, [&](int j) {
             int at = j;
+            bool ended = false;
             for (int k = 0; k < kAncestors; ++k) {
-                const int row = at < 0 ? -1 : s.hold[at];
+                const int row = ended ? -1 : s.hold[at];
                 const int above = row < 0 ? -1 : s.x[row];
-                at = above == at ? -1 : above;
-                s.ancestor(k)[j] = at;
+                ended = above < 0 || above == at;
+                at = ended ? j : above;
+                s.ancestors[static_cast<Int>(j) * kAncestors + k] = at;
             }
         });
     }
@@ -122,12 +202,14 @@ struct Forest {
             const Word* current = labels(0);
             Word* next = labels(1);
             Word* spare = labels(2);
+            float* limits = s.limit(side ^ 1);
             rounds.for_each(instance.columns, [&](int j) {
                 const Word word = inherited(j, cut);
                 if (word != kEmpty) {
                     atomicMin(&next[j], word);
                 }
                 spare[j] = kEmpty;
+                limits[j] = limit_of(word, cut, s.price(0)[j]);
             });
             if (rounds.team.thread() == 0) {
                 atomicMin(&s.board->cut[rounds.slot(1)], cut);
@@ -148,6 +230,7 @@ struct Forest {
             lower_cut(free_columns, cut);
             const Word relaxed = rounds.meet();
             now = (now + 1) % 3;
+            side ^= 1;
             rounds.count(kForestSteps, 1);
             rounds.count(kRowsRelaxed, relaxed);
             if (relaxed == 0) {
@@ -198,8 +281,10 @@ struct Forest {
         const Word distance = s.board->distance;
         rounds.for_each(instance.columns, [&](int j) {
             const Word label = label_of(current[j]);
+            Int price = s.price(0)[j];
             if (label < distance) {
-                s.price(0)[j] += static_cast<Int>(distance - label);
+                price += static_cast<Int>(distance - label);
+                s.price(0)[j] = price;
             }
             const bool in_tree = label <= distance && s.root[j] >= 0;
             if (in_tree) {
@@ -208,6 +293,7 @@ struct Forest {
             const bool stays = in_tree && s.best[s.root[j]] == kEmpty;
             kept[j] = stays ? static_cast<Word>(row_of(current[j])) : kEmpty;
             cleared[j] = kEmpty;
+            s.limit(side)[j] = limit_of(kept[j], instance.label_limit, price);
         });
         rounds.for_each(instance.rows, [&](int i) {
             if (s.label[i] < distance) {
@@ -242,11 +328,18 @@ struct Forest {
             s.board->free_columns[0] = s.board->free_columns[1] = 0;
             s.board->flags &= ~kLabelOverflow;
         }
+        rounds.for_each(static_cast<int>(padded(instance.columns)) - instance.columns, [&](int k) {
+            const int j = instance.columns + k;
+            s.limit(0)[j] = s.limit(1)[j] = -INFINITY;
+            s.price(0)[j] = 0;
+            s.word(0)[j] = s.word(1)[j] = s.word(2)[j] = kEmpty;
+        });
         reset_cut();
         rounds.meet();
         rounds.for_each(instance.columns, [&](int j) {
             s.word(0)[j] = s.word(1)[j] = s.word(2)[j] = kEmpty;
             s.hold[j] = -1;
+            s.limit(0)[j] = limit_of(kEmpty, instance.label_limit, s.price(0)[j]);
             if (s.y[j] < 0) {
                 s.free_list(0)[atomicAdd(&s.board->free_columns[0], 1u)] = j;
             }
@@ -258,11 +351,29 @@ struct Forest {
         return static_cast<int>(rounds.meet());
     }
 
+    // Whether a row that trees have reached has a pair that was only dropped because its label would not fit: the
+    // cut was never lowered, since no free column had a label.
+    __device__ bool overflowed() const {
+        const Word* current = labels(0);
+        const auto reached = [&](int row, Word*) {
+            return s.x[row] < 0 || label_of(current[s.x[row]]) < instance.label_limit;
+        };
+        for_rows(rounds.team, instance.rows, reached, [&](int row, Word, bool) {
+            bool found = false;
+            for_costs<Team>(instance.source, row, [&](int j, Int) { found |= current[j] == kEmpty; });
+            if (found) {
+                atomicOr(&s.board->flags, unsigned{kLabelOverflow});
+            }
+        });
+        rounds.meet();
+        return s.board->flags & kLabelOverflow;
+    }
+
     __device__ Growth run() {
         for (int free_rows = start(); free_rows > 0;) {
             const int free_columns = static_cast<int>(s.board->free_columns[list]);
             if (shift == 0 && free_rows <= kMostSettled && s.board->allowed > 0.0 &&
-                settle(rounds, instance, s, s.free_list(list), free_rows, unit)) {
+                settle(rounds, instance, s, s.free_list(list), free_rows)) {
                 break;
             }
             find_ancestors();
@@ -282,7 +393,7 @@ struct Forest {
                 }
             });
             if (rounds.meet() == 0) {
-                return s.board->flags & kLabelOverflow ? Growth::overflow : Growth::infeasible;
+                return overflowed() ? Growth::overflow : Growth::infeasible;
             }
             update(free_columns);
             free_rows -= static_cast<int>(rounds.meet());

@@ -20,6 +20,8 @@ struct Launch {
     int label_bits;            // of a path length beside a row in one word
     unsigned char* state;      // of the grid kernel
     unsigned char* quantised;  // null: behind the state in shared memory
+    float* copy;               // of the costs; null: they are read as they are
+    int64_t copy_entries;      // of an instance
 };
 
 struct Plan {
@@ -29,19 +31,44 @@ struct Plan {
     size_t shared_bytes;       // dynamic, per block
     size_t state_bytes;        // in the workspace
     size_t quantised_bytes;    // in the workspace, behind the state
+    size_t copy_bytes;         // in the workspace, behind the quantised costs
+
+    size_t workspace_bytes() const { return state_bytes + quantised_bytes + copy_bytes; }
 };
+
+// What is left of a block's shared memory beside the static part.
+constexpr int kStaticShared = 1024;
+inline size_t dynamic_shared(const DeviceLimits& limits) {
+    return limits.shared_per_block > kStaticShared ? static_cast<size_t>(limits.shared_per_block - kStaticShared) : 0;
+}
 
 // A problem that is nearly square becomes square by dummy rows: its unmatched columns then have prices
 // during the auction, which lets epsilon be scaled, and the forest augments many trees a pass. Identical rows
 // bid against each other, so this is for few of them.
 inline int64_t rows_solved(int64_t rows, int64_t columns) { return columns <= rows + rows / 16 ? columns : rows; }
 
+// Entries of the copy of one instance's costs, 0 where they can be read four at a time as they are.
+inline int64_t entries_copied(const Problem& problem) {
+    const bool swapped = problem.rows > problem.columns;
+    const int64_t columns = swapped ? problem.rows : problem.columns;
+    const int64_t row_stride = swapped ? problem.column_stride : problem.row_stride;
+    const int64_t column_stride = swapped ? problem.row_stride : problem.column_stride;
+    const bool aligned = reinterpret_cast<uintptr_t>(problem.cost) % 16 == 0 && row_stride % 4 == 0 &&
+                         (problem.batch == 1 || problem.batch_stride % 4 == 0);
+    const bool whole = columns % 4 == 0 && column_stride == 1 && (!swapped || problem.row_repeats == 1);
+    if (problem.type == CostType::float32 && aligned && whole) {
+        return 0;
+    }
+    return (swapped ? problem.columns : problem.rows / problem.row_repeats) * padded(columns);
+}
+
 inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
     const int64_t columns = problem.rows > problem.columns ? problem.rows : problem.columns;
     const int64_t rows = rows_solved(problem.rows > problem.columns ? problem.columns : problem.rows, columns);
     const size_t state = state_bytes(columns);
-    const size_t entries = static_cast<size_t>(rows) * static_cast<size_t>(columns);
-    const size_t available = static_cast<size_t>(limits.shared_per_block);
+    const size_t entries = static_cast<size_t>(rows) * static_cast<size_t>(padded(columns));
+    const size_t available = dynamic_shared(limits);
+    const auto whole_lines = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
     // A batch that keeps a quarter of the multiprocessors busy is better off without grid barriers.
     const bool many = problem.batch * 4 >= limits.multiprocessors;
     Plan plan{};
@@ -52,15 +79,17 @@ inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
         plan.grid = static_cast<int>(problem.batch);
         plan.threads = warps * 32 < kThreads ? static_cast<int>(warps) * 32 : kThreads;
         plan.shared_bytes = state + (inside ? entries * sizeof(uint16_t) : 0);
-        plan.quantised_bytes = inside ? 0 : static_cast<size_t>(problem.batch) * entries * sizeof(uint16_t);
+        plan.quantised_bytes = inside ? 0 : whole_lines(static_cast<size_t>(problem.batch) * entries * sizeof(uint16_t));
     } else {
         const int64_t enough = (rows + 31) / 32;
         plan.wide = columns > kShortColumns;
         plan.grid = static_cast<int>(enough < limits.multiprocessors ? enough : limits.multiprocessors);
         plan.threads = kThreads;
-        plan.state_bytes = (state + 255) / 256 * 256;
-        plan.quantised_bytes = entries * (plan.wide ? sizeof(int32_t) : sizeof(uint16_t));
+        plan.state_bytes = whole_lines(state);
+        plan.quantised_bytes = whole_lines(entries * (plan.wide ? sizeof(int32_t) : sizeof(uint16_t)));
     }
+    const int64_t copies = plan.blocks ? problem.batch : 1;  // those of a grid use the same, one after the other
+    plan.copy_bytes = static_cast<size_t>(copies * entries_copied(problem)) * sizeof(float);
     return plan;
 }
 
@@ -85,10 +114,13 @@ inline Launch make_launch(const Problem& problem, const Plan& plan, void* worksp
     while (columns >> launch.row_bits) {
         ++launch.row_bits;
     }
-    launch.label_bits = 64 - launch.row_bits;
+    launch.label_bits = launch.row_bits > 2 ? 64 - launch.row_bits : 62;  // less a price, a label fits into Int
     unsigned char* bytes = static_cast<unsigned char*>(workspace);
     launch.state = plan.blocks ? nullptr : bytes;
     launch.quantised = plan.quantised_bytes ? bytes + plan.state_bytes : nullptr;
+    launch.copy_entries = entries_copied(problem);
+    float* copy = reinterpret_cast<float*>(bytes + plan.state_bytes + plan.quantised_bytes);
+    launch.copy = launch.copy_entries ? copy : nullptr;
     return launch;
 }
 

@@ -2,6 +2,7 @@
 //
 // Versions: 1. auction on quantised costs, repair, forest on exact integer costs, float64 certificate.
 // 2. Labels descend old trees (a third fewer dependent steps), dummy rows, tolerance, repeated rows.
+// 3. Costs four at a time; a filter in float32 before what is decided in integers; sums ride on the barrier.
 #pragma once
 
 #include "assignment/cuda/auction.cuh"
@@ -13,15 +14,16 @@ namespace loomfast::cuda {
 
 // Bits that a stage's costs may take so that sums of 2^6 of them still fit beside a row in a label. Longer
 // paths are met by starting over with row_bits fewer bits, which no path can overflow.
-__device__ inline int first_shift(const Instance& instance, const Board* board, int unit) {
+template <class T>
+__device__ int first_shift(const Instance<T>& instance, const Board* board) {
     const int label_bits = 63 - __clzll(static_cast<Int>(instance.label_limit));
-    const int cost_bits = board->top < board->low ? 1 : board->top - unit + 2;
+    const int cost_bits = board->top < board->low ? 1 : board->top - instance.source.unit + 2;
     return cost_bits > label_bits - 6 ? cost_bits - (label_bits - 6) : 0;
 }
 
 // Gives the dummies the lowest columns that no row holds.
-template <class Team>
-__device__ void place_dummies(Rounds<Team>& rounds, const Instance& instance, const State& s) {
+template <class Team, class T>
+__device__ void place_dummies(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
     const int rows = instance.costs.rows;
     rounds.for_each(instance.columns, [&](int j) { s.y[j] = -1; });
     rounds.meet();
@@ -51,8 +53,9 @@ __device__ void place_dummies(Rounds<Team>& rounds, const Instance& instance, co
 // its cheapest column and the lowest row keeps it. Prices beyond the largest cost are not taken: they would
 // cost the certificate its last bits. Returns whether so few rows are loose, by more than what
 // rounded prices explain, that the auction would only destroy the start.
-template <class Team>
-__device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+template <class Team, class T>
+__device__ bool warm_start(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
+    const int unit = instance.source.unit;
     const bool matched = instance.start_column || instance.start_row;
     const int range = s.board->top - unit;
     const Int rounding = range > 32 ? Int{1} << (range - 32) : 0;
@@ -74,13 +77,12 @@ __device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const
     for_rows(rounds.team, instance.costs.rows, all, [&](int row, Word, bool owner) {
         Int least = kForbidden;
         Int column = kForbidden;
-        for (int j = Team::member(); j < instance.columns; j += Team::members()) {
-            const Int c = fixed_cost(instance.costs, row, j, unit);
-            if (c != kForbidden && c + s.price(0)[j] < least) {
+        for_costs<Team>(instance.source, row, [&](int j, Int c) {
+            if (c + s.price(0)[j] < least) {
                 least = c + s.price(0)[j];
                 column = j;
             }
-        }
+        });
         const Int best = crew_min<Team>(least);
         const Int cheapest = crew_min<Team>(least == best ? column : kForbidden);
         if (!owner) {
@@ -113,12 +115,12 @@ __device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const
 }
 
 // Cold: the auction's prices into price(0), at full precision, and its matching into x.
-template <class Team, class Quantised>
-__device__ void cold_start(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit,
-                           Quantised* quantised) {
-    reduce_columns(rounds, instance, s, unit);
-    reduce_rows(rounds, instance, s, unit);
-    const Quantisation q = choose_quantisation<Quantised>(instance, s.board, unit);
+template <class Team, class T, class Quantised>
+__device__ void cold_start(Rounds<Team>& rounds, const Instance<T>& instance, const State& s,
+                           QuantisedQuad<Quantised>* quantised) {
+    reduce_columns(rounds, instance, s);
+    reduce_rows(rounds, instance, s);
+    const Quantisation q = choose_quantisation<Quantised>(instance, s.board);
     quantise(rounds, instance, s, q, quantised);
     const int now = auction(rounds, instance, s, q, quantised);
     const Word most = q.shift < 60 ? Word{1} << (60 - q.shift) : 1;
@@ -129,8 +131,8 @@ __device__ void cold_start(Rounds<Team>& rounds, const Instance& instance, const
 }
 
 // Changes the precision of the prices. A rectangular problem's unmatched columns return to 0.
-template <class Team>
-__device__ void rescale(Rounds<Team>& rounds, const Instance& instance, const State& s, int from, int to) {
+template <class Team, class T>
+__device__ void rescale(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, int from, int to) {
     rounds.for_each(instance.columns, [&](int j) { s.y[j] = -1; });
     rounds.meet();
     rounds.for_each(instance.rows, [&](int i) {
@@ -149,16 +151,17 @@ __device__ void rescale(Rounds<Team>& rounds, const Instance& instance, const St
 // Exact prices and matching, from whatever prices and matching there are: coarse costs first where path
 // lengths at full precision would not fit into labels. A square problem fits once it is coarse enough; a
 // rectangular one loses the prices of the columns that it drops, and is made square if it does not.
-template <class Team>
-__device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& s, int unit) {
+template <class Team, class T>
+__device__ Status finish(Rounds<Team>& rounds, Instance<T>& instance, const State& s) {
     const int headroom = 63 - __clzll(static_cast<Int>(instance.label_limit)) - instance.row_bits - 2;
-    int shift = first_shift(instance, s.board, unit);
+    int shift = first_shift(instance, s.board);
     int scale = 0;
     for (bool widened = false;;) {
         rescale(rounds, instance, s, scale, shift);
         scale = shift;
-        repair(rounds, instance, s, unit, shift);
-        Forest<Team> forest{rounds, instance, s, unit, shift, 0, 0};
+        repair(rounds, instance, s, shift);
+        const float of_mirror = ldexpf(instance.source.filter_scale, -shift);
+        Forest<Team, T> forest{rounds, instance, s, shift, of_mirror, 0, 0, 0};
         const Growth growth = forest.run();
         if (growth == Growth::infeasible) {
             return kInfeasible;
@@ -168,9 +171,13 @@ __device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& 
                 return kOutOfRange;
             }
             if (widened) {
-                instance.rows = instance.columns;
+                __syncthreads();
+                if (threadIdx.x == 0) {
+                    instance.rows = instance.columns;
+                }
+                __syncthreads();
                 place_dummies(rounds, instance, s);
-                shift = first_shift(instance, s.board, unit) + instance.row_bits;
+                shift = first_shift(instance, s.board) + instance.row_bits;
             }
             widened = true;
             shift += instance.row_bits;
@@ -182,11 +189,13 @@ __device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& 
     }
 }
 
-template <class Team, class Quantised>
-__device__ void solve_instance(const Team& team, Instance& instance, const State& s, Quantised* quantised) {
+template <class Team, class T, class Quantised>
+__device__ void solve_instance(const Team& team, Instance<T>& instance, const State& s, float* copy,
+                               QuantisedQuad<Quantised>* quantised) {
+    Rounds<Team> rounds{team, s.board, block_board(), 0};
     clear_board(team, s.board);
-    team.sync(s.board);
-    Rounds<Team> rounds{team, s.board, 0};
+    rounds.begin();
+    rounds.meet();
     survey(rounds, instance);
     rounds.meet();
     Status status = kOptimal;
@@ -195,34 +204,53 @@ __device__ void solve_instance(const Team& team, Instance& instance, const State
     } else if (s.board->flags & kSawLargeInteger) {
         status = kInexactIntegers;
     } else {
-        const int unit = choose_unit(s.board);
-        const bool started = instance.start_column || instance.start_row || instance.start_price;
-        if (!started || !warm_start(rounds, instance, s, unit)) {
-            cold_start(rounds, instance, s, unit, quantised);
+        if (threadIdx.x == 0) {
+            instance.source.set_unit(choose_unit(s.board), s.board->low);
         }
-        find_allowed_gap(rounds, instance, unit);
-        status = finish(rounds, instance, s, unit);
+        __syncthreads();
+        if (copy) {
+            copy_costs(rounds, instance, copy);
+        }
+        const bool started = instance.start_column || instance.start_row || instance.start_price;
+        if (!started || !warm_start(rounds, instance, s)) {
+            cold_start(rounds, instance, s, quantised);
+        }
+        find_allowed_gap(rounds, instance);
+        status = finish(rounds, instance, s);
         if (status == kOptimal) {
-            certify(rounds, instance, s, unit);
+            certify(rounds, instance, s);
         }
     }
     if (status != kOptimal) {
         report_failure(rounds, instance, status);
     }
     if (team.thread() == 0) {
-        s.board->counters[kBarriers] = rounds.tick;
+        rounds.mine->counters[kBarriers] = rounds.tick;
         for (int k = 0; k < kCounters; ++k) {
-            instance.counters[k] = s.board->counters[k];
+            instance.counters[k] = rounds.mine->counters[k];
         }
     }
 }
 
-__device__ inline Instance make_instance(const Launch& launch, int64_t k) {
+// What a kernel knows of its instance. It is in shared memory: there are far more pointers than registers.
+template <class T>
+struct Task {
+    Instance<T> instance;
+    State state;
+};
+
+template <class T>
+__device__ Instance<T> make_instance(const Launch& launch, int64_t k, float* copy) {
     const Problem& p = launch.problem;
-    Instance instance;
+    Instance<T> instance;
     const int64_t width = p.type == CostType::float64 ? 8 : p.type == CostType::float32 ? 4 : 2;
     instance.costs = launch.costs;
     instance.costs.data = static_cast<const char*>(p.cost) + k * p.batch_stride * width;
+    instance.source.costs = instance.costs;
+    instance.source.copied = copy != nullptr;
+    instance.source.mirror = copy ? copy : static_cast<const float*>(instance.costs.data);
+    instance.source.quads = static_cast<int>(padded(instance.costs.columns) / 4);
+    instance.source.mirror_stride = copy ? Int{instance.source.quads} * 4 : instance.costs.row_stride;
     instance.rows = launch.rows;
     instance.tolerance = p.tolerance;
     instance.integers = p.integers;
@@ -246,27 +274,38 @@ __device__ inline Instance make_instance(const Launch& launch, int64_t k) {
     return instance;
 }
 
+template <class T>
+__device__ void begin_task(Task<T>& task, const Launch& launch, int64_t k, float* copy, unsigned char* state) {
+    if (threadIdx.x == 0) {
+        task.instance = make_instance<T>(launch, k, copy);
+        task.state = lay_out(state, launch.costs.columns);
+    }
+    __syncthreads();
+}
+
 // A block per instance: the state in shared memory, and the quantised costs while they fit.
-template <class Quantised>
+template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
     LOOMFAST_DYNAMIC_SHARED(shared);
-    Instance instance = make_instance(launch, blockIdx.x);
-    const State s = lay_out(shared, instance.columns);
-    const Int entries = static_cast<Int>(instance.rows) * instance.columns;
-    Quantised* quantised = launch.quantised
-                               ? reinterpret_cast<Quantised*>(launch.quantised) + blockIdx.x * entries
-                               : reinterpret_cast<Quantised*>(shared + state_bytes(instance.columns));
-    solve_instance(BlockTeam{}, instance, s, quantised);
+    using Quad = QuantisedQuad<Quantised>;
+    float* copy = launch.copy ? launch.copy + static_cast<Int>(blockIdx.x) * launch.copy_entries : nullptr;
+    LOOMFAST_SHARED(Task<T>, task, );
+    begin_task(task, launch, blockIdx.x, copy, shared);
+    const Int quads = static_cast<Int>(launch.rows) * task.instance.source.quads;
+    Quad* quantised = launch.quantised ? reinterpret_cast<Quad*>(launch.quantised) + blockIdx.x * quads
+                                       : reinterpret_cast<Quad*>(shared + state_bytes(task.instance.columns));
+    solve_instance(BlockTeam{}, task.instance, task.state, copy, quantised);
 }
 
 // All blocks of a cooperative launch on instance k: everything in the workspace.
 // Quantised costs of 32 bits go with a block a row, for long rows.
-template <class Quantised>
+template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch, int64_t k) {
-    Instance instance = make_instance(launch, k);
-    const State s = lay_out(launch.state, instance.columns);
+    LOOMFAST_SHARED(Task<T>, task, );
+    begin_task(task, launch, k, launch.copy, launch.state);
     using Crew = std::conditional_t<sizeof(Quantised) == 4, BlockCrew, WarpCrew>;
-    solve_instance(GridTeam<Crew>{}, instance, s, reinterpret_cast<Quantised*>(launch.quantised));
+    solve_instance(GridTeam<Crew>{}, task.instance, task.state, launch.copy,
+                   reinterpret_cast<QuantisedQuad<Quantised>*>(launch.quantised));
 }
 
 }  // namespace loomfast::cuda
