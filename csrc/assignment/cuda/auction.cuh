@@ -35,6 +35,7 @@ struct BestTwo {
 template <class Crew, class Quantised>
 __device__ BestTwo best_two(const QuantisedQuad<Quantised>* costs, const Word* words, int columns, int row) {
     const int quads = (columns + 3) / 4;
+    words = Crew::local(words);
     unsigned first = ~0u;
     unsigned second = ~0u;
 #pragma unroll 4

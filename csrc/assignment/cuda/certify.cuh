@@ -31,12 +31,13 @@ __device__ inline double next_below(double x) {
 // The largest double u <= min_j(c_ij + p_j), the minimum taken exactly; by a crew.
 template <class Crew, class T>
 __device__ double dual_of_row(const Instance<T>& instance, const double* price, int row) {
-    const Source<T>& source = instance.source;
+    const SourceRow<T> costs(instance.source, row);
+    price = Crew::local(price);
     ExactSum least{INFINITY, 0.0};
 #pragma unroll (Source<T>::exact() ? 2 : 1)
-    for (int quad = Crew::member(); quad < source.quads; quad += Crew::members()) {
+    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
         double c[4];
-        source.exact_quad(row, quad, c);
+        costs.exact_quad(quad, c);
         const double2 low = *reinterpret_cast<const double2*>(price + quad * 4);
         const double2 high = *reinterpret_cast<const double2*>(price + quad * 4 + 2);
         const double p[4] = {low.x, low.y, high.x, high.y};

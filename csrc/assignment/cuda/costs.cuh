@@ -97,6 +97,22 @@ __device__ inline double exact_cost(const Costs& costs, int row, int column) {
 __device__ inline float float_below(Int value) { return __ll2float_rd(value); }
 __device__ inline float float_above(Int value) { return __ll2float_ru(value); }
 
+// Says where an address points, so that it is read as such and not as one that could be anywhere.
+template <class Value>
+__device__ Value* global(Value* address) {
+#ifdef __CUDACC__
+    __builtin_assume(__isGlobal(address));
+#endif
+    return address;
+}
+template <class Value>
+__device__ Value* of_block(Value* address) {
+#ifdef __CUDACC__
+    __builtin_assume(__isShared(address));
+#endif
+    return address;
+}
+
 __device__ inline float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 __device__ inline void load4(const Int* from, Int (&to)[4]) {
     const longlong2 low = *reinterpret_cast<const longlong2*>(from);
@@ -126,6 +142,7 @@ template <class T>
 struct Source {
     Costs costs;
     const float* mirror;
+    float* zeros;         // a row of the mirror for the dummies
     Int mirror_stride;
     bool copied;          // the mirror is ours to fill
     int quads;
@@ -149,33 +166,10 @@ struct Source {
         filter_scale = exact() ? static_cast<float>(ldexp(static_cast<double>(sign), -(new_unit + coarser))) : 1.0f;
     }
 
-    __device__ const float* mirror_row(int row) const {
-        return mirror + (costs.row_repeats == 1 ? row : row / costs.row_repeats) * mirror_stride;
-    }
-
     // As fixed_cost: towards zero. No step of it rounds, but for what is less than one unit.
-    __device__ Int fixed(T cost) const {
+    __device__ static Int fixed(T cost, T first, T second) {
         const T units = cost * first * second;
         return units < T{INFINITY} ? static_cast<Int>(units) : kForbidden;
-    }
-
-    // The costs of a quad in units of 2^unit; forbidden past the last column.
-    __device__ void fixed_quad(int row, int quad, Int (&out)[4]) const {
-        if (row >= costs.rows) {
-            for (int k = 0; k < 4; ++k) {
-                out[k] = quad * 4 + k < costs.columns ? 0 : kForbidden;
-            }
-        } else if constexpr (exact()) {
-            const float4 c = load4(mirror_row(row) + quad * 4);
-            out[0] = fixed(c.x);
-            out[1] = fixed(c.y);
-            out[2] = fixed(c.z);
-            out[3] = fixed(c.w);
-        } else {
-            for (int k = 0; k < 4; ++k) {
-                out[k] = quad * 4 + k < costs.columns ? fixed(stored(row, quad * 4 + k)) : kForbidden;
-            }
-        }
     }
 
     __device__ double stored(int row, int column) const {
@@ -184,18 +178,55 @@ struct Source {
         return static_cast<const double*>(costs.data)[stored_row * costs.row_stride + stored_column * costs.column_stride];
     }
 
+    __device__ const float* mirror_row(int row) const {
+        const int stored_row = costs.row_repeats == 1 ? row : row / costs.row_repeats;
+        return global(row < costs.rows ? mirror + stored_row * mirror_stride : zeros);
+    }
+};
+
+// One row of a Source, with all that a loop over its quads needs at hand.
+template <class T>
+struct SourceRow {
+    const Source<T>& source;
+    const float* mirror;
+    T first, second;
+    int row, columns, quads;
+
+    __device__ SourceRow(const Source<T>& from, int of_row)
+        : source(from), mirror(from.mirror_row(of_row)), first(from.first), second(from.second), row(of_row),
+          columns(from.costs.columns), quads(from.quads) {}
+
+    __device__ Int fixed(T cost) const { return Source<T>::fixed(cost, first, second); }
+
+    // The costs of a quad in units of 2^unit; forbidden past the last column.
+    __device__ void fixed_quad(int quad, Int (&out)[4]) const {
+        if constexpr (Source<T>::exact()) {
+            const float4 c = load4(mirror + quad * 4);
+            out[0] = fixed(c.x);
+            out[1] = fixed(c.y);
+            out[2] = fixed(c.z);
+            out[3] = fixed(c.w);
+        } else {
+            for (int k = 0; k < 4; ++k) {
+                const int j = quad * 4 + k;
+                const T c = j < columns && row < source.costs.rows ? source.stored(row, j) : 0;
+                out[k] = j < columns ? fixed(c) : kForbidden;
+            }
+        }
+    }
+
     // The costs of a quad of a row that is no dummy as doubles, exactly; +inf where forbidden or past the last column.
-    __device__ void exact_quad(int row, int quad, double (&out)[4]) const {
-        const double sign = costs.negate ? -1.0 : 1.0;
-        if constexpr (exact()) {
-            const float4 c = load4(mirror_row(row) + quad * 4);
+    __device__ void exact_quad(int quad, double (&out)[4]) const {
+        const double sign = source.costs.negate ? -1.0 : 1.0;
+        if constexpr (Source<T>::exact()) {
+            const float4 c = load4(mirror + quad * 4);
             out[0] = sign * c.x;
             out[1] = sign * c.y;
             out[2] = sign * c.z;
             out[3] = sign * c.w;
         } else {
             for (int k = 0; k < 4; ++k) {
-                out[k] = quad * 4 + k < costs.columns ? sign * stored(row, quad * 4 + k) : INFINITY;
+                out[k] = quad * 4 + k < columns ? sign * source.stored(row, quad * 4 + k) : INFINITY;
             }
         }
     }
@@ -204,10 +235,11 @@ struct Source {
 // Calls body(column, cost) for the columns of this member of a crew whose pair is not forbidden.
 template <class Crew, class T, class Body>
 __device__ void for_costs(const Source<T>& source, int row, Body body) {
+    const SourceRow<T> costs(source, row);
 #pragma unroll (Source<T>::exact() ? 2 : 1)
-    for (int quad = Crew::member(); quad < source.quads; quad += Crew::members()) {
+    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
         Int c[4];
-        source.fixed_quad(row, quad, c);
+        costs.fixed_quad(quad, c);
         for (int k = 0; k < 4; ++k) {
             if (c[k] != kForbidden) {
                 body(quad * 4 + k, c[k]);

@@ -65,9 +65,9 @@ struct Forest {
     __device__ void relax_quad(int row, int quad, const float (&room)[4], float enough, Int base, Word cut) const {
         Int c[4], price[4];
         Word word[4];
-        instance.source.fixed_quad(row, quad, c);
-        load4(s.price(0) + quad * 4, price);
-        load4(labels(0) + quad * 4, word);
+        SourceRow<T>(instance.source, row).fixed_quad(quad, c);
+        load4(Team::local(s.price(0)) + quad * 4, price);
+        load4(Team::local(labels(0)) + quad * 4, word);
         Word* next = labels(1) + quad * 4;
         for (int k = 0; k < 4; ++k) {
             if (room[k] >= enough && c[k] != kForbidden) {
@@ -79,15 +79,16 @@ struct Forest {
         }
     }
 
-    // Relaxes one row by a crew; load(quad) is what the mirror holds.
-    template <class Load>
-    __device__ void relax(int row, Word label, Word cut, Load load) const {
+    // Relaxes one row by a crew.
+    __device__ void relax(int row, Word label, Word cut) const {
         constexpr int at_once = kQuadsAtOnce;
+        const float* costs = instance.source.mirror_row(row);
+        const int quads = instance.source.quads;
         const Int base = static_cast<Int>(label) - s.u[row];
         const int slack = (shift > 0) + instance.source.truncated;
         const float enough = float_below(base - slack) * instance.source.filter_unit;
-        const float* limits = s.limit(side);
-        for (int first = Team::member(); first < instance.source.quads; first += at_once * Team::members()) {
+        const float* limits = Team::local(s.limit(side));
+        for (int first = Team::member(); first < quads; first += at_once * Team::members()) {
             float room[at_once][4];
             float most = -INFINITY;
 #pragma unroll
@@ -95,8 +96,8 @@ struct Forest {
                 const int quad = first + k * Team::members();
                 float4 c = {0.0f, 0.0f, 0.0f, 0.0f};
                 float4 limit = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-                if (quad < instance.source.quads) {
-                    c = load(quad);
+                if (quad < quads) {
+                    c = load4(costs + quad * 4);
                     limit = load4(limits + quad * 4);
                 }
                 room[k][0] = fmaf(c.x, -of_mirror, limit.x);
@@ -116,15 +117,6 @@ struct Forest {
             }
         }
     }
-    __device__ void relax(int row, Word label, Word cut) const {
-        if (row < instance.costs.rows) {
-            const float* costs = instance.source.mirror_row(row);
-            relax(row, label, cut, [&](int quad) { return load4(costs + quad * 4); });
-        } else {
-            relax(row, label, cut, [](int) { return float4{0.0f, 0.0f, 0.0f, 0.0f}; });
-        }
-    }
-
     // The word of a column, or a lower one from up the old tree that it was in. All loads are independent.
     __device__ Word inherited(int column, Word cut) const {
         const Word* current = labels(0);

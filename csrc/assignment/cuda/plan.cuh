@@ -22,6 +22,7 @@ struct Launch {
     unsigned char* quantised;  // null: behind the state in shared memory
     float* copy;               // of the costs; null: they are read as they are
     int64_t copy_entries;      // of an instance
+    float* zeros;              // (columns,) of every instance: what the mirror holds for a dummy
 };
 
 struct Plan {
@@ -32,12 +33,13 @@ struct Plan {
     size_t state_bytes;        // in the workspace
     size_t quantised_bytes;    // in the workspace, behind the state
     size_t copy_bytes;         // in the workspace, behind the quantised costs
+    size_t zeros_bytes;        // in the workspace, behind the copy
 
-    size_t workspace_bytes() const { return state_bytes + quantised_bytes + copy_bytes; }
+    size_t workspace_bytes() const { return state_bytes + quantised_bytes + copy_bytes + zeros_bytes; }
 };
 
 // What is left of a block's shared memory beside the static part.
-constexpr int kStaticShared = 1024;
+constexpr int kStaticShared = 1536;
 inline size_t dynamic_shared(const DeviceLimits& limits) {
     return limits.shared_per_block > kStaticShared ? static_cast<size_t>(limits.shared_per_block - kStaticShared) : 0;
 }
@@ -90,6 +92,7 @@ inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
     }
     const int64_t copies = plan.blocks ? problem.batch : 1;  // those of a grid use the same, one after the other
     plan.copy_bytes = static_cast<size_t>(copies * entries_copied(problem)) * sizeof(float);
+    plan.zeros_bytes = static_cast<size_t>(copies * padded(columns)) * sizeof(float);
     return plan;
 }
 
@@ -121,6 +124,7 @@ inline Launch make_launch(const Problem& problem, const Plan& plan, void* worksp
     launch.copy_entries = entries_copied(problem);
     float* copy = reinterpret_cast<float*>(bytes + plan.state_bytes + plan.quantised_bytes);
     launch.copy = launch.copy_entries ? copy : nullptr;
+    launch.zeros = reinterpret_cast<float*>(bytes + plan.state_bytes + plan.quantised_bytes + plan.copy_bytes);
     return launch;
 }
 

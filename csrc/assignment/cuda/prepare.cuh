@@ -84,13 +84,15 @@ __device__ void survey(const Rounds<Team>& rounds, const Instance<T>& instance) 
     for (int row = rounds.team.thread() >> 5; row < instance.costs.rows; row += rounds.team.threads() >> 5) {
         if (!source.copied) {
             const float* costs = source.mirror_row(row);
+            const int quads = source.quads;
+            const bool negate = instance.costs.negate;
 #pragma unroll 4
-            for (int quad = lane_id(); quad < source.quads; quad += 32) {
+            for (int quad = lane_id(); quad < quads; quad += 32) {
                 const float4 c = load4(costs + quad * 4);
-                bits.note(c.x, instance.costs.negate);
-                bits.note(c.y, instance.costs.negate);
-                bits.note(c.z, instance.costs.negate);
-                bits.note(c.w, instance.costs.negate);
+                bits.note(c.x, negate);
+                bits.note(c.y, negate);
+                bits.note(c.z, negate);
+                bits.note(c.w, negate);
             }
         } else {
             for (int j = lane_id(); j < instance.columns; j += 32) {
@@ -128,7 +130,7 @@ __device__ void copy_costs(Rounds<Team>& rounds, const Instance<T>& instance, fl
                     const double c = exact_cost(instance.costs, row, j);
                     value = static_cast<float>(instance.costs.negate ? -c : c);
                 } else {
-                    const Int c = source.fixed(source.stored(row, j));
+                    const Int c = source.fixed(source.stored(row, j), source.first, source.second);
                     value = c == kForbidden ? forbidden : float_below(c);
                 }
             }
@@ -151,7 +153,9 @@ template <class Team, class T>
 __device__ void reduce_columns(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
     const bool was_square = instance.costs.rows == instance.columns;
     Int* minimum = s.price(0);
-    rounds.for_each(instance.columns, [&](int j) { minimum[j] = was_square ? kForbidden : 0; });
+    rounds.for_each(instance.source.quads * 4, [&](int j) {
+        minimum[j] = was_square && j < instance.columns ? kForbidden : 0;
+    });
     rounds.meet();
     if (!was_square) {
         return;
@@ -170,7 +174,7 @@ __device__ void reduce_columns(Rounds<Team>& rounds, const Instance<T>& instance
         for (int down = 0; down < height; ++down) {
             if (first + down < instance.rows) {
                 Int c[4];
-                instance.source.fixed_quad(first + down, quad, c);
+                SourceRow<T>(instance.source, first + down).fixed_quad(quad, c);
                 for (int k = 0; k < 4; ++k) {
                     least[k] = c[k] < least[k] ? c[k] : least[k];
                 }
@@ -219,7 +223,7 @@ template <class Team, class T>
 __device__ void reduce_rows(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
     const int lane = lane_id();
     const int stride = instance.costs.rows < 16 ? 1 : instance.costs.rows / 16;
-    const int turns = (instance.source.quads + 31) / 32;
+    const int turns = (instance.columns + 31) / 32;
     for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
         Int least = kForbidden;
         for_costs<WarpCrew>(instance.source, row, [&](int j, Int c) {
@@ -238,9 +242,11 @@ __device__ void reduce_rows(Rounds<Team>& rounds, const Instance<T>& instance, c
             for_costs<WarpCrew>(instance.source, row, [&](int j, Int c) {
                 const Int reduced = c + s.price(0)[j] - least;
                 sum += static_cast<double>(reduced);
-                const bool chosen = j / 128 == (row + lane) % turns && j % 4 == (row + lane) % 4;
-                sample = chosen || sample == kForbidden ? reduced : sample;
+                sample = sample == kForbidden ? reduced : sample;
             });
+            const int chosen = (row + lane) % turns * 32 + lane;
+            const Int c = chosen < instance.columns ? stage_cost(instance, row, chosen, 0) : kForbidden;
+            sample = c == kForbidden ? sample : c + s.price(0)[chosen] - least;
             double spread, nearest;
             measure_row(lane_min == kForbidden ? kForbidden : lane_min - least, sample, sum, instance.columns, &spread,
                         &nearest);
@@ -294,14 +300,18 @@ __device__ void quantise(Rounds<Team>& rounds, const Instance<T>& instance, cons
     constexpr Int top = QuantisedRange<Quantised>::top;
     const Source<T>& source = instance.source;
     for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
+        const SourceRow<T> costs(source, row);
         QuantisedQuad<Quantised>* out = quantised + static_cast<Int>(row) * source.quads;
         const Int own = s.u[row];
+        const Int* price = Team::local(s.price(0));
+#pragma unroll 2
         for (int quad = lane_id(); quad < source.quads; quad += 32) {
-            Int c[4];
-            source.fixed_quad(row, quad, c);
+            Int c[4], p[4];
+            costs.fixed_quad(quad, c);
+            load4(price + quad * 4, p);
             QuantisedQuad<Quantised> together;
             for (int k = 0; k < 4; ++k) {
-                const Int reduced = c[k] == kForbidden ? top : (c[k] + s.price(0)[quad * 4 + k] - own) >> q.shift;
+                const Int reduced = c[k] == kForbidden ? top : (c[k] + p[k] - own) >> q.shift;
                 together.of[k] = static_cast<Quantised>(reduced < top ? reduced : top);
             }
             out[quad] = together;

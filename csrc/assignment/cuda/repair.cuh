@@ -11,22 +11,16 @@ constexpr int kMostRepairs = 12;
 constexpr int kMostRectangularRepairs = 100;
 constexpr int kDropped = -2;  // x = kDropped - j: the row gave up column j and still looks after its price
 
-// c_ij at the precision of this stage.
-template <class T>
-__device__ Int stage_cost(const Instance<T>& instance, int row, int column, int shift) {
-    const Int c = fixed_cost(instance.costs, row, column, instance.source.unit);
-    return c == kForbidden ? kForbidden : c >> shift;
-}
-
 // min_j(c_ij + p_j) by a crew, with the costs of this stage; kForbidden if there is none.
 template <class Crew, class T>
 __device__ Int row_minimum(const Instance<T>& instance, const Int* price, int row, int shift) {
-    const Source<T>& source = instance.source;
+    const SourceRow<T> costs(instance.source, row);
+    price = Crew::local(price);
     Int least = kForbidden;
 #pragma unroll (Source<T>::exact() ? 4 : 1)
-    for (int quad = Crew::member(); quad < source.quads; quad += Crew::members()) {
+    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
         Int c[4], p[4];
-        source.fixed_quad(row, quad, c);
+        costs.fixed_quad(quad, c);
         load4(price + quad * 4, p);
         for (int k = 0; k < 4; ++k) {
             const Int reduced = c[k] == kForbidden ? kForbidden : (c[k] >> shift) + p[k];

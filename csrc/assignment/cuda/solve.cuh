@@ -195,6 +195,9 @@ __device__ void solve_instance(const Team& team, Instance<T>& instance, const St
     Rounds<Team> rounds{team, s.board, block_board(), 0};
     clear_board(team, s.board);
     rounds.begin();
+    rounds.for_each(instance.source.quads * 4, [&](int j) {
+        instance.source.zeros[j] = j < instance.columns ? 0.0f : Source<T>::exact() && instance.costs.negate ? -INFINITY : INFINITY;
+    });
     rounds.meet();
     survey(rounds, instance);
     rounds.meet();
@@ -238,15 +241,17 @@ struct Task {
     Instance<T> instance;
     State state;
 };
+static_assert(sizeof(BlockBoard) + sizeof(Task<double>) <= kStaticShared);
 
 template <class T>
-__device__ Instance<T> make_instance(const Launch& launch, int64_t k, float* copy) {
+__device__ Instance<T> make_instance(const Launch& launch, int64_t k, float* copy, float* zeros) {
     const Problem& p = launch.problem;
     Instance<T> instance;
     const int64_t width = p.type == CostType::float64 ? 8 : p.type == CostType::float32 ? 4 : 2;
     instance.costs = launch.costs;
     instance.costs.data = static_cast<const char*>(p.cost) + k * p.batch_stride * width;
     instance.source.costs = instance.costs;
+    instance.source.zeros = zeros;
     instance.source.copied = copy != nullptr;
     instance.source.mirror = copy ? copy : static_cast<const float*>(instance.costs.data);
     instance.source.quads = static_cast<int>(padded(instance.costs.columns) / 4);
@@ -275,9 +280,10 @@ __device__ Instance<T> make_instance(const Launch& launch, int64_t k, float* cop
 }
 
 template <class T>
-__device__ void begin_task(Task<T>& task, const Launch& launch, int64_t k, float* copy, unsigned char* state) {
+__device__ void begin_task(Task<T>& task, const Launch& launch, int64_t k, float* copy, float* zeros,
+                           unsigned char* state) {
     if (threadIdx.x == 0) {
-        task.instance = make_instance<T>(launch, k, copy);
+        task.instance = make_instance<T>(launch, k, copy, zeros);
         task.state = lay_out(state, launch.costs.columns);
     }
     __syncthreads();
@@ -290,7 +296,8 @@ __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
     using Quad = QuantisedQuad<Quantised>;
     float* copy = launch.copy ? launch.copy + static_cast<Int>(blockIdx.x) * launch.copy_entries : nullptr;
     LOOMFAST_SHARED(Task<T>, task, );
-    begin_task(task, launch, blockIdx.x, copy, shared);
+    float* zeros = launch.zeros + static_cast<Int>(blockIdx.x) * padded(launch.costs.columns);
+    begin_task(task, launch, blockIdx.x, copy, zeros, shared);
     const Int quads = static_cast<Int>(launch.rows) * task.instance.source.quads;
     Quad* quantised = launch.quantised ? reinterpret_cast<Quad*>(launch.quantised) + blockIdx.x * quads
                                        : reinterpret_cast<Quad*>(shared + state_bytes(task.instance.columns));
@@ -302,7 +309,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
 template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch, int64_t k) {
     LOOMFAST_SHARED(Task<T>, task, );
-    begin_task(task, launch, k, launch.copy, launch.state);
+    begin_task(task, launch, k, launch.copy, launch.zeros, launch.state);
     using Crew = std::conditional_t<sizeof(Quantised) == 4, BlockCrew, WarpCrew>;
     solve_instance(GridTeam<Crew>{}, task.instance, task.state, launch.copy,
                    reinterpret_cast<QuantisedQuad<Quantised>*>(launch.quantised));

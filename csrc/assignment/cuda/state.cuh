@@ -37,6 +37,13 @@ struct Instance {
     __device__ bool has_dummies() const { return rows > costs.rows; }
 };
 
+// c_ij at the precision of this stage.
+template <class T>
+__device__ Int stage_cost(const Instance<T>& instance, int row, int column, int shift) {
+    const Int c = fixed_cost(instance.costs, row, column, instance.source.unit);
+    return c == kForbidden ? kForbidden : c >> shift;
+}
+
 struct State {
     Board* board;
     int width;       // of every array

@@ -132,6 +132,8 @@ struct BlockCrew {
 };
 
 struct BlockTeam : WarpCrew {
+    template <class Value>
+    __device__ static Value* local(Value* of_state) { return of_block(of_state); }
     __device__ int thread() const { return static_cast<int>(threadIdx.x); }
     __device__ int threads() const { return static_cast<int>(blockDim.x); }
     __device__ Word meet(Board*, BlockBoard* mine, unsigned tick) const {
@@ -142,6 +144,8 @@ struct BlockTeam : WarpCrew {
 
 template <class Crew>
 struct GridTeam : Crew {
+    template <class Value>
+    __device__ static Value* local(Value* of_state) { return global(of_state); }
     // Neighbouring warps of a team are in different blocks, so that few busy rows use many multiprocessors.
     __device__ int thread() const {
         const int warp = static_cast<int>(threadIdx.x) >> 5;
