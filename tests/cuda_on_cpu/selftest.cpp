@@ -132,7 +132,8 @@ __global__ void barrier_by_hand(int* out, int* passing, loomfast::cuda::GridBarr
         const int sum = meet(2 * round, round + blockIdx.x);
         good = good && sum == static_cast<int>(kBlocks * round + kBlocks * (kBlocks - 1) / 2);
         const int seen = passing[kTotal - 1 - t] / static_cast<int>(round + 1);
-        good = good && meet(2 * round + 1, 7) == 7 * kBlocks;
+        const int sevens = meet(2 * round + 1, 7);
+        good = good && sevens == 7 * kBlocks;
         out[t] = good ? seen : -1;
     }
 }
