@@ -64,7 +64,7 @@ def barriers():
 def mutated(tmp_path, file, start, end, text):
     csrc = tmp_path / "csrc"
     shutil.copytree(build.ROOT / "csrc", csrc)
-    path = csrc / "assignment" / file
+    path = csrc / "assignment" / "cuda" / file
     source = path.read_text()
     path.write_text(source[:start] + text + source[end:])
     return build.program("assignment", "tsan", csrc=csrc, cache=tmp_path)
@@ -110,7 +110,7 @@ ATOMICS = {
 @pytest.mark.parametrize("name", ATOMICS)
 def test_an_update_that_is_not_atomic_is_noticed(tmp_path, name):
     file, statement = ATOMICS[name]
-    source = (build.ROOT / "csrc" / "assignment" / file).read_text()
+    source = (build.ROOT / "csrc" / "assignment" / "cuda" / file).read_text()
     start = source.index(statement)
     target, value = re.match(r"atomicM..\(&(.*?\]), (.*)\);", statement).groups()
     program = mutated(tmp_path, file, start, start + len(statement), f"{target} = {value};")

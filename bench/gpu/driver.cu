@@ -96,7 +96,7 @@ bool solve(const Shape& shape, const lf::DeviceLimits& limits, cudaStream_t stre
     const lf::Problem problem = {cost.data, lf::CostType::float32, false, shape.batch, shape.rows, shape.columns,
                                  shape.rows * shape.columns, shape.columns, 1, 1, shape.maximize, 0.0,
                                  nullptr, nullptr, nullptr, col4row.data, row4col.data, u.data, v.data,
-                                 total.data, gap.data, status.data, counters.data};
+                                 total.data, gap.data, status.data, counters.data, nullptr, nullptr};
     Device<unsigned char> workspace(lf::workspace_bytes(problem, limits) + 1);
     const lf::Error error = lf::solve(problem, limits, workspace.data, stream);
     if (error.code != 0) {

@@ -20,7 +20,10 @@ void solve_grids(const lf::Plan& plan, const lf::Launch& launch) {
 template <class T>
 void solve(const lf::Plan& plan, const lf::Launch& launch) {
     const dim3 grid(static_cast<unsigned>(plan.grid)), block(static_cast<unsigned>(plan.threads));
-    if (plan.blocks) {
+    if (plan.held) {
+        const auto kernel = [=] { plan.held == 2 ? lf::solve_warp<T, 2>(launch) : lf::solve_warp<T, 4>(launch); };
+        cuda_on_cpu::launch(grid, block, plan.shared_bytes, false, kernel, {});
+    } else if (plan.blocks) {
         cuda_on_cpu::launch(grid, block, plan.shared_bytes, false, [=] { lf::solve_block<T, uint16_t>(launch); }, {});
     } else if (plan.wide) {
         solve_grids<T, int32_t>(plan, launch);

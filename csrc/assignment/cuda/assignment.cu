@@ -20,7 +20,7 @@ Error as_error(cudaError_t code) {
 
 // Lets the kernels have all the shared memory of a block, once a device: how much one launch needs would be set, by
 // threads that launch at the same time, in any order.
-template <class T>
+template <class T, int kHeld>
 cudaError_t allow_shared(const void* kernel, int bytes) {
     constexpr int kDevices = 64;
     static std::atomic<bool> allowed[kDevices];
@@ -36,10 +36,16 @@ cudaError_t allow_shared(const void* kernel, int bytes) {
     return code;
 }
 
+// One launch for all instances, of the warp kernel or of the block kernel.
 template <class T>
-Error launch_blocks(const Plan& plan, const Launch& launch, const DeviceLimits& limits, cudaStream_t stream) {
-    const void* kernel = reinterpret_cast<const void*>(solve_block<T, uint16_t>);
-    const cudaError_t code = allow_shared<T>(kernel, static_cast<int>(dynamic_shared(limits)));
+Error launch_together(const Plan& plan, const Launch& launch, const DeviceLimits& limits, cudaStream_t stream) {
+    const void* kernel = plan.held == 2   ? reinterpret_cast<const void*>(solve_warp<T, 2>)
+                         : plan.held == 4 ? reinterpret_cast<const void*>(solve_warp<T, 4>)
+                                          : reinterpret_cast<const void*>(solve_block<T, uint16_t>);
+    const int available = static_cast<int>(dynamic_shared(limits));
+    const cudaError_t code = plan.held == 2   ? allow_shared<T, 2>(kernel, available)
+                             : plan.held == 4 ? allow_shared<T, 4>(kernel, available)
+                                              : allow_shared<T, 0>(kernel, available);
     if (code != cudaSuccess) {
         return as_error(code);
     }
@@ -72,7 +78,8 @@ Error launch_grids(const Plan& plan, const Launch& launch, cudaStream_t stream) 
 
 template <class T>
 Error launch_all(const Plan& plan, const Launch& launch, const DeviceLimits& limits, cudaStream_t stream) {
-    return plan.blocks ? launch_blocks<T>(plan, launch, limits, stream) : launch_grids<T>(plan, launch, stream);
+    return plan.blocks || plan.held ? launch_together<T>(plan, launch, limits, stream)
+                                    : launch_grids<T>(plan, launch, stream);
 }
 
 }  // namespace

@@ -158,12 +158,17 @@ struct Source {
     __device__ void set_unit(int new_unit, int low) {
         unit = new_unit;
         truncated = new_unit > low;
-        const T sign = costs.negate ? T{-1} : T{1};
-        first = static_cast<T>(ldexp(static_cast<double>(sign), -new_unit / 2));
-        second = static_cast<T>(ldexp(1.0, -new_unit - -new_unit / 2));
+        const double sign = costs.negate ? -1.0 : 1.0;
+        split_unit(new_unit, &first, &second);
+        first = costs.negate ? -first : first;
         const int coarser = exact() && new_unit < -126 ? -126 - new_unit : 0;
         filter_unit = static_cast<float>(ldexp(1.0, -coarser));
-        filter_scale = exact() ? static_cast<float>(ldexp(static_cast<double>(sign), -(new_unit + coarser))) : 1.0f;
+        filter_scale = exact() ? static_cast<float>(ldexp(sign, -(new_unit + coarser))) : 1.0f;
+    }
+
+    __device__ static void split_unit(int unit, T* first, T* second) {
+        *first = static_cast<T>(ldexp(1.0, -unit / 2));
+        *second = static_cast<T>(ldexp(1.0, -unit - -unit / 2));
     }
 
     // As fixed_cost: towards zero. No step of it rounds, but for what is less than one unit.

@@ -141,11 +141,11 @@ __device__ void copy_costs(Rounds<Team>& rounds, const Instance<T>& instance, fl
 }
 
 // The unit that holds every cost in kCostBits bits; that of the lowest bit if it can.
-__device__ inline int choose_unit(const Board* board) {
-    if (board->top < board->low) {
+__device__ inline int choose_unit(int top, int low) {
+    if (top < low) {
         return 0;  // all costs are zero or forbidden
     }
-    return board->low > board->top - kCostBits ? board->low : board->top - kCostBits;
+    return low > top - kCostBits ? low : top - kCostBits;
 }
 
 // p_j = -min_i c_ij into price(0), for problems that were square; a tile of 32 quads and up to 8 rows at a time.

@@ -202,17 +202,19 @@ __device__ void solve_instance(const Team& team, Instance<T>& instance, const St
     survey(rounds, instance);
     rounds.meet();
     Status status = kOptimal;
+    bool copied = false;
     if (s.board->flags & kSawInvalid) {
         status = kInvalidCost;
     } else if (s.board->flags & kSawLargeInteger) {
         status = kInexactIntegers;
     } else {
         if (threadIdx.x == 0) {
-            instance.source.set_unit(choose_unit(s.board), s.board->low);
+            instance.source.set_unit(choose_unit(s.board->top, s.board->low), s.board->low);
         }
         __syncthreads();
         if (copy) {
             copy_costs(rounds, instance, copy);
+            copied = true;
         }
         const bool started = instance.start_column || instance.start_row || instance.start_price;
         if (!started || !warm_start(rounds, instance, s)) {
@@ -228,7 +230,8 @@ __device__ void solve_instance(const Team& team, Instance<T>& instance, const St
         report_failure(rounds, instance, status);
     }
     if (team.thread() == 0) {
-        rounds.mine->counters[kBarriers] = rounds.tick;
+        // Not that of the copy: the counters of the same costs are the same, wherever they lie.
+        rounds.mine->counters[kBarriers] = rounds.tick - (copied ? 1 : 0);
         for (int k = 0; k < kCounters; ++k) {
             instance.counters[k] = rounds.mine->counters[k];
         }
@@ -242,36 +245,63 @@ struct Task {
     State state;
 };
 static_assert(sizeof(BlockBoard) + sizeof(Task<double>) <= kStaticShared);
+static_assert(kWarpsPerBlock * sizeof(Instance<double>) <= kStaticShared);
+
+// Of instance k, which side the caller calls rows; false if there are no such sizes.
+struct Sides {
+    int64_t rows, columns;
+    bool valid;
+};
+__device__ inline Sides sides_of(const Problem& p, int64_t k) {
+    const int64_t rows = p.sizes_rows ? p.sizes_rows[k] : p.rows;
+    const int64_t columns = p.sizes_columns ? p.sizes_columns[k] : p.columns;
+    return {rows, columns, rows >= 0 && rows <= p.rows && columns >= 0 && columns <= p.columns};
+}
 
 template <class T>
-__device__ Instance<T> make_instance(const Launch& launch, int64_t k, float* copy, float* zeros) {
+__device__ Instance<T> make_instance(const Launch& launch, const Sides& sides, int64_t k, float* copy, float* zeros) {
     const Problem& p = launch.problem;
     Instance<T> instance;
     const int64_t width = p.type == CostType::float64 ? 8 : p.type == CostType::float32 ? 4 : 2;
-    instance.costs = launch.costs;
-    instance.costs.data = static_cast<const char*>(p.cost) + k * p.batch_stride * width;
+    const bool swapped = sides.rows > sides.columns;
+    const int rows = static_cast<int>(swapped ? sides.columns : sides.rows);
+    const int columns = static_cast<int>(swapped ? sides.rows : sides.columns);
+    instance.costs = {static_cast<const char*>(p.cost) + k * p.batch_stride * width,
+                      swapped ? p.column_stride : p.row_stride,
+                      swapped ? p.row_stride : p.column_stride,
+                      rows,
+                      columns,
+                      static_cast<int>(swapped ? 1 : p.row_repeats),
+                      static_cast<int>(swapped ? p.row_repeats : 1),
+                      p.type,
+                      p.maximize};
     instance.source.costs = instance.costs;
     instance.source.zeros = zeros;
     instance.source.copied = copy != nullptr;
     instance.source.mirror = copy ? copy : static_cast<const float*>(instance.costs.data);
-    instance.source.quads = static_cast<int>(padded(instance.costs.columns) / 4);
+    instance.source.quads = static_cast<int>(padded(columns) / 4);
     instance.source.mirror_stride = copy ? Int{instance.source.quads} * 4 : instance.costs.row_stride;
-    instance.rows = launch.rows;
+    instance.rows = static_cast<int>(rows_solved(rows, columns));
     instance.tolerance = p.tolerance;
     instance.integers = p.integers;
-    instance.columns = instance.costs.columns;
-    instance.row_bits = launch.row_bits;
-    instance.label_limit = (Word{1} << launch.label_bits) - 1;
+    instance.columns = columns;
+    instance.row_bits = 1;
+    while (columns >> instance.row_bits) {
+        ++instance.row_bits;
+    }
+    // Less a price, a label fits into Int.
+    const int label_bits = launch.label_bits ? launch.label_bits : instance.row_bits > 2 ? 64 - instance.row_bits : 62;
+    instance.label_limit = (Word{1} << label_bits) - 1;
     const int64_t* start = p.start_col4row ? p.start_col4row + k * p.rows : nullptr;
-    instance.start_column = launch.swapped ? nullptr : start;
-    instance.start_row = launch.swapped ? start : nullptr;
+    instance.start_column = swapped ? nullptr : start;
+    instance.start_row = swapped ? start : nullptr;
     const double* start_u = p.start_u ? p.start_u + k * p.rows : nullptr;
     const double* start_v = p.start_v ? p.start_v + k * p.columns : nullptr;
-    instance.start_price = launch.swapped ? start_u : start_v;
-    instance.column_of_row = launch.swapped ? p.row4col + k * p.columns : p.col4row + k * p.rows;
-    instance.row_of_column = launch.swapped ? p.col4row + k * p.rows : p.row4col + k * p.columns;
-    instance.row_dual = launch.swapped ? p.v + k * p.columns : p.u + k * p.rows;
-    instance.column_dual = launch.swapped ? p.u + k * p.rows : p.v + k * p.columns;
+    instance.start_price = swapped ? start_u : start_v;
+    instance.column_of_row = swapped ? p.row4col + k * p.columns : p.col4row + k * p.rows;
+    instance.row_of_column = swapped ? p.col4row + k * p.rows : p.row4col + k * p.columns;
+    instance.row_dual = swapped ? p.v + k * p.columns : p.u + k * p.rows;
+    instance.column_dual = swapped ? p.u + k * p.rows : p.v + k * p.columns;
     instance.total = p.total + k;
     instance.gap = p.gap + k;
     instance.status = p.status + k;
@@ -279,14 +309,57 @@ __device__ Instance<T> make_instance(const Launch& launch, int64_t k, float* cop
     return instance;
 }
 
+// What is written where there is no instance: past its sides, and everywhere if it has none. True in that case.
+__device__ inline bool fill_outside(const Problem& p, const Sides& sides, int64_t k, int thread, int threads) {
+    const bool empty = !sides.valid || sides.rows == 0 || sides.columns == 0;
+    const double none = sides.valid ? 0.0 : NAN;
+    for (int64_t i = (empty ? 0 : sides.rows) + thread; i < p.rows; i += threads) {
+        p.col4row[k * p.rows + i] = -1;
+        p.u[k * p.rows + i] = none;
+    }
+    for (int64_t j = (empty ? 0 : sides.columns) + thread; j < p.columns; j += threads) {
+        p.row4col[k * p.columns + j] = -1;
+        p.v[k * p.columns + j] = none;
+    }
+    if (empty && thread == 0) {
+        p.total[k] = p.gap[k] = none;
+        p.status[k] = sides.valid ? kOptimal : kInvalidSize;
+        for (int counter = 0; counter < kCounters; ++counter) {
+            p.counters[k * kCounters + counter] = 0;
+        }
+    }
+    return empty;
+}
+
 template <class T>
-__device__ void begin_task(Task<T>& task, const Launch& launch, int64_t k, float* copy, float* zeros,
+__device__ void begin_task(Task<T>& task, const Launch& launch, const Sides& sides, int64_t k, float* copy, float* zeros,
                            unsigned char* state) {
     if (threadIdx.x == 0) {
-        task.instance = make_instance<T>(launch, k, copy, zeros);
-        task.state = lay_out(state, launch.costs.columns);
+        task.instance = make_instance<T>(launch, sides, k, copy, zeros);
+        task.state = lay_out(state, task.instance.columns);
     }
     __syncthreads();
+}
+
+// A warp per instance, for those of few columns: everything in shared memory.
+template <class T, int kHeld>
+__global__ void __launch_bounds__(32 * kWarpsPerBlock) solve_warp(Launch launch) {
+    LOOMFAST_DYNAMIC_SHARED(shared);
+    const int warp = static_cast<int>(threadIdx.x) >> 5;
+    const int64_t k = static_cast<int64_t>(blockIdx.x) * (blockDim.x >> 5) + warp;
+    if (k >= launch.problem.batch) {
+        return;
+    }
+    const Sides sides = sides_of(launch.problem, k);
+    if (fill_outside(launch.problem, sides, k, lane_id(), 32)) {
+        return;
+    }
+    LOOMFAST_SHARED(Instance<T>, instances, [kWarpsPerBlock]);
+    if (lane_id() == 0) {
+        instances[warp] = make_instance<T>(launch, sides, k, nullptr, nullptr);
+    }
+    __syncwarp();
+    solve_by_warp<T, kHeld>(instances[warp], shared + warp * launch.warp_bytes);
 }
 
 // A block per instance: the state in shared memory, and the quantised costs while they fit.
@@ -294,13 +367,17 @@ template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
     LOOMFAST_DYNAMIC_SHARED(shared);
     using Quad = QuantisedQuad<Quantised>;
-    float* copy = launch.copy ? launch.copy + static_cast<Int>(blockIdx.x) * launch.copy_entries : nullptr;
+    const int64_t k = blockIdx.x;
+    const Sides sides = sides_of(launch.problem, k);
+    if (fill_outside(launch.problem, sides, k, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x))) {
+        return;
+    }
+    float* copy = launch.copy ? launch.copy + k * launch.copy_entries : nullptr;
     LOOMFAST_SHARED(Task<T>, task, );
-    float* zeros = launch.zeros + static_cast<Int>(blockIdx.x) * padded(launch.costs.columns);
-    begin_task(task, launch, blockIdx.x, copy, zeros, shared);
-    const Int quads = static_cast<Int>(launch.rows) * task.instance.source.quads;
-    Quad* quantised = launch.quantised ? reinterpret_cast<Quad*>(launch.quantised) + blockIdx.x * quads
-                                       : reinterpret_cast<Quad*>(shared + state_bytes(task.instance.columns));
+    begin_task(task, launch, sides, k, copy, launch.zeros + k * launch.zeros_entries, shared);
+    Quad* quantised = launch.quantised
+                          ? reinterpret_cast<Quad*>(launch.quantised) + k * (launch.quantised_entries / 4)
+                          : reinterpret_cast<Quad*>(shared + state_bytes(task.instance.columns));
     solve_instance(BlockTeam{}, task.instance, task.state, copy, quantised);
 }
 
@@ -308,10 +385,15 @@ __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
 // Quantised costs of 32 bits go with a block a row, for long rows.
 template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch, int64_t k) {
-    LOOMFAST_SHARED(Task<T>, task, );
-    begin_task(task, launch, k, launch.copy, launch.zeros, launch.state);
     using Crew = std::conditional_t<sizeof(Quantised) == 4, BlockCrew, WarpCrew>;
-    solve_instance(GridTeam<Crew>{}, task.instance, task.state, launch.copy,
+    const GridTeam<Crew> team{};
+    const Sides sides = sides_of(launch.problem, k);
+    if (fill_outside(launch.problem, sides, k, team.thread(), team.threads())) {
+        return;
+    }
+    LOOMFAST_SHARED(Task<T>, task, );
+    begin_task(task, launch, sides, k, launch.copy, launch.zeros, launch.state);
+    solve_instance(team, task.instance, task.state, launch.copy,
                    reinterpret_cast<QuantisedQuad<Quantised>*>(launch.quantised));
 }
 

@@ -161,10 +161,11 @@ struct WarpSolver {
             const Int next = warp_min(lane_id() == winner ? two : one);
             const int column = __shfl_sync(kWarp, mine, winner);
             const int held = __shfl_sync(kWarp, pick(y, mine), winner);
-            if (held >= 0 && next == best) {
+            if (held >= 0 && (next == best || next == kForbidden)) {
                 return;
             }
             const bool raises = next != kForbidden && (held >= 0 || square());
+            __syncwarp();
             for (int k = 0; k < kHeld; ++k) {
                 if (lane_id() == winner && k == column) {
                     p[k] += raises ? next - best : 0;
@@ -254,6 +255,7 @@ struct WarpSolver {
             column = with_free ? lane * kHeld + k : -1;
         }
         ++paths;
+        __syncwarp();
         for (int k = 0; k < kHeld; ++k) {
             if (done >> k & 1) {
                 p[k] += distance - label[k];
@@ -280,14 +282,8 @@ struct WarpSolver {
         return true;
     }
 
-    __device__ Status solve(int unit, int low) {
-        Source<T> source = instance.source;
-        source.set_unit(unit, low);
-        first = source.first;
-        second = source.second;
-        if (Source<T>::exact() || instance.costs.negate) {  // the sign is in the costs already
-            first = first < T{0} ? -first : first;
-        }
+    __device__ Status solve(int unit) {
+        Source<T>::split_unit(unit, &first, &second);
         reduce_columns();
         int budget = kReductionsPerRow * rows();
         for (int i = 0; i < rows(); ++i) {
@@ -371,15 +367,12 @@ template <class T, int kHeld>
 __device__ void solve_by_warp(const Instance<T>& instance, unsigned char* memory) {
     WarpSolver<T, kHeld> solver(instance, memory);
     const Bits bits = solver.load();
-    Board ranges;
-    ranges.top = bits.top;
-    ranges.low = bits.low;
     Status status = bits.flags & kSawInvalid        ? kInvalidCost
                     : bits.flags & kSawLargeInteger ? kInexactIntegers
                                                     : kOptimal;
-    const int unit = choose_unit(&ranges);
+    const int unit = choose_unit(bits.top, bits.low);
     if (status == kOptimal) {
-        status = solver.solve(unit, bits.low);
+        status = solver.solve(unit);
     }
     if (status == kOptimal) {
         solver.certify(unit);
