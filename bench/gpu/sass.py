@@ -21,6 +21,10 @@ KERNELS = {
     "block double": "solve_blockIdt",
     "grid16 double": "solve_gridIdt",
     "grid32 double": "solve_gridIdi",
+    "warp 2": "solve_warpIfLi2",
+    "warp 4": "solve_warpIfLi4",
+    "warp 2 double": "solve_warpIdLi2",
+    "warp 4 double": "solve_warpIdLi4",
 }
 
 
@@ -37,6 +41,9 @@ LOOPS = {
     "relax": Loop({r"FFMA": 16, r"FMNMX": 8, r"LD\S*\.128": 8}, 16),
     "best_two": Loop({r"V?IMNMX": 24, r"LD\S*\.128": 8}, 16),
     "row_minimum": Loop({r"F2I\.S64": 16, r"FMUL": 32, r"LD\S*\.128": 12}, 16),
+    # A step of a search for a path, and of a reduction: they wait for the warp, not for memory.
+    "path": Loop({r"C?REDUX": 2, r"VOTEU?": 2, r"SHFL": 2, r"F2I\.S64": 2}, 0),
+    "reduction": Loop({r"C?REDUX": 4, r"VOTEU?": 1, r"SHFL": 2, r"F2I\.S64": 2}, 0),
 }
 
 
@@ -196,4 +203,5 @@ def _counts(path, loop):
         "loads_128": count(r"\bLD\S*\.128"),
         "loads": count(r"\b(LD|LDG|LDS)\b"),
         "chain": longest_chain(path),
+        "collectives": count(r"\b(SHFL|C?REDUX|VOTE)\b"),
     }

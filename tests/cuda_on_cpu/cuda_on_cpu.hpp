@@ -229,6 +229,7 @@ inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
 inline unsigned __float_as_uint(float x) { return static_cast<unsigned>(cuda_on_cpu::to_bits(x)); }
+inline int __float_as_int(float x) { return static_cast<int>(cuda_on_cpu::to_bits(x)); }
 inline float __ll2float_rd(long long x) { return cuda_on_cpu::as_float_towards(x, -INFINITY); }
 inline float __ll2float_ru(long long x) { return cuda_on_cpu::as_float_towards(x, INFINITY); }
 inline int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }

@@ -220,6 +220,15 @@ struct SourceRow {
         }
     }
 
+    // That of one column.
+    __device__ Int fixed_at(int column) const {
+        if constexpr (Source<T>::exact()) {
+            return fixed(mirror[column]);
+        } else {
+            return row < source.costs.rows ? fixed(source.stored(row, column)) : 0;
+        }
+    }
+
     // The costs of a quad of a row that is no dummy as doubles, exactly; +inf where forbidden or past the last column.
     __device__ void exact_quad(int quad, double (&out)[4]) const {
         const double sign = source.costs.negate ? -1.0 : 1.0;

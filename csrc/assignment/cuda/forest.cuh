@@ -19,10 +19,10 @@
 //
 // Nearly all that is relaxed changes nothing, so a filter in float32 comes first. A path through row i takes column j
 // only if c_ij + base_i < min(cut, label_j) - p_j, with base_i = L_i - u_i. The right side is kept for every column as
-// a float, the limit, so that a column costs one multiplication and one maximum and a quad two loads. What the filter
-// drops could not have been taken:
+// a float, the limit, so that a column costs one multiplication and one maximum and a quad two loads. Limits are kept
+// like labels, in three arrays: whoever lowers a label lowers the limit. What the filter drops could not have been taken:
 //   C, B, M: c_ij, base_i and min(cut, label_j) - p_j of the exact comparison, integers in units of 2^(unit + shift).
-//   m >= M: the limit is rounded upwards, and is made of a cut and a label of the step before, which only fall.
+//   m >= M: the limit is rounded upwards, and is made of the cut of the step before, which only falls.
 //   b <= B - slack: rounded downwards.
 //   c <= C + slack, where c is what the mirror holds: the very cost for a float, except that C may have lost what
 //   is below one unit to truncation and once more to the shift, hence a slack of up to 2; less than C for a double.
@@ -36,7 +36,19 @@ namespace loomfast::cuda {
 
 enum class Growth { complete, infeasible, overflow };
 
-constexpr int kQuadsAtOnce = 4;  // of a member of a crew, all on their way at the same time
+constexpr int kQuadsAtOnce = 4;   // of a member of a crew, all on their way at the same time
+constexpr int kFewSurvivors = 4;  // of the filter, among the columns of those
+
+// The lesser of two floats that are not -0. Those that are not negative are ordered like integers, and others like
+// integers the other way round.
+__device__ inline void lower(float* address, float value) {
+    const float sure = value + 0.0f;
+    if (sure >= 0.0f) {
+        atomicMin(reinterpret_cast<int*>(address), __float_as_int(sure));
+    } else {
+        atomicMax(reinterpret_cast<unsigned*>(address), __float_as_uint(sure));
+    }
+}
 
 template <class Team, class T>
 struct Forest {
@@ -47,34 +59,38 @@ struct Forest {
     float of_mirror;  // turns what the mirror holds into units of this stage
     int now;          // which array of words holds the labels
     int list;         // which free list is current
-    int side;         // which array of limits the next step reads
 
     __device__ Word label_of(Word word) const { return word >> instance.row_bits; }
     __device__ int row_of(Word word) const {
         return static_cast<int>(word & ((Word{1} << instance.row_bits) - 1));
     }
     __device__ Word* labels(int ahead) const { return s.word((now + ahead) % 3); }
+    __device__ float* limits(int ahead) const { return s.limit((now + ahead) % 3); }
 
-    // The limit of a column, see above.
-    __device__ float limit_of(Word word, Word cut, Int price) const {
-        const Word label = label_of(word);
-        return float_above(static_cast<Int>(label < cut ? label : cut) - price) * instance.source.filter_unit;
+    // The limit of a column with that label, see above.
+    __device__ float limit_of(Word label, Int price) const {
+        return float_above(static_cast<Int>(label) - price) * instance.source.filter_unit;
     }
 
-    // Relaxes those pairs of a quad whose room, limit less cost, is enough.
-    __device__ void relax_quad(int row, int quad, const float (&room)[4], float enough, Int base, Word cut) const {
+    // Takes column `column` for a path through the row, if that is shorter.
+    __device__ void take(int row, int column, Int cost, Int price, Word word, Int base, Word cut) const {
+        const Word through = static_cast<Word>((cost >> shift) + price + base);
+        if (cost != kForbidden && through < cut && through < label_of(word)) {
+            atomicMin(&labels(1)[column], through << instance.row_bits | static_cast<Word>(row));
+            lower(&limits(1)[column], limit_of(through, price));
+        }
+    }
+
+    // Relaxes those columns of a quad that are among the survivors, four bits.
+    __device__ void relax_quad(int row, int quad, unsigned survivors, Int base, Word cut) const {
         Int c[4], price[4];
         Word word[4];
         SourceRow<T>(instance.source, row).fixed_quad(quad, c);
         load4(Team::local(s.price(0)) + quad * 4, price);
         load4(Team::local(labels(0)) + quad * 4, word);
-        Word* next = labels(1) + quad * 4;
         for (int k = 0; k < 4; ++k) {
-            if (room[k] >= enough && c[k] != kForbidden) {
-                const Word through = static_cast<Word>((c[k] >> shift) + price[k] + base);
-                if (through < cut && through < label_of(word[k])) {
-                    atomicMin(&next[k], through << instance.row_bits | static_cast<Word>(row));
-                }
+            if (survivors >> k & 1) {
+                take(row, quad * 4 + k, c[k], price[k], word[k], base, cut);
             }
         }
     }
@@ -87,8 +103,9 @@ struct Forest {
         const Int base = static_cast<Int>(label) - s.u[row];
         const int slack = (shift > 0) + instance.source.truncated;
         const float enough = float_below(base - slack) * instance.source.filter_unit;
-        const float* limits = Team::local(s.limit(side));
-        for (int first = Team::member(); first < quads; first += at_once * Team::members()) {
+        const float* limit_of_column = Team::local(limits(0));
+        for (int begin = 0; begin < quads; begin += at_once * Team::members()) {
+            const int first = begin + Team::member();
             float room[at_once][4];
             float most = -INFINITY;
 #pragma unroll
@@ -98,7 +115,7 @@ struct Forest {
                 float4 limit = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
                 if (quad < quads) {
                     c = load4(costs + quad * 4);
-                    limit = load4(limits + quad * 4);
+                    limit = load4(limit_of_column + quad * 4);
                 }
                 room[k][0] = fmaf(c.x, -of_mirror, limit.x);
                 room[k][1] = fmaf(c.y, -of_mirror, limit.y);
@@ -106,17 +123,38 @@ struct Forest {
                 room[k][3] = fmaf(c.w, -of_mirror, limit.w);
                 most = fmaxf(most, fmaxf(fmaxf(room[k][0], room[k][1]), fmaxf(room[k][2], room[k][3])));
             }
-            if (most < enough) {
+            if (__ballot_sync(kWarp, most >= enough) == 0) {
                 continue;
             }
+            unsigned survivors = 0;
 #pragma unroll
-            for (int k = 0; k < at_once; ++k) {
-                if (fmaxf(fmaxf(room[k][0], room[k][1]), fmaxf(room[k][2], room[k][3])) >= enough) {
-                    relax_quad(row, first + k * Team::members(), room[k], enough, base, cut);
-                }
+            for (int k = 0; k < at_once * 4; ++k) {
+                survivors |= static_cast<unsigned>(room[k / 4][k % 4] >= enough) << k;
             }
+            relax_survivors(row, first, survivors, base, cut);
         }
     }
+
+    // Few survivors one by one, every lane the next of its own; many, as at the first step from a free row, by quads.
+    __device__ void relax_survivors(int row, int first, unsigned survivors, Int base, Word cut) const {
+        if (__ballot_sync(kWarp, __popc(survivors) > kFewSurvivors)) {
+#pragma unroll 1
+            for (int quad = first; survivors; survivors >>= 4, quad += Team::members()) {
+                if (survivors & 15) {
+                    relax_quad(row, quad, survivors & 15, base, cut);
+                }
+            }
+            return;
+        }
+#pragma unroll 1
+        for (; survivors; survivors &= survivors - 1) {
+            const int bit = __ffs(static_cast<int>(survivors)) - 1;
+            const int column = (first + (bit >> 2) * Team::members()) * 4 + (bit & 3);
+            const Int cost = SourceRow<T>(instance.source, row).fixed_at(column);
+            take(row, column, cost, Team::local(s.price(0))[column], Team::local(labels(0))[column], base, cut);
+        }
+    }
+
     // The word of a column, or a lower one from up the old tree that it was in. All loads are independent.
     __device__ Word inherited(int column, Word cut) const {
         const Word* current = labels(0);
@@ -194,14 +232,15 @@ struct Forest {
             const Word* current = labels(0);
             Word* next = labels(1);
             Word* spare = labels(2);
-            float* limits = s.limit(side ^ 1);
             rounds.for_each(instance.columns, [&](int j) {
                 const Word word = inherited(j, cut);
                 if (word != kEmpty) {
                     atomicMin(&next[j], word);
                 }
                 spare[j] = kEmpty;
-                limits[j] = limit_of(word, cut, s.price(0)[j]);
+                const Word label = label_of(word);
+                lower(&limits(1)[j], limit_of(label < cut ? label : cut, s.price(0)[j]));
+                limits(2)[j] = INFINITY;
             });
             if (rounds.team.thread() == 0) {
                 atomicMin(&s.board->cut[rounds.slot(1)], cut);
@@ -222,7 +261,6 @@ struct Forest {
             lower_cut(free_columns, cut);
             const Word relaxed = rounds.meet();
             now = (now + 1) % 3;
-            side ^= 1;
             rounds.count(kForestSteps, 1);
             rounds.count(kRowsRelaxed, relaxed);
             if (relaxed == 0) {
@@ -285,7 +323,8 @@ struct Forest {
             const bool stays = in_tree && s.best[s.root[j]] == kEmpty;
             kept[j] = stays ? static_cast<Word>(row_of(current[j])) : kEmpty;
             cleared[j] = kEmpty;
-            s.limit(side)[j] = limit_of(kept[j], instance.label_limit, price);
+            limits(1)[j] = limit_of(stays ? 0 : instance.label_limit, price);
+            limits(2)[j] = INFINITY;
         });
         rounds.for_each(instance.rows, [&](int i) {
             if (s.label[i] < distance) {
@@ -322,7 +361,7 @@ struct Forest {
         }
         rounds.for_each(static_cast<int>(padded(instance.columns)) - instance.columns, [&](int k) {
             const int j = instance.columns + k;
-            s.limit(0)[j] = s.limit(1)[j] = -INFINITY;
+            s.limit(0)[j] = s.limit(1)[j] = s.limit(2)[j] = -INFINITY;
             s.price(0)[j] = 0;
             s.word(0)[j] = s.word(1)[j] = s.word(2)[j] = kEmpty;
         });
@@ -331,7 +370,8 @@ struct Forest {
         rounds.for_each(instance.columns, [&](int j) {
             s.word(0)[j] = s.word(1)[j] = s.word(2)[j] = kEmpty;
             s.hold[j] = -1;
-            s.limit(0)[j] = limit_of(kEmpty, instance.label_limit, s.price(0)[j]);
+            s.limit(0)[j] = limit_of(instance.label_limit, s.price(0)[j]);
+            s.limit(1)[j] = s.limit(2)[j] = INFINITY;
             if (s.y[j] < 0) {
                 s.free_list(0)[atomicAdd(&s.board->free_columns[0], 1u)] = j;
             }

@@ -161,7 +161,7 @@ __device__ Status finish(Rounds<Team>& rounds, Instance<T>& instance, const Stat
         scale = shift;
         repair(rounds, instance, s, shift);
         const float of_mirror = ldexpf(instance.source.filter_scale, -shift);
-        Forest<Team, T> forest{rounds, instance, s, shift, of_mirror, 0, 0, 0};
+        Forest<Team, T> forest{rounds, instance, s, shift, of_mirror, 0, 0};
         const Growth growth = forest.run();
         if (growth == Growth::infeasible) {
             return kInfeasible;

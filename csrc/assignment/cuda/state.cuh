@@ -58,7 +58,7 @@ struct State {
     int* free_lists; // two of (columns,)
     int* hold;       // (columns,) the row of a tight edge to a column, from an earlier pass; or negative
     int* ancestors;  // (columns, kAncestors): the column of that row, the column of its row, ...
-    float* limits;   // two of (columns,): what a path to a column must stay below, see forest.cuh
+    float* limits;   // three of (columns,), one for each of the words: what a path to a column must stay below, see forest.cuh
 
     // By arithmetic, not from an array of pointers, which would live in local memory.
     __device__ Word* word(int k) const { return words + static_cast<Int>(k) * width; }
@@ -67,7 +67,7 @@ struct State {
     __device__ float* limit(int k) const { return limits + static_cast<Int>(k) * width; }
 };
 
-constexpr size_t kBytesPerColumn = 8 * 8 + (6 + kAncestors) * 4 + 2 * 4;
+constexpr size_t kBytesPerColumn = 8 * 8 + (6 + kAncestors) * 4 + 3 * 4;
 constexpr size_t kBoardBytes = (sizeof(Board) + 127) / 128 * 128;
 
 // Columns in whole quads: every array has so many entries, so that all begin on 16 bytes.

@@ -47,6 +47,14 @@ __device__ Pair reduce_warp(Pair mine, Merge merge) {
     return mine;
 }
 
+__device__ inline Int warp_min(Int value) {
+    const Word ordered = static_cast<Word>(value) ^ (Word{1} << 63);
+    const unsigned high = warp_least(static_cast<unsigned>(ordered >> 32));
+    const bool has = static_cast<unsigned>(ordered >> 32) == high;
+    const unsigned low = warp_least(has ? static_cast<unsigned>(ordered) : ~0u);
+    return static_cast<Int>((Word{high} << 32 | low) ^ (Word{1} << 63));
+}
+
 __device__ inline unsigned warp_sum(unsigned value) {
     for (int flip = 16; flip; flip >>= 1) {
         value += __shfl_xor_sync(kWarp, value, flip);
@@ -75,6 +83,7 @@ struct WarpCrew {
         return reduce_warp(mine, merge);
     }
     __device__ static unsigned least(unsigned mine) { return warp_least(mine); }
+    __device__ static Int least(Int mine) { return warp_min(mine); }
     // The least of two values, and of how many threads `mark` is true.
     __device__ static void least_two(unsigned* a, unsigned* b, int* marked, bool mark) {
         *a = warp_least(*a);
@@ -86,8 +95,7 @@ struct WarpCrew {
 struct BlockCrew {
     __device__ static int member() { return static_cast<int>(threadIdx.x); }
     __device__ static int members() { return static_cast<int>(blockDim.x); }
-    // Every warp merges what the warps found, a value a lane. The two halves of the array take turns, so that one
-    // barrier is enough: who writes into a half has met all that read it in the barrier between.
+    // Every warp merges what the warps found, a value a lane.
     template <class Merge>
     __device__ static Pair reduce(Pair mine, Merge merge) {
         Pair* of_warp = block_board()->of_warp[0];
@@ -102,6 +110,7 @@ struct BlockCrew {
         __syncthreads();
         return all;
     }
+    // With one barrier: least_two() must come before the next one, and there all meet.
     __device__ static unsigned least(unsigned mine) {
         Pair* of_warp = block_board()->of_warp[0];
         mine = warp_least(mine);
@@ -113,7 +122,20 @@ struct BlockCrew {
         const Word of_mine = of_warp[static_cast<unsigned>(lane_id()) < warps ? lane_id() : 0].first;
         return warp_least(static_cast<unsigned>(of_mine));
     }
-    // To be called after least(), whose values nobody reads any more when all have come to this one's barrier.
+    __device__ static Int least(Int mine) {
+        Pair* of_warp = block_board()->of_warp[0];
+        mine = warp_min(mine);
+        if (lane_id() == 0) {
+            of_warp[threadIdx.x >> 5].first = static_cast<Word>(mine);
+        }
+        __syncthreads();
+        const Int of_mine =
+            static_cast<Int>(of_warp[static_cast<unsigned>(lane_id()) < blockDim.x >> 5 ? lane_id() : 0].first);
+        const Int all = warp_min(of_mine);
+        __syncthreads();
+        return all;
+    }
+    // To be called after least(unsigned), whose values nobody reads any more when all have come to this one's barrier.
     __device__ static void least_two(unsigned* a, unsigned* b, int* marked, bool mark) {
         Pair* of_warp = block_board()->of_warp[1];
         const unsigned first = warp_least(*a);
@@ -277,16 +299,7 @@ __device__ void for_rows(const GridTeam<BlockCrew>&, int rows, Wants wants, Body
 
 template <class Crew>
 __device__ Int crew_min(Int value) {
-    const auto least = [](Pair a, Pair b) { return static_cast<Int>(b.first) < static_cast<Int>(a.first) ? b : a; };
-    return static_cast<Int>(Crew::reduce(Pair{static_cast<Word>(value), 0}, least).first);
-}
-
-__device__ inline Int warp_min(Int value) {
-    for (int flip = 16; flip; flip >>= 1) {
-        const Int other = __shfl_xor_sync(kWarp, value, flip);
-        value = other < value ? other : value;
-    }
-    return value;
+    return Crew::least(value);
 }
 
 }  // namespace loomfast::cuda

@@ -23,7 +23,7 @@ __host__ __device__ inline size_t warp_bytes(int64_t rows) {
 }
 
 template <class T, int kHeld>
-struct WarpSolver {
+struct WarpSolver {  // all inlined: what a lane holds are registers
     static constexpr int kWidth = 32 * kHeld;
     const Instance<T>& instance;
     T* costs;       // (rows, kWidth)
@@ -36,7 +36,7 @@ struct WarpSolver {
     int y[kHeld];   // rows of this lane's columns, or negative
     unsigned steps, bids, paths;
 
-    __device__ WarpSolver(const Instance<T>& of, unsigned char* memory)
+    __forceinline__ __device__ WarpSolver(const Instance<T>& of, unsigned char* memory)
         : instance(of), costs(reinterpret_cast<T*>(memory)), steps(0), bids(0), paths(0) {
         const int rows = (of.costs.rows + 3) / 4 * 4;
         u = reinterpret_cast<Int*>(memory + static_cast<size_t>(rows) * kWidth * sizeof(T));
@@ -45,13 +45,13 @@ struct WarpSolver {
         x = reinterpret_cast<int*>(price + kWidth);
     }
 
-    __device__ int rows() const { return instance.costs.rows; }
-    __device__ int columns() const { return instance.costs.columns; }
-    __device__ bool square() const { return rows() == columns(); }
-    __device__ static int own(int k) { return lane_id() * kHeld + k; }
+    __forceinline__ __device__ int rows() const { return instance.costs.rows; }
+    __forceinline__ __device__ int columns() const { return instance.costs.columns; }
+    __forceinline__ __device__ bool square() const { return rows() == columns(); }
+    __forceinline__ __device__ static int own(int k) { return lane_id() * kHeld + k; }
 
     // Costs into shared memory, and what survey() of the other kernels finds.
-    __device__ Bits load() const {
+    __forceinline__ __device__ Bits load() const {
         Bits bits;
         const double sign = instance.costs.negate ? -1.0 : 1.0;
         for (int i = 0; i < rows(); ++i) {
@@ -76,25 +76,19 @@ struct WarpSolver {
         return bits;
     }
 
-    __device__ void load_row(int i, Int (&c)[kHeld]) const {
+    __forceinline__ __device__ void load_row(int i, Int (&c)[kHeld]) const {
         const T* row = costs + i * kWidth + lane_id() * kHeld;
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             c[k] = Source<T>::fixed(row[k], first, second);
         }
     }
 
-    // The least of values that are not negative, and one of its lanes' own values.
-    __device__ static Int least(Int mine) {
-        const Word value = static_cast<Word>(mine);
-        const unsigned high = warp_least(static_cast<unsigned>(value >> 32));
-        const bool has = static_cast<unsigned>(value >> 32) == high;
-        const unsigned low = warp_least(has ? static_cast<unsigned>(value) : ~0u);
-        return static_cast<Int>(Word{high} << 32 | low);
-    }
     // The value of one of a lane's columns.
     template <class Value>
-    __device__ static Value pick(const Value (&of)[kHeld], int k) {
+    __forceinline__ __device__ static Value pick(const Value (&of)[kHeld], int k) {
         Value value = of[0];
+#pragma unroll
         for (int other = 1; other < kHeld; ++other) {
             value = k == other ? of[other] : value;
         }
@@ -102,11 +96,12 @@ struct WarpSolver {
     }
 
     // p_j = -min_i c_ij, where no column is to spare; each row keeps the lowest column that is cheapest with it.
-    __device__ void reduce_columns() {
+    __forceinline__ __device__ void reduce_columns() {
         for (int i = lane_id(); i < rows(); i += 32) {
             x[i] = kWidth;
         }
         Int minimum[kHeld];
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             minimum[k] = kForbidden;
             p[k] = 0;
@@ -115,12 +110,14 @@ struct WarpSolver {
         for (int i = 0; square() && i < rows(); ++i) {
             Int c[kHeld];
             load_row(i, c);
+#pragma unroll
             for (int k = 0; k < kHeld; ++k) {
                 y[k] = c[k] < minimum[k] ? i : y[k];
                 minimum[k] = c[k] < minimum[k] ? c[k] : minimum[k];
             }
         }
         __syncwarp();
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             if (y[k] >= 0) {
                 p[k] = -minimum[k];
@@ -128,9 +125,11 @@ struct WarpSolver {
             }
         }
         __syncwarp();
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             y[k] = y[k] >= 0 && x[y[k]] == own(k) ? y[k] : -1;
         }
+        __syncwarp();
         for (int i = lane_id(); i < rows(); i += 32) {
             x[i] = x[i] == kWidth ? -1 : x[i];
         }
@@ -139,13 +138,14 @@ struct WarpSolver {
 
     // Augmenting row reduction: a free row takes its cheapest column and raises the price to that of the second; who
     // held the column is free. Ends for a row that finds a free column, or gives no reason to go on.
-    __device__ void reduce_row(int i, int& budget) {
+    __forceinline__ __device__ void reduce_row(int i, int& budget) {
         while (i >= 0 && budget-- > 0) {
             Int c[kHeld];
             load_row(i, c);
             Int one = kForbidden;
             Int two = kForbidden;
             int mine = 0;
+#pragma unroll
             for (int k = 0; k < kHeld; ++k) {
                 const Int reduced = c[k] == kForbidden ? kForbidden : c[k] + p[k];
                 const bool better = reduced < one;
@@ -166,6 +166,7 @@ struct WarpSolver {
             }
             const bool raises = next != kForbidden && (held >= 0 || square());
             __syncwarp();
+#pragma unroll
             for (int k = 0; k < kHeld; ++k) {
                 if (lane_id() == winner && k == column) {
                     p[k] += raises ? next - best : 0;
@@ -185,11 +186,12 @@ struct WarpSolver {
     }
 
     // u_i = min_j(c_ij + p_j), of which the columns of all matched rows are examples.
-    __device__ void find_row_duals() const {
+    __forceinline__ __device__ void find_row_duals() const {
         for (int i = 0; i < rows(); ++i) {
             Int c[kHeld];
             load_row(i, c);
             Int mine = kForbidden;
+#pragma unroll
             for (int k = 0; k < kHeld; ++k) {
                 const Int reduced = c[k] == kForbidden ? kForbidden : c[k] + p[k];
                 mine = reduced < mine ? reduced : mine;
@@ -204,10 +206,11 @@ struct WarpSolver {
 
     // Dijkstra's search from a free row to a free column over reduced costs, and the exchange along the path. False
     // where no column can be reached.
-    __device__ bool augment(int root) {
+    __forceinline__ __device__ bool augment(int root) {
         Int label[kHeld];
         int from[kHeld];
         unsigned done = 0;
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             label[k] = kForbidden;
             from[k] = -1;
@@ -221,6 +224,7 @@ struct WarpSolver {
             load_row(row, c);
             const Int base = distance - u[row];
             Int mine = kForbidden;
+#pragma unroll
             for (int k = 0; k < kHeld; ++k) {
                 const bool open = !(done >> k & 1);
                 const Int through = c[k] == kForbidden ? kForbidden : c[k] + p[k] + base;
@@ -230,13 +234,14 @@ struct WarpSolver {
                 }
                 mine = open && label[k] < mine ? label[k] : mine;
             }
-            distance = least(mine);
+            distance = warp_min(mine);
             if (distance >= kForbidden) {
                 return false;
             }
             // Of the nearest columns a free one, if there is; the lowest of those.
             int nearest = -1;
             int free_one = -1;
+#pragma unroll
             for (int k = kHeld - 1; k >= 0; --k) {
                 if (!(done >> k & 1) && label[k] == distance) {
                     nearest = k;
@@ -256,6 +261,7 @@ struct WarpSolver {
         }
         ++paths;
         __syncwarp();
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             if (done >> k & 1) {
                 p[k] += distance - label[k];
@@ -268,6 +274,7 @@ struct WarpSolver {
         __syncwarp();
         for (int i = -1; i != root;) {
             i = __shfl_sync(kWarp, pick(from, column % kHeld), column / kHeld);
+#pragma unroll
             for (int k = 0; k < kHeld; ++k) {
                 y[k] = own(k) == column ? i : y[k];
             }
@@ -282,7 +289,7 @@ struct WarpSolver {
         return true;
     }
 
-    __device__ Status solve(int unit) {
+    __forceinline__ __device__ Status solve(int unit) {
         Source<T>::split_unit(unit, &first, &second);
         reduce_columns();
         int budget = kReductionsPerRow * rows();
@@ -298,6 +305,7 @@ struct WarpSolver {
             }
         }
         Int highest = 0;
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             highest = own(k) < columns() && p[k] > highest ? p[k] : highest;
         }
@@ -306,13 +314,15 @@ struct WarpSolver {
 
     // The largest double u <= min_j(c_ij + p_j) for each row, a row a lane; where a lane begins differs from its
     // neighbours', so that they read different banks.
-    __device__ void certify(int unit) const {
+    __forceinline__ __device__ void certify(int unit) const {
         const double sign = instance.costs.negate ? -1.0 : 1.0;
         Int cheapest = kForbidden;
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             cheapest = own(k) < columns() && p[k] < cheapest ? p[k] : cheapest;
         }
         const Int floor = square() ? warp_min(cheapest) : 0;
+#pragma unroll
         for (int k = 0; k < kHeld; ++k) {
             const int j = own(k);
             price[j] = j < columns() ? ldexp(static_cast<double>(p[k] - floor), unit) : 0.0;
@@ -350,7 +360,7 @@ struct WarpSolver {
         }
     }
 
-    __device__ void count() const {
+    __forceinline__ __device__ void count() const {
         if (lane_id() == 0) {
             for (int k = 0; k < kCounters; ++k) {
                 instance.counters[k] = 0;
