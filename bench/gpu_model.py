@@ -4,10 +4,10 @@
     python bench/gpu_model.py --count     count the work again with the execution shim, and record
     python bench/gpu_model.py --sass      count the instructions of the inner loops again, and record
 
-Two counts go in. gpu_counts.json: what the kernels themselves do, executed on the CPU by tests/cuda_on_cpu, medians
-over seeds; 16384 comes from a simulation of an older form of the algorithm. gpu_sass.json: the instructions and the
-dependent loads of each inner loop, from the disassembly of the kernels by nvcc (bench/gpu/sass.py; tests/test_cuda_build
-pins them). A time is the sum of these parts, none of them measured:
+Two counts go in. gpu_counts.json: what the kernels themselves do, executed on the CPU by tests/cuda_on_cpu,
+medians over seeds; 16384 comes from a simulation of an older form of the algorithm. gpu_sass.json: the
+instructions and dependent loads of each inner loop, from the disassembly of the kernels (bench/gpu/sass.py;
+tests/test_cuda_build.py pins them). A time is the sum of these parts, none of them measured:
 
     launch       launching, and what a cooperative launch needs before it
     barriers     dependent steps * one barrier (of the grid, or of a block)
@@ -52,8 +52,12 @@ class Device:
     l2_cycles: int = 300
     hbm_cycles: int = 680
     shared_cycles: int = 30
-    collective_cycles: int = 26  # a shuffle, a vote or a reduction over a warp that the next instruction waits for
-    lone_cycles: float = 2.0  # an instruction of a warp that has a scheduler for itself: half depend on the last
+    collective_cycles: int = (
+        26  # a shuffle, a vote or a reduction over a warp that the next instruction waits for
+    )
+    lone_cycles: float = (
+        2.0  # an instruction of a warp that has a scheduler for itself: half depend on the last
+    )
     launch: float = 4.0e-6
     grid_barrier: float = 0.95e-6
     block_barrier: float = 4.0e-8
@@ -92,12 +96,13 @@ CASES = (
 )
 # (rounds, bids per row, repair passes, forest steps, relaxed rows per row, forest passes) by the simulation.
 SIMULATED = {16384: (753, 34, 13, 952, 65, 14)}
-# Quads of a row that survive the filter, a row relaxed: counted on img 512 and 2048 by a copy of the kernels.
-SURVIVING_QUADS = 12
+# What a warp does for a relaxed row beside the filter: turns with survivors, each with a load to wait for,
+# of one column a lane, and of a quad where there are many. Counted on img 2048 by an altered copy.
+TURNS_A_ROW, QUADS_A_ROW = 2.0, 0.8
 # Following a tree to its root and back, at the end of a forest pass: hops of dependent loads.
 HOPS_PER_PASS = 12
-# Instructions of a lane for one surviving quad, for one column in a forest step, and to reduce a row over a warp.
-SURVIVOR, COLUMN_STEP, ROW_END = 150, 140, 90
+# Instructions of a lane for a turn, for one of a quad, for one column in a forest step, and to end a row.
+TURN, QUAD, COLUMN_STEP, ROW_END = 75, 160, 140, 90
 
 
 def count():
@@ -146,12 +151,12 @@ class Machine:
     state_cycles: int  # latency of prices, bids and labels
     cost_cycles: int  # latency of the costs
 
-    def scan(self, loop, columns, rows, events, cost_cycles=None, extra=0.0):
+    def scan(self, loop, columns, rows, events, cost_cycles=None, extra=0.0, waits=0.0):
         """Seconds of ``events`` rounds that scan ``rows`` rows between them.
 
         A crew takes its rows one after the other; each takes its latencies and the issue slots of its own
-        instructions, or those of all warps of its scheduler where these are more. ``extra`` instructions a row
-        and lane follow, one after the other.
+        instructions, or those of all warps of its scheduler where these are more. ``extra`` instructions a
+        row and lane follow, and ``waits`` for a load.
         """
         if not rows:
             return 0.0
@@ -162,7 +167,7 @@ class Machine:
         busy = min(per_event, self.crews) * self.threads / 32 / (self.processors * d.schedulers)
         latency = loop["chain"] * max(self.state_cycles, cost_cycles or self.cost_cycles)
         one = loops * max(latency + d.lone_cycles * loop["instructions"], busy * loop["instructions"])
-        one += max(d.lone_cycles, busy) * extra + 3 * d.collective_cycles
+        one += max(d.lone_cycles, busy) * extra + 3 * d.collective_cycles + waits * self.state_cycles
         one += (3 * d.block_barrier * d.clock) if self.threads > 32 else 0
         return events * in_a_row * one / d.clock
 
@@ -205,14 +210,24 @@ def estimate(case, counts, sass, device):
             0 if inside else moved(counts["bids"], quantised),
         ),
         "repair": max(
-            own.scan(loops["row_minimum"], n, n * (counts["repair_passes"] + 4), counts["repair_passes"] + 4, extra=ROW_END),
+            own.scan(
+                loops["row_minimum"],
+                n,
+                n * (counts["repair_passes"] + 4),
+                counts["repair_passes"] + 4,
+                extra=ROW_END,
+            ),
             moved(n * (counts["repair_passes"] + 4), 4),
         ),
         "forest": counts["forest_steps"] * columns / device.clock
         + max(
             own.scan(
-                loops["relax"], n, counts["rows_relaxed"], counts["forest_steps"],
-                extra=SURVIVOR * ceil(SURVIVING_QUADS / own.threads),
+                loops["relax"],
+                n,
+                counts["rows_relaxed"],
+                counts["forest_steps"],
+                extra=TURN * TURNS_A_ROW + QUAD * QUADS_A_ROW,
+                waits=TURNS_A_ROW + QUADS_A_ROW,
             ),
             moved(counts["rows_relaxed"], 4),
         ),
@@ -272,7 +287,8 @@ def table(recorded, sass, device, cpu=None):
     lines = [
         "ESTIMATES for one H100 SXM: a model fed with counts. No time below was measured on a GPU.",
         "",
-        f"{'case':>26} {'steps':>6} " + " ".join(f"{part:>9}" for part in PARTS)
+        f"{'case':>26} {'steps':>6} "
+        + " ".join(f"{part:>9}" for part in PARTS)
         + f" {'GPU, ms':>9} {'target':>7} {'CPU core here':>14}",
     ]
     for case in CASES:
@@ -284,7 +300,8 @@ def table(recorded, sass, device, cpu=None):
         times = " ".join(f"{parts[part] * 1e3:9.3f}" for part in PARTS)
         lines.append(
             f"{str(case.batch) + ' x ' + case.key:>26} {steps:>6.0f} {times} {total * 1e3:9.2f} "
-            + f"{case.target or '-':>7} " + (f"{seconds * 1e3:11.2f} ms" if seconds else f"{'-':>14}")
+            + f"{case.target or '-':>7} "
+            + (f"{seconds * 1e3:11.2f} ms" if seconds else f"{'-':>14}")
         )
     lines += [
         "",
@@ -314,8 +331,12 @@ def count_sass():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", action="store_true", help="count the work with the shim and record (minutes)")
-    parser.add_argument("--sass", action="store_true", help="count the machine code and record (minutes; nvcc)")
+    parser.add_argument(
+        "--count", action="store_true", help="count the work with the shim and record (minutes)"
+    )
+    parser.add_argument(
+        "--sass", action="store_true", help="count the machine code and record (minutes; nvcc)"
+    )
     parser.add_argument("--no-cpu", action="store_true", help="do not time the CPU")
     arguments = parser.parse_args()
     if arguments.count:

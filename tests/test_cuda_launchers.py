@@ -19,7 +19,10 @@ def include_folders():
 
 
 def test_a_failed_launch_is_reported_once_and_leaves_nothing_behind(tmp_path):
-    sources = {"assignment": ROOT / "csrc/assignment/cuda/assignment.cu", "noise": ROOT / "csrc/noise/noise.cu"}
+    sources = {
+        "assignment": ROOT / "csrc/assignment/cuda/assignment.cu",
+        "noise": ROOT / "csrc/noise/noise.cu",
+    }
     common = ["-std=c++17", f"-I{ROOT / 'csrc'}", "-c"]
     device = [NVCC, *common, "-O0", "-Xptxas", "-O0", "-arch=sm_90", '-DLOOMFAST_CUDA_ARCHITECTURES="90"']
     commands = [[*device, source, "-o", tmp_path / f"{name}.o"] for name, source in sources.items()]

@@ -154,7 +154,8 @@ int main() {
     check(cudaStreamCreate(&stream), "stream");
     bool good = true;
     for (const Shape& shape : {Shape{40, 8, 8, false}, {3, 33, 33, true}, {2, 20, 45, false}, {2, 45, 20, false},
-                               {1, 130, 130, false}, {1, 62, 60, false}, {1, 270, 270, false}, {1, 3, 2100, false}}) {
+                               {1, 130, 130, false}, {1, 62, 60, false}, {1, 270, 270, false}, {1, 3, 2100, false},
+                               {5, 100, 100, false}, {3, 40, 110, true}}) {
         good &= solve(shape, limits, stream);
     }
     good &= fill(5, 33, 33, stream) && fill(3, 64, 70, stream) && fill(1, 1, 1, stream);

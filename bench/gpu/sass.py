@@ -1,8 +1,8 @@
 """What the machine code of the assignment kernels does in its inner loops, counted from their disassembly.
 
-A loop is found by what is on its hot path, the shortest way from its first instruction back to it: that of an
-iteration in which nothing survives a filter and nobody waits. Counted there are the instructions, the loads by width
-and the longest chain of loads of which each needs what another has loaded.
+A loop is found by what is on its hot path, the shortest way from its first instruction back to it: that of
+an iteration in which nothing survives a filter and nobody waits. Counted there are the instructions, the
+loads by width, what the whole warp does together, and the longest chain of loads that wait for each other.
 """
 
 import heapq
@@ -36,7 +36,7 @@ class Loop:
     columns: int
 
 
-# The counts that make a loop the one it is; that they are there at all says that it is unrolled and vectorised.
+# What makes a loop the one it is; that it is found at all says that it is unrolled and vectorised.
 LOOPS = {
     "relax": Loop({r"FFMA": 16, r"FMNMX": 8, r"LD\S*\.128": 8}, 16),
     "best_two": Loop({r"V?IMNMX": 24, r"LD\S*\.128": 8}, 16),
@@ -87,12 +87,21 @@ def disassemble(cubin):
 
 
 def _target(text):
+    """Where an instruction jumps to; not where BRA.DIV goes if a warp that should be together is not."""
+    if re.search(r"\bBRA\.(DIV|CONV)", text):
+        return None
     match = re.search(r"\bBRA\S*\s+(?:\S+,\s*)*0x([0-9a-f]+)", text)
     return int(match.group(1), 16) if match else None
 
 
+def _leaves(text):
+    """Whether nothing follows an instruction but what it jumps to."""
+    jump = re.match(r"(BRA|EXIT|RET|BRX|JMP)\b(?!\.(DIV|CONV))", text)
+    return jump is not None and re.search(r"\bU?P\d", text) is None
+
+
 def _graph(code):
-    """Blocks of straight code: ({first index: one past the last}, {first index: first indices that may follow})."""
+    """Blocks of straight code: ({first index: one past the last}, {first index: those that may follow})."""
     index = {address: k for k, (address, _) in enumerate(code)}
     leaders, jumps = {0}, {}
     for k, (_, text) in enumerate(code):
@@ -109,14 +118,17 @@ def _graph(code):
     for start, end in blocks.items():
         text = code[end - 1][1]
         after = [jumps[end - 1]] if end - 1 in jumps else []
-        if not re.match(r"(BRA|EXIT|RET|BRX|JMP)\b(?!.*\bP\d)", text) and end in blocks:
+        if not _leaves(text) and end in blocks:
             after.append(end)
         follow[start] = after
     return blocks, follow
 
 
 def _shortest_way_back(head, blocks, follow):
-    """First indices of the blocks of the cheapest cycle through ``head``, in order; None if there is none."""
+    """First indices of the blocks of the cheapest cycle through ``head``, in order; None if there is none.
+
+    What lies before the head belongs to a loop around this one.
+    """
     best, came = {}, {}
     heap = [(blocks[head] - head, after, head) for after in follow[head]]
     heapq.heapify(heap)
@@ -128,7 +140,8 @@ def _shortest_way_back(head, blocks, follow):
         if at == head:
             break
         for after in follow[at]:
-            heapq.heappush(heap, (length + blocks[at] - at, after, at))
+            if after >= head:
+                heapq.heappush(heap, (length + blocks[at] - at, after, at))
     if head not in best:
         return None
     way, at = [], came[head]
@@ -145,7 +158,7 @@ def hot_paths(code):
     paths = {}
     for head in heads:
         way = _shortest_way_back(head, blocks, follow)
-        if way is not None and min(way) == head:
+        if way is not None:
             paths[code[head][0]] = [text for start in way for _, text in code[start : blocks[start]]]
     return paths
 
@@ -180,7 +193,7 @@ def _is(path, wanted):
 
 
 def count_loops(functions):
-    """{kernel: {loop: counts}} of one architecture: the shortest hot path that has what the loop must have."""
+    """{kernel: {loop: counts}} of one architecture: of the shortest hot path that has what the loop must."""
     counted = {}
     for kernel, mangled in KERNELS.items():
         (code,) = [code for name, code in functions.items() if mangled in name]

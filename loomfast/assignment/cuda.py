@@ -120,9 +120,9 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1, siz
         tolerance: may stop once ``gap <= tolerance * sum_i(mean_j cost - min_j cost)``; square problems only,
             others are solved exactly.
         row_repeats: row i of ``cost`` stands for so many rows of the problem.
-        sizes: a pair ``(rows, columns)`` of integer arrays (b,), or None in one place: problem k is the top
-            left ``rows[k]`` by ``columns[k]`` of its costs. Matchings are -1 and prices 0 past them. Arrays on
-            the device are not looked at by the host: where one is out of range, ``status`` says so.
+        sizes: a pair ``(rows, columns)`` of integer arrays (b,), or None in one place: problem k is the
+            top left ``rows[k]`` by ``columns[k]`` of its costs. Matchings are -1 and prices 0 past them.
+            The host does not look at arrays on the device: where one is out of range, ``status`` says so.
 
     The kernels hold costs as integers in units that suit the largest: the gap is at most 8 n 2^-53 times the
     largest finite magnitude of a cost. Beside costs of 1e15 that stand for "forbidden" that is coarse, and

@@ -8,8 +8,8 @@ from loomfast._arrays import INTEGERS, check_dtype
 def parse_sizes(sizes, shape, row_repeats=1):
     """The parts ``(rows, columns)`` of ``sizes``, each an array as it was given, or None where it was not.
 
-    Problem k of a padded batch is the top left ``rows[k]`` by ``columns[k]`` of its costs; what lies beyond is
-    not read. A part that is None stands for all rows, or all columns, of every problem.
+    Problem k of a padded batch is the top left ``rows[k]`` by ``columns[k]`` of its costs; what lies beyond
+    is not read. A part that is None stands for all rows, or all columns, of every problem.
 
     Args:
         sizes: None, or a pair of integer arrays (b,), or None in one place; arrays of any library.
@@ -30,7 +30,9 @@ def parse_sizes(sizes, shape, row_repeats=1):
     if row_repeats != 1:
         raise ValueError(f"sizes cannot be combined with row_repeats, got row_repeats {row_repeats}")
     parts = tuple(
-        part if part is None or hasattr(part, "dtype") else np.asarray(part, np.int64 if len(part) == 0 else None)
+        part
+        if part is None or hasattr(part, "dtype")
+        else np.asarray(part, np.int64 if len(part) == 0 else None)
         for part in sizes
     )
     for name, part, most in zip(("rows", "columns"), parts, shape[1:], strict=True):

@@ -11,14 +11,17 @@ from cuda_on_cpu import build
 
 KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3, "warp": 4}
 TYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
-STATUS = ("optimal", "invalid", "infeasible", "out of range", "within_tolerance", "inexact integers", "invalid size")
+STATUS = (
+    *("optimal", "invalid", "infeasible", "out of range", "within_tolerance", "inexact integers"),
+    "invalid size",
+)
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
 SHIM_COUNTERS = ("switches", "block_barriers", "grid_barriers", "warp_collectives", "atomics", "shared_bytes")
 
 
 @dataclass
 class Problem:
-    """One launch: ``cost`` is (n, m) or (b, n, m); a uint16 array holds bfloat16 bits. ``sizes`` is (2, b)."""
+    """One launch: ``cost`` is (n, m) or (b, n, m); uint16 holds bfloat16 bits. ``sizes`` is (2, b)."""
 
     cost: np.ndarray
     kernel: str = "block16"

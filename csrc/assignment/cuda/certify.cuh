@@ -34,16 +34,17 @@ __device__ double dual_of_row(const Instance<T>& instance, const double* price, 
     const SourceRow<T> costs(instance.source, row);
     price = Crew::local(price);
     ExactSum least{INFINITY, 0.0};
-#pragma unroll (Source<T>::exact() ? 2 : 1)
+#pragma unroll 2
     for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
-        double c[4];
-        costs.exact_quad(quad, c);
+        T c[4];
+        load4(costs.values + quad * 4, c);
         const double2 low = *reinterpret_cast<const double2*>(price + quad * 4);
         const double2 high = *reinterpret_cast<const double2*>(price + quad * 4 + 2);
         const double p[4] = {low.x, low.y, high.x, high.y};
         for (int k = 0; k < 4; ++k) {
-            const ExactSum reduced = two_sum(c[k], p[k]);
-            least = c[k] < INFINITY && is_less(reduced, least) ? reduced : least;
+            const double cost = instance.source.sign() * c[k];
+            const ExactSum reduced = two_sum(cost, p[k]);
+            least = cost < INFINITY && is_less(reduced, least) ? reduced : least;
         }
     }
     const Pair bits = Crew::reduce(as_pair(least), [](Pair a, Pair b) { return is_less(as_sum(b), as_sum(a)) ? b : a; });

@@ -131,20 +131,37 @@ __device__ inline void load4(const Word* from, Word (&to)[4]) {
     to[3] = high.y;
 }
 
+__device__ inline void load4(const float* from, float (&to)[4]) {
+    const float4 quad = load4(from);
+    to[0] = quad.x;
+    to[1] = quad.y;
+    to[2] = quad.z;
+    to[3] = quad.w;
+}
+__device__ inline void load4(const double* from, double (&to)[4]) {
+    const double2 low = *reinterpret_cast<const double2*>(from);
+    const double2 high = *reinterpret_cast<const double2*>(from + 2);
+    to[0] = low.x;
+    to[1] = low.y;
+    to[2] = high.x;
+    to[3] = high.y;
+}
+
 // What the solver scans: rows of costs, four neighbouring columns (a quad) at a time. T is float where float holds
 // every cost exactly (16-bit and 32-bit costs), and double otherwise.
 //
-// The mirror is a matrix of floats whose rows begin on 16 bytes and end with forbidden pairs up to a whole quad:
-// the caller's own costs where they are such a matrix, and a copy where not. Of doubles it holds what is no
-// greater than the cost in units of 2^unit: enough to tell which pairs cannot matter, and the others are read as
-// they are.
+// The costs are a matrix of T whose rows begin on 16 bytes and end with forbidden pairs up to a whole quad: the
+// caller's own where that is so, and a copy where not. The mirror is the same in floats: the costs themselves, and of
+// doubles what is no greater than the cost in units of 2^unit. That is enough to tell which pairs cannot matter.
 template <class T>
 struct Source {
     Costs costs;
+    const T* values;
     const float* mirror;
-    float* zeros;         // a row of the mirror for the dummies
-    Int mirror_stride;
-    bool copied;          // the mirror is ours to fill
+    T* zeros;             // a row of values for the dummies
+    float* mirror_zeros;  // and of the mirror
+    Int stride;           // of values and of the mirror
+    bool copied;          // both are ours to fill
     int quads;
     int unit;             // the rest is of this unit
     T first, second;      // first * second = +-2^-unit, where one T could not hold it
@@ -154,16 +171,19 @@ struct Source {
 
     __device__ static constexpr bool exact() { return sizeof(T) == sizeof(float); }
 
+    // The copies of doubles have the sign for minimising, floats are as the caller has them.
+    __device__ T sign() const { return exact() && costs.negate ? T{-1} : T{1}; }
+    __device__ T forbidden() const { return sign() * T{INFINITY}; }
+
     // A power of two that is a float: costs of 2^-149 are not scaled by 2^149.
     __device__ void set_unit(int new_unit, int low) {
         unit = new_unit;
         truncated = new_unit > low;
-        const double sign = costs.negate ? -1.0 : 1.0;
         split_unit(new_unit, &first, &second);
-        first = costs.negate ? -first : first;
+        first = sign() * first;
         const int coarser = exact() && new_unit < -126 ? -126 - new_unit : 0;
         filter_unit = static_cast<float>(ldexp(1.0, -coarser));
-        filter_scale = exact() ? static_cast<float>(ldexp(sign, -(new_unit + coarser))) : 1.0f;
+        filter_scale = exact() ? static_cast<float>(ldexp(static_cast<double>(sign()), -(new_unit + coarser))) : 1.0f;
     }
 
     __device__ static void split_unit(int unit, T* first, T* second) {
@@ -177,80 +197,43 @@ struct Source {
         return units < T{INFINITY} ? static_cast<Int>(units) : kForbidden;
     }
 
-    __device__ double stored(int row, int column) const {
-        const int stored_row = costs.row_repeats == 1 ? row : row / costs.row_repeats;
-        const int stored_column = costs.column_repeats == 1 ? column : column / costs.column_repeats;
-        return static_cast<const double*>(costs.data)[stored_row * costs.row_stride + stored_column * costs.column_stride];
-    }
-
+    __device__ Int offset(int row) const { return (costs.row_repeats == 1 ? row : row / costs.row_repeats) * stride; }
     __device__ const float* mirror_row(int row) const {
-        const int stored_row = costs.row_repeats == 1 ? row : row / costs.row_repeats;
-        return global(row < costs.rows ? mirror + stored_row * mirror_stride : zeros);
+        return global(row < costs.rows ? mirror + offset(row) : mirror_zeros);
     }
+    __device__ const T* values_row(int row) const { return global(row < costs.rows ? values + offset(row) : zeros); }
 };
 
 // One row of a Source, with all that a loop over its quads needs at hand.
 template <class T>
 struct SourceRow {
-    const Source<T>& source;
-    const float* mirror;
+    const T* values;
     T first, second;
-    int row, columns, quads;
+    int quads;
 
-    __device__ SourceRow(const Source<T>& from, int of_row)
-        : source(from), mirror(from.mirror_row(of_row)), first(from.first), second(from.second), row(of_row),
-          columns(from.costs.columns), quads(from.quads) {}
+    __device__ SourceRow(const Source<T>& from, int row)
+        : values(from.values_row(row)), first(from.first), second(from.second), quads(from.quads) {}
 
     __device__ Int fixed(T cost) const { return Source<T>::fixed(cost, first, second); }
 
     // The costs of a quad in units of 2^unit; forbidden past the last column.
     __device__ void fixed_quad(int quad, Int (&out)[4]) const {
-        if constexpr (Source<T>::exact()) {
-            const float4 c = load4(mirror + quad * 4);
-            out[0] = fixed(c.x);
-            out[1] = fixed(c.y);
-            out[2] = fixed(c.z);
-            out[3] = fixed(c.w);
-        } else {
-            for (int k = 0; k < 4; ++k) {
-                const int j = quad * 4 + k;
-                const T c = j < columns && row < source.costs.rows ? source.stored(row, j) : 0;
-                out[k] = j < columns ? fixed(c) : kForbidden;
-            }
+        T c[4];
+        load4(values + quad * 4, c);
+        for (int k = 0; k < 4; ++k) {
+            out[k] = fixed(c[k]);
         }
     }
 
     // That of one column.
-    __device__ Int fixed_at(int column) const {
-        if constexpr (Source<T>::exact()) {
-            return fixed(mirror[column]);
-        } else {
-            return row < source.costs.rows ? fixed(source.stored(row, column)) : 0;
-        }
-    }
-
-    // The costs of a quad of a row that is no dummy as doubles, exactly; +inf where forbidden or past the last column.
-    __device__ void exact_quad(int quad, double (&out)[4]) const {
-        const double sign = source.costs.negate ? -1.0 : 1.0;
-        if constexpr (Source<T>::exact()) {
-            const float4 c = load4(mirror + quad * 4);
-            out[0] = sign * c.x;
-            out[1] = sign * c.y;
-            out[2] = sign * c.z;
-            out[3] = sign * c.w;
-        } else {
-            for (int k = 0; k < 4; ++k) {
-                out[k] = quad * 4 + k < columns ? sign * source.stored(row, quad * 4 + k) : INFINITY;
-            }
-        }
-    }
+    __device__ Int fixed_at(int column) const { return fixed(values[column]); }
 };
 
 // Calls body(column, cost) for the columns of this member of a crew whose pair is not forbidden.
 template <class Crew, class T, class Body>
 __device__ void for_costs(const Source<T>& source, int row, Body body) {
     const SourceRow<T> costs(source, row);
-#pragma unroll (Source<T>::exact() ? 2 : 1)
+#pragma unroll 1
     for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
         Int c[4];
         costs.fixed_quad(quad, c);

@@ -19,9 +19,9 @@ struct Launch {
     unsigned char* quantised;  // null: behind the state in shared memory
     int64_t quantised_entries;  // of an instance
     int64_t warp_bytes;        // of shared memory, for an instance of the warp kernel
-    float* copy;               // of the costs; null: they are read as they are
-    int64_t copy_entries;      // of an instance
-    float* zeros;              // (columns,) of every instance: what the mirror holds for a dummy
+    unsigned char* slots;      // of the instances: the costs of a dummy, and a copy of the costs
+    int64_t slot_bytes;
+    int64_t copy_entries;      // of an instance; 0: costs are read as they are
     int64_t zeros_entries;     // of an instance
 };
 
@@ -33,10 +33,9 @@ struct Plan {
     size_t shared_bytes;       // dynamic, per block
     size_t state_bytes;        // in the workspace
     size_t quantised_bytes;    // in the workspace, behind the state
-    size_t copy_bytes;         // in the workspace, behind the quantised costs
-    size_t zeros_bytes;        // in the workspace, behind the copy
+    size_t slots_bytes;        // in the workspace, behind the quantised costs
 
-    size_t workspace_bytes() const { return state_bytes + quantised_bytes + copy_bytes + zeros_bytes; }
+    size_t workspace_bytes() const { return state_bytes + quantised_bytes + slots_bytes; }
 };
 
 // What is left of a block's shared memory beside the static part.
@@ -79,6 +78,12 @@ inline int64_t entries_copied(const Problem& problem) {
         return 0;
     }
     return (swapped ? extent.shorter : extent.shorter / problem.row_repeats) * padded(extent.longer);
+}
+
+// Bytes of a slot of the workspace, see make_instance().
+inline size_t slot_bytes(const Problem& problem) {
+    const int64_t entries = entries_copied(problem) + padded(largest_extent(problem).longer);
+    return static_cast<size_t>(entries) * (problem.type == CostType::float64 ? sizeof(double) + sizeof(float) : sizeof(float));
 }
 
 // The shared memory of a warp that solves an instance by itself, and how many columns a lane holds; none for those
@@ -146,8 +151,7 @@ inline Plan make_plan(const Problem& problem, const DeviceLimits& limits, bool w
         plan.quantised_bytes = whole_lines(entries * (plan.wide ? sizeof(int32_t) : sizeof(uint16_t)));
     }
     const int64_t copies = plan.blocks ? problem.batch : 1;  // those of a grid use the same, one after the other
-    plan.copy_bytes = static_cast<size_t>(copies * entries_copied(problem)) * sizeof(float);
-    plan.zeros_bytes = static_cast<size_t>(copies * padded(columns)) * sizeof(float);
+    plan.slots_bytes = static_cast<size_t>(copies) * slot_bytes(problem);
     return plan;
 }
 
@@ -164,10 +168,9 @@ inline Launch make_launch(const Problem& problem, const Plan& plan, void* worksp
     launch.quantised = plan.quantised_bytes ? bytes + plan.state_bytes : nullptr;
     launch.quantised_entries = extent.solved * padded(extent.longer);
     launch.copy_entries = entries_copied(problem);
-    float* copy = reinterpret_cast<float*>(bytes + plan.state_bytes + plan.quantised_bytes);
-    launch.copy = launch.copy_entries ? copy : nullptr;
-    launch.zeros = reinterpret_cast<float*>(bytes + plan.state_bytes + plan.quantised_bytes + plan.copy_bytes);
     launch.zeros_entries = padded(extent.longer);
+    launch.slots = bytes + plan.state_bytes + plan.quantised_bytes;
+    launch.slot_bytes = static_cast<int64_t>(slot_bytes(problem));
     return launch;
 }
 

@@ -113,28 +113,24 @@ __device__ void survey(const Rounds<Team>& rounds, const Instance<T>& instance) 
     }
 }
 
-// Fills the mirror, where it is a copy.
+// Fills values and mirror, where they are copies.
 template <class Team, class T>
-__device__ void copy_costs(Rounds<Team>& rounds, const Instance<T>& instance, float* copy) {
+__device__ void copy_costs(Rounds<Team>& rounds, const Instance<T>& instance) {
     const Source<T>& source = instance.source;
-    const float forbidden = Source<T>::exact() && instance.costs.negate ? -INFINITY : INFINITY;
+    T* values = const_cast<T*>(source.values);
+    float* mirror = const_cast<float*>(source.mirror);
     const int stored_rows = instance.costs.rows / instance.costs.row_repeats;
     const int width = source.quads * 4;
     for (int stored = rounds.team.thread() >> 5; stored < stored_rows; stored += rounds.team.threads() >> 5) {
         const int row = stored * instance.costs.row_repeats;
-        float* to = copy + stored * source.mirror_stride;
         for (int j = lane_id(); j < width; j += 32) {
-            float value = forbidden;
-            if (j < instance.columns) {
-                if constexpr (Source<T>::exact()) {
-                    const double c = exact_cost(instance.costs, row, j);
-                    value = static_cast<float>(instance.costs.negate ? -c : c);
-                } else {
-                    const Int c = source.fixed(source.stored(row, j), source.first, source.second);
-                    value = c == kForbidden ? forbidden : float_below(c);
-                }
+            const double c = j < instance.columns ? exact_cost(instance.costs, row, j) : INFINITY;
+            const Int at = stored * source.stride + j;
+            values[at] = source.sign() * static_cast<T>(c);
+            if constexpr (!Source<T>::exact()) {
+                const Int units = source.fixed(c, source.first, source.second);
+                mirror[at] = units == kForbidden ? INFINITY : float_below(units);
             }
-            to[j] = value;
         }
     }
     rounds.meet();

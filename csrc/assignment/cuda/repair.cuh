@@ -17,7 +17,7 @@ __device__ Int row_minimum(const Instance<T>& instance, const Int* price, int ro
     const SourceRow<T> costs(instance.source, row);
     price = Crew::local(price);
     Int least = kForbidden;
-#pragma unroll (Source<T>::exact() ? 4 : 1)
+#pragma unroll (Source<T>::exact() ? 4 : 2)
     for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
         Int c[4], p[4];
         costs.fixed_quad(quad, c);

@@ -190,13 +190,16 @@ __device__ Status finish(Rounds<Team>& rounds, Instance<T>& instance, const Stat
 }
 
 template <class Team, class T, class Quantised>
-__device__ void solve_instance(const Team& team, Instance<T>& instance, const State& s, float* copy,
+__device__ void solve_instance(const Team& team, Instance<T>& instance, const State& s,
                                QuantisedQuad<Quantised>* quantised) {
     Rounds<Team> rounds{team, s.board, block_board(), 0};
     clear_board(team, s.board);
     rounds.begin();
     rounds.for_each(instance.source.quads * 4, [&](int j) {
-        instance.source.zeros[j] = j < instance.columns ? 0.0f : Source<T>::exact() && instance.costs.negate ? -INFINITY : INFINITY;
+        instance.source.zeros[j] = j < instance.columns ? T{0} : instance.source.forbidden();
+        if constexpr (!Source<T>::exact()) {
+            instance.source.mirror_zeros[j] = j < instance.columns ? 0.0f : INFINITY;
+        }
     });
     rounds.meet();
     survey(rounds, instance);
@@ -212,8 +215,8 @@ __device__ void solve_instance(const Team& team, Instance<T>& instance, const St
             instance.source.set_unit(choose_unit(s.board->top, s.board->low), s.board->low);
         }
         __syncthreads();
-        if (copy) {
-            copy_costs(rounds, instance, copy);
+        if (instance.source.copied) {
+            copy_costs(rounds, instance);
             copied = true;
         }
         const bool started = instance.start_column || instance.start_row || instance.start_price;
@@ -259,7 +262,7 @@ __device__ inline Sides sides_of(const Problem& p, int64_t k) {
 }
 
 template <class T>
-__device__ Instance<T> make_instance(const Launch& launch, const Sides& sides, int64_t k, float* copy, float* zeros) {
+__device__ Instance<T> make_instance(const Launch& launch, const Sides& sides, int64_t k, int64_t slot) {
     const Problem& p = launch.problem;
     Instance<T> instance;
     const int64_t width = p.type == CostType::float64 ? 8 : p.type == CostType::float32 ? 4 : 2;
@@ -276,11 +279,22 @@ __device__ Instance<T> make_instance(const Launch& launch, const Sides& sides, i
                       p.type,
                       p.maximize};
     instance.source.costs = instance.costs;
-    instance.source.zeros = zeros;
-    instance.source.copied = copy != nullptr;
-    instance.source.mirror = copy ? copy : static_cast<const float*>(instance.costs.data);
     instance.source.quads = static_cast<int>(padded(columns) / 4);
-    instance.source.mirror_stride = copy ? Int{instance.source.quads} * 4 : instance.costs.row_stride;
+    instance.source.copied = launch.copy_entries > 0;
+    instance.source.stride = instance.source.copied ? Int{instance.source.quads} * 4 : instance.costs.row_stride;
+    // A slot of the workspace: zeros and costs as T, and if that is not float, the same again as floats.
+    unsigned char* bytes = launch.slots + slot * launch.slot_bytes;
+    T* values = reinterpret_cast<T*>(bytes);
+    float* mirror = reinterpret_cast<float*>(values + (Source<T>::exact() ? 0 : launch.copy_entries + launch.zeros_entries));
+    instance.source.zeros = values;
+    instance.source.mirror_zeros = mirror;
+    const auto* own = static_cast<const float*>(instance.costs.data);
+    instance.source.mirror = instance.source.copied ? mirror + launch.zeros_entries : own;
+    if constexpr (Source<T>::exact()) {
+        instance.source.values = instance.source.mirror;
+    } else {
+        instance.source.values = values + launch.zeros_entries;
+    }
     instance.rows = static_cast<int>(rows_solved(rows, columns));
     instance.tolerance = p.tolerance;
     instance.integers = p.integers;
@@ -332,10 +346,10 @@ __device__ inline bool fill_outside(const Problem& p, const Sides& sides, int64_
 }
 
 template <class T>
-__device__ void begin_task(Task<T>& task, const Launch& launch, const Sides& sides, int64_t k, float* copy, float* zeros,
+__device__ void begin_task(Task<T>& task, const Launch& launch, const Sides& sides, int64_t k, int64_t slot,
                            unsigned char* state) {
     if (threadIdx.x == 0) {
-        task.instance = make_instance<T>(launch, sides, k, copy, zeros);
+        task.instance = make_instance<T>(launch, sides, k, slot);
         task.state = lay_out(state, task.instance.columns);
     }
     __syncthreads();
@@ -356,7 +370,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) solve_warp(Launch launch)
     }
     LOOMFAST_SHARED(Instance<T>, instances, [kWarpsPerBlock]);
     if (lane_id() == 0) {
-        instances[warp] = make_instance<T>(launch, sides, k, nullptr, nullptr);
+        instances[warp] = make_instance<T>(launch, sides, k, 0);
     }
     __syncwarp();
     solve_by_warp<T, kHeld>(instances[warp], shared + warp * launch.warp_bytes);
@@ -372,13 +386,12 @@ __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
     if (fill_outside(launch.problem, sides, k, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x))) {
         return;
     }
-    float* copy = launch.copy ? launch.copy + k * launch.copy_entries : nullptr;
     LOOMFAST_SHARED(Task<T>, task, );
-    begin_task(task, launch, sides, k, copy, launch.zeros + k * launch.zeros_entries, shared);
+    begin_task(task, launch, sides, k, k, shared);
     Quad* quantised = launch.quantised
                           ? reinterpret_cast<Quad*>(launch.quantised) + k * (launch.quantised_entries / 4)
                           : reinterpret_cast<Quad*>(shared + state_bytes(task.instance.columns));
-    solve_instance(BlockTeam{}, task.instance, task.state, copy, quantised);
+    solve_instance(BlockTeam{}, task.instance, task.state, quantised);
 }
 
 // All blocks of a cooperative launch on instance k: everything in the workspace.
@@ -392,8 +405,8 @@ __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch, int64_t
         return;
     }
     LOOMFAST_SHARED(Task<T>, task, );
-    begin_task(task, launch, sides, k, launch.copy, launch.zeros, launch.state);
-    solve_instance(team, task.instance, task.state, launch.copy,
+    begin_task(task, launch, sides, k, 0, launch.state);
+    solve_instance(team, task.instance, task.state,
                    reinterpret_cast<QuantisedQuad<Quantised>*>(launch.quantised));
 }
 

@@ -53,17 +53,12 @@ struct WarpSolver {  // all inlined: what a lane holds are registers
     // Costs into shared memory, and what survey() of the other kernels finds.
     __forceinline__ __device__ Bits load() const {
         Bits bits;
-        const double sign = instance.costs.negate ? -1.0 : 1.0;
         for (int i = 0; i < rows(); ++i) {
             for (int j = lane_id(); j < kWidth; j += 32) {
                 T value = INFINITY;
                 if (j < columns()) {
                     bits.note(decode(instance.costs, i, j), instance.costs, instance.integers);
-                    if constexpr (Source<T>::exact()) {
-                        value = static_cast<T>(exact_cost(instance.costs, i, j));
-                    } else {
-                        value = static_cast<T>(sign * instance.source.stored(i, j));
-                    }
+                    value = static_cast<T>(exact_cost(instance.costs, i, j));
                 }
                 costs[i * kWidth + j] = value;
             }
