@@ -39,7 +39,7 @@ class Loop:
 # What makes a loop the one it is; that it is found at all says that it is unrolled and vectorised.
 LOOPS = {
     "relax": Loop({r"FFMA": 16, r"FMNMX": 8, r"LD\S*\.128": 8}, 16),
-    "best_two": Loop({r"V?IMNMX": 24, r"LD\S*\.128": 8}, 16),
+    "best_two": Loop({r"(V\w*|I)MNMX": 40, r"LD": 12}, 16),
     "row_minimum": Loop({r"F2I\.S64": 16, r"FMUL": 32, r"LD\S*\.128": 12}, 16),
     # A step of a search for a path, and of a reduction: they wait for the warp, not for memory.
     "path": Loop({r"C?REDUX": 2, r"VOTEU?": 2, r"SHFL": 2, r"F2I\.S64": 2}, 0),
