@@ -1,6 +1,6 @@
 """The full set of kernel checks (``make test-kernels``): minutes, not part of ``make test``.
 
-At least 1,000 instances per kernel in the plain build, 60 under each sanitizer, grids up to n = 512,
+2,400 instances per kernel in the plain build, 60 under each sanitizer, grids up to n = 512,
 mutations: every barrier of the solver is taken out, one at a time, and the shim must notice each.
 """
 
@@ -14,8 +14,8 @@ from checks import check_assignment
 from cuda_on_cpu import build
 from cuda_on_cpu.assignment import Problem, solve
 from cuda_on_cpu.instances import as_values, describe, instances
-from test_assignment_cuda import KERNELS, SCHEDULES, check_all, check_schedules, out_of_labels
-from test_cuda_build import REGISTERS, check_architecture, nvcc
+from test_assignment_cuda import ALL_KERNELS, LARGE, SCHEDULES, check_all, check_schedules, out_of_labels
+from test_cuda_build import ARCHITECTURES, check_architecture, nvcc
 
 pytestmark = [
     pytest.mark.skipif(build.unavailable() is not None, reason=str(build.unavailable())),
@@ -23,19 +23,19 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_a_thousand_instances_of_each_kernel(kernel):
-    problems = instances(1200, kernel, seed=11, largest=40)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
+def test_thousands_of_instances_of_each_kernel(kernel):
+    problems = instances(2400, kernel, seed=11, largest=40, large=LARGE.get(kernel, (48, 72)))
     large, special = describe(problems)
-    assert large >= 200
-    assert special >= 600
+    assert large >= 400
+    assert special >= 1200
     solutions = solve(problems)
     check_all(problems, solutions)
     check_schedules(problems[::4], solutions[::4], schedules=[*SCHEDULES, ("random", 2), ("random", 3)])
 
 
 @pytest.mark.parametrize("kind", ["asan", "tsan"])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
 def test_sixty_instances_under_each_sanitizer(kernel, kind):
     problems = instances(80, kernel, seed=12, largest=20, large_share=0.1, large=(48, 56))
     check_all(problems, solve(problems, kind))
@@ -64,7 +64,7 @@ def barriers():
 def mutated(tmp_path, file, start, end, text):
     csrc = tmp_path / "csrc"
     shutil.copytree(build.ROOT / "csrc", csrc)
-    path = csrc / "assignment" / file
+    path = csrc / "assignment" / "cuda" / file
     source = path.read_text()
     path.write_text(source[:start] + text + source[end:])
     return build.program("assignment", "tsan", csrc=csrc, cache=tmp_path)
@@ -99,7 +99,10 @@ def test_a_barrier_taken_out_is_noticed(tmp_path, file, start, end):
 
 ATOMICS = {
     "a bid": ("auction.cuh", "atomicMax(&to[best.column], bid_word(price, static_cast<Word>(row)));"),
-    "a label": ("forest.cuh", "atomicMin(&next[j], through << instance.row_bits | static_cast<Word>(row));"),
+    "a label": (
+        "forest.cuh",
+        "atomicMin(&labels(1)[column], through << instance.row_bits | static_cast<Word>(row));",
+    ),
     "a root": (
         "forest.cuh",
         "atomicMin(&s.best[row], label_of(current[j]) << instance.row_bits | static_cast<Word>(j));",
@@ -110,7 +113,7 @@ ATOMICS = {
 @pytest.mark.parametrize("name", ATOMICS)
 def test_an_update_that_is_not_atomic_is_noticed(tmp_path, name):
     file, statement = ATOMICS[name]
-    source = (build.ROOT / "csrc" / "assignment" / file).read_text()
+    source = (build.ROOT / "csrc" / "assignment" / "cuda" / file).read_text()
     start = source.index(statement)
     target, value = re.match(r"atomicM..\(&(.*?\]), (.*)\);", statement).groups()
     program = mutated(tmp_path, file, start, start + len(statement), f"{target} = {value};")
@@ -119,6 +122,6 @@ def test_an_update_that_is_not_atomic_is_noticed(tmp_path, name):
 
 
 @pytest.mark.skipif(nvcc is None, reason="nvcc is not on PATH")
-@pytest.mark.parametrize("architecture", REGISTERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_compiles_without_local_memory(architecture, tmp_path):
     check_architecture(architecture, tmp_path)

@@ -4,6 +4,8 @@ This is the share of ``make test``; ``tests/kernels_full.py`` has the same check
 mutations of the kernels that the sanitizers must notice.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases import FAMILIES, forbid, image_costs, machol_wien
@@ -14,7 +16,9 @@ from cuda_on_cpu.instances import as_values, describe, instances
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=str(build.unavailable()))
 
-KERNELS = ("block16", "grid16", "grid32")
+KERNELS = ("block16", "grid16", "grid32")  # auction, repair, forest
+ALL_KERNELS = (*KERNELS, "warp")
+LARGE = {"warp": (48, 60)}  # what is large for a kernel that takes no more than 64 rows
 SCHEDULES = (("forward", 0), ("backward", 0), ("random", 1))
 
 
@@ -40,9 +44,9 @@ def check_schedules(problems, solutions, kind="plain", schedules=SCHEDULES):
             assert all(x.same_as(y) for x, y in zip(a, b, strict=True)), (order, seed)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
 def test_every_instance_is_solved_exactly_whatever_the_schedule(kernel):
-    problems = instances(200, kernel, seed=1)
+    problems = instances(200, kernel, seed=1, large=LARGE.get(kernel, (48, 72)))
     large, special = describe(problems)
     assert large >= 40
     assert special >= 100
@@ -52,7 +56,7 @@ def test_every_instance_is_solved_exactly_whatever_the_schedule(kernel):
 
 
 @pytest.mark.parametrize("kind", ["asan", "tsan"])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
 def test_the_sanitizers_find_nothing(kernel, kind):
     # Chosen by what gcov found them to pass through; nearly square ones of 48 and more have dummies.
     problems = instances(20, kernel, seed=5, largest=14, large_share=0.07, large=(33, 36))
@@ -62,7 +66,7 @@ def test_the_sanitizers_find_nothing(kernel, kind):
     check_schedules(problems, solutions, schedules=[("random", 3)])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
 def test_the_shape_of_the_launch_does_not_change_the_answer(kernel):
     cost = image_costs(np.random.default_rng(0), 50)
     solutions = solve([Problem(cost, kernel, threads=t, blocks=b) for t, b in [(32, 1), (128, 3), (256, 2)]])
@@ -85,13 +89,52 @@ def test_a_grid_solves_one_large_instance():
     assert solved.stats["barriers"] < 1000
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
 def test_a_batch_is_solved_like_its_parts(kernel):
     rng = np.random.default_rng(2)
     batch = rng.random((5, 12, 17)).astype(np.float32)
     (together,) = solve([Problem(batch, kernel)])
     alone = solve([Problem(cost, kernel) for cost in batch])
     assert all(a.same_as(b) for a, (b,) in zip(together, alone, strict=True))
+
+
+SIZES = np.array([[12, 1, 0, 14, 7, 14, 3, 9], [17, 20, 5, 14, 0, 2, 3, 10]])
+
+
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
+def test_problems_of_a_batch_have_sizes_of_their_own(kernel):
+    rng = np.random.default_rng(15)
+    cost = rng.random((SIZES.shape[1], 14, 20)).astype(np.float32)
+    for k, (n, m) in enumerate(SIZES.T):  # nobody reads what lies outside
+        cost[k, n:] = cost[k, :, m:] = np.nan
+    (together,) = solve([Problem(cost, kernel, sizes=SIZES)])
+    for k, (n, m) in enumerate(SIZES.T):
+        solved = together[k]
+        assert np.all(solved.col4row[n:] == -1)
+        assert np.all(solved.row4col[m:] == -1)
+        assert np.all(solved.u[n:] == 0)
+        assert np.all(solved.v[m:] == 0)
+        if n and m:
+            ((alone,),) = solve([Problem(np.ascontiguousarray(cost[k, :n, :m]), kernel)])
+            inside = {"col4row": solved.col4row[:n], "row4col": solved.row4col[:m]}
+            assert replace(solved, **inside, u=solved.u[:n], v=solved.v[:m]).same_as(alone)
+            check_assignment(cost[k, :n, :m], alone, every_cost=True)
+        else:
+            assert (solved.status, solved.total, solved.gap) == ("optimal", 0.0, 0.0)
+            assert np.all(solved.col4row == -1)
+            assert np.all(solved.v == 0)
+
+
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
+def test_sizes_that_are_none_set_the_status(kernel):
+    cost = np.random.default_rng(16).random((3, 6, 8)).astype(np.float32)
+    sizes = np.array([[6, 7, 6], [8, 8, -1]])
+    ((right, rows, columns),) = solve([Problem(cost, kernel, sizes=sizes)])
+    check_assignment(cost[0], right, every_cost=True)
+    for refused in (rows, columns):
+        assert refused.status == "invalid size"
+        assert np.all(refused.col4row == -1)
+        assert np.isnan([*refused.u, *refused.v, refused.total, refused.gap]).all()
 
 
 PITFALLS = {
@@ -112,6 +155,7 @@ PITFALLS = {
 def test_the_pitfalls(name):
     cost = PITFALLS[name](np.random.default_rng(3), 80)
     problems = [Problem(cost, kernel, threads=64, blocks=2) for kernel in KERNELS]
+    problems += [Problem(part, "warp", blocks=2) for part in (cost[:64, :64], cost[:30], cost[:, :50])]
     check_all(problems, solve(problems))
 
 
@@ -126,7 +170,7 @@ def invalid_costs():
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
 @pytest.mark.parametrize("name", ["nan", "-inf", "infeasible"])
 def test_an_unsolvable_input_sets_the_status_and_defines_the_outputs(name, kernel, transposed):
     cost, status = invalid_costs()[name]
@@ -201,7 +245,7 @@ def test_long_paths_of_rectangular_problems_stay_in_range(kernel):
     check_all(problems, solve(problems))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
 def test_repeated_rows_share_storage(kernel):
     rng = np.random.default_rng(12)
     problems = [
@@ -252,12 +296,15 @@ def test_integers_that_cannot_be_summed_exactly_are_refused():
 def test_the_plan_of_the_launcher_is_executed_as_it_is():
     rng = np.random.default_rng(8)
     problems = [
-        Problem(rng.random((3, 20, 20)), "planned", blocks=8, shared_limit=99 << 10),  # blocks, all in shared
-        Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=14 << 10),  # costs in the workspace
+        Problem(rng.random((9, 20, 20)), "planned", blocks=4, shared_limit=99 << 10),  # warps, two a block
+        Problem(rng.random((3, 30, 110)), "planned", blocks=8, shared_limit=99 << 10),  # warps
+        Problem(rng.random((3, 70, 70)), "planned", blocks=8, shared_limit=99 << 10),  # blocks, all in shared
+        Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=16 << 10),  # costs in the workspace
         Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=1 << 10),  # a grid
     ]
     for problem, solutions in zip(problems, solve(problems), strict=True):
         for cost, solved in zip(problem.cost.reshape(-1, *problem.cost.shape[-2:]), solutions, strict=True):
             check_assignment(cost, solved, every_cost=True)
-    kinds = [solved[0].shim["grid_barriers"] > 0 for solved in solve(problems)]
-    assert kinds == [False, False, True]
+    shims = [solved[0].shim for solved in solve(problems)]
+    assert [shim["grid_barriers"] > 0 for shim in shims] == [False, False, False, False, True]
+    assert [shim["block_barriers"] > 0 for shim in shims] == [False, False, True, True, True]

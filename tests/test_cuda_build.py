@@ -1,4 +1,4 @@
-"""The compile gate: warnings as errors, no local memory, and the table of resources of every architecture.
+"""The compile gate: warnings as errors, no local memory, resources and inner loops of every architecture.
 
 ``make test`` compiles for one architecture; ``tests/kernels_full.py`` for all.
 """
@@ -8,44 +8,51 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cuda_on_cpu.build import ROOT
 
-KERNELS = ("solve_block<16>", "solve_grid<16>", "solve_grid<32>")
-# Registers a thread, by architecture and in the order of KERNELS, with this compiler; none has a stack.
-# 512 threads of 128 registers fill a multiprocessor, so 128 is the limit.
-PINNED_COMPILER = "V13.0.88"
-REGISTERS = {
-    75: (80, 106, 104),
-    80: (80, 128, 110),
-    86: (93, 106, 116),
-    89: (93, 106, 116),
-    90: (96, 124, 114),
-    100: (102, 106, 110),
-    120: (104, 112, 108),
-}
+sys.path.insert(0, str(ROOT / "bench"))
 
-# The list of rows and the reductions of a block that scans rows as a crew.
-STATIC_SHARED = (0, 0, 9744)
+from gpu import sass
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+PINNED_COMPILER = "V13.0.88"
+# 512 threads of 128 registers fill a multiprocessor, and so do 16 blocks of 128 threads of the warp kernel.
+MOST_REGISTERS = {"solve_block": 128, "solve_grid": 128, "solve_warp": 128}
+# What plan.cuh leaves for static shared memory; a block that scans rows as a crew has a list of them, too.
+MOST_STATIC_SHARED = {"solve_block": 1536, "solve_grid": 10240, "solve_warp": 1536}
+# At most so many instructions on the hot path of an inner loop, at least so many loads of 128 bits, and none
+# waits for another: a loop that is no longer unrolled or vectorised is not found, or is longer.
+LIMITS = {
+    "relax": (110, 8),
+    "best_two": (125, 8),
+    "row_minimum": (360, 12),
+    "path": (190, 0),
+    "reduction": (215, 0),
+}
+# For sm_100 this compiler loads only the halves of words that best_two looks at: 16 loads, all at once.
+NARROWED = {("best_two", 100)}
+EXPECTED = {
+    **{f"{kernel} float": ("relax", "best_two", "row_minimum") for kernel in ("block", "grid16", "grid32")},
+    **{f"{kernel} double": ("relax", "best_two") for kernel in ("block", "grid16", "grid32")},
+    **{f"warp {held}{of}": ("path", "reduction") for held in (2, 4) for of in ("", " double")},
+}
 
 nvcc, cmake = shutil.which("nvcc"), shutil.which("cmake")
 pytestmark = pytest.mark.skipif(nvcc is None or cmake is None, reason="needs nvcc and cmake on PATH")
 
 
-def resources(architecture, folder):
-    """(registers, stack, spills, static shared memory) of each kernel; raises on any warning."""
-    command = [nvcc, "-std=c++17", f"-arch=sm_{architecture}", "-cubin", "-o", str(folder / "out.cubin")]
-    command += ["-Werror", "all-warnings", "-Xptxas", "-v,-warn-spills,-warn-lmem-usage"]
-    command += [f"-I{ROOT / 'csrc'}", '-DLOOMFAST_CUDA_ARCHITECTURES=""']
-    command.append(str(ROOT / "csrc" / "assignment" / "cuda" / "assignment.cu"))
-    result = subprocess.run(command, capture_output=True, text=True)
+def resources(architecture, target):
+    """{kernel: (registers, stack, spills, static shared memory)}; raises on any warning."""
+    options = ["-Werror", "all-warnings", "-Xptxas", "-v,-warn-spills,-warn-lmem-usage"]
+    result = sass.compile_kernels(architecture, target, *options)
     assert result.returncode == 0, result.stderr
     found = {}
     for text in result.stderr.split("Compiling entry function")[1:]:
-        wide = "Ii" in text.split("'")[1]
-        name = f"{'solve_block' if 'solve_block' in text else 'solve_grid'}<{32 if wide else 16}>"
+        name = next(name for name, mangled in sass.KERNELS.items() if mangled in text.split("'")[1])
         stack, stores, loads = map(int, re.search(r"(\d+) bytes stack.*?(\d+) bytes.*?(\d+)", text).groups())
         shared = re.search(r"(\d+) bytes smem", text)
         registers = int(re.search(r"Used (\d+) registers", text).group(1))
@@ -54,19 +61,64 @@ def resources(architecture, folder):
 
 
 def check_architecture(architecture, folder):
-    found = resources(architecture, folder)
-    assert set(found) == set(KERNELS)
-    assert tuple(found[name][3] for name in KERNELS) == STATIC_SHARED
-    for registers, stack, spills, _ in found.values():
-        assert registers <= 128
-        assert (stack, spills) == (0, 0)
+    cubin = folder / "out.cubin"
+    found = resources(architecture, cubin)
+    assert set(found) == set(sass.KERNELS)
+    for name, (registers, stack, spills, shared) in found.items():
+        kind = re.match(r"solve_[a-z]+", sass.KERNELS[name]).group()
+        assert registers <= MOST_REGISTERS[kind], name
+        assert (stack, spills) == (0, 0), name
+        assert shared <= MOST_STATIC_SHARED[kind], name
+    if sass.disassembler() is not None:
+        check_loops(architecture, sass.count_loops(sass.disassemble(cubin)))
+
+
+def check_loops(architecture, counted):
+    """Every inner loop is there and as short as it was; recorded counts, where there are any, are these."""
+    for kernel, loops in EXPECTED.items():
+        for loop in loops:
+            assert loop in counted[kernel], f"sm_{architecture}: {kernel} has no loop like {loop}"
+            counts = counted[kernel][loop]
+            most, wide = LIMITS[loop]
+            assert counts["instructions"] <= most, (kernel, loop, counts)
+            assert counts["loads_128"] >= wide or (loop, architecture) in NARROWED, (kernel, loop, counts)
+            assert counts["chain"] <= 1, (kernel, loop, counts)
     version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    if PINNED_COMPILER in version:
-        assert tuple(found[name][0] for name in KERNELS) == REGISTERS[architecture]
+    recorded = json.loads((ROOT / "bench" / "gpu_sass.json").read_text())
+    if PINNED_COMPILER in version and str(architecture) in recorded:
+        assert recorded[str(architecture)] == counted, "run bench/gpu_model.py --sass"
 
 
+@pytest.mark.timeout(900)
 def test_the_kernels_compile_without_local_memory(tmp_path):
     check_architecture(90, tmp_path)
+
+
+# Two loops: one that loads what it has just loaded, and one that is what the counts are meant to find.
+CODE = [
+    (0x00, "MOV R0, RZ"),
+    (0x10, "LDG.E R2, desc[UR4][R2.64]"),
+    (0x20, "LDG.E R4, desc[UR4][R2.64]"),
+    (0x30, "@P0 BRA 0x10"),
+    (0x40, "LDG.E.128 R8, desc[UR4][R6.64]"),
+    (0x50, "LDG.E.128 R12, desc[UR4][R6.64+0x200]"),
+    (0x60, "FFMA R8, R8, R9, R12"),
+    (0x70, "FSETP.GEU.AND P1, PT, R8, R3, PT"),
+    (0x80, "@!P1 BRA 0xc0"),
+    (0x90, "LDG.E R9, desc[UR4][R8.64]"),
+    (0xA0, "RED.E.MIN.64 desc[UR4][R8.64], R9"),
+    (0xB0, "NOP"),
+    (0xC0, "@P2 BRA 0x40"),
+    (0xD0, "EXIT"),
+]
+
+
+def test_the_hot_path_of_a_loop_and_its_chain_of_loads_are_found():
+    paths = sass.hot_paths(CODE)
+    assert {address: len(path) for address, path in paths.items()} == {0x10: 3, 0x40: 6}
+    assert sass.longest_chain(paths[0x10]) == 2
+    assert sass.longest_chain(paths[0x40]) == 1
+    assert not any("RED" in text for text in paths[0x40])
 
 
 # ---- what CMake chooses -----------------------------------------------------------------------------------

@@ -17,7 +17,11 @@ CAUGHT = {
     "shared_overrun": {"asan": "sanitizer"},
     "uninitialised_shared": {"plain": "wrong"},
     "missing_grid_sync": {"plain": "wrong", "tsan": "sanitizer"},
-    "hand_written_barrier": {"plain": "wrong", "tsan": "sanitizer"},
+    "barrier_left_out": {"plain": "wrong", "tsan": "sanitizer"},
+    "barrier_ticket_reused": {"plain": "wrong"},
+    "barrier_ticket_not_advanced": {"plain": "wrong", "tsan": "sanitizer"},
+    "missing_release": {"tsan": "sanitizer"},
+    "missing_acquire": {"tsan": "sanitizer"},
 }
 STATUS = {0: "right", 1: "refused", 2: "wrong", 66: "sanitizer"}
 

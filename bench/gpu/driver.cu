@@ -96,7 +96,7 @@ bool solve(const Shape& shape, const lf::DeviceLimits& limits, cudaStream_t stre
     const lf::Problem problem = {cost.data, lf::CostType::float32, false, shape.batch, shape.rows, shape.columns,
                                  shape.rows * shape.columns, shape.columns, 1, 1, shape.maximize, 0.0,
                                  nullptr, nullptr, nullptr, col4row.data, row4col.data, u.data, v.data,
-                                 total.data, gap.data, status.data, counters.data};
+                                 total.data, gap.data, status.data, counters.data, nullptr, nullptr};
     Device<unsigned char> workspace(lf::workspace_bytes(problem, limits) + 1);
     const lf::Error error = lf::solve(problem, limits, workspace.data, stream);
     if (error.code != 0) {
@@ -154,7 +154,8 @@ int main() {
     check(cudaStreamCreate(&stream), "stream");
     bool good = true;
     for (const Shape& shape : {Shape{40, 8, 8, false}, {3, 33, 33, true}, {2, 20, 45, false}, {2, 45, 20, false},
-                               {1, 130, 130, false}, {1, 62, 60, false}, {1, 270, 270, false}, {1, 3, 2100, false}}) {
+                               {1, 130, 130, false}, {1, 62, 60, false}, {1, 270, 270, false}, {1, 3, 2100, false},
+                               {5, 100, 100, false}, {3, 40, 110, true}}) {
         good &= solve(shape, limits, stream);
     }
     good &= fill(5, 33, 33, stream) && fill(3, 64, 70, stream) && fill(1, 1, 1, stream);

@@ -43,7 +43,7 @@ def instances():
     def add(name, cost, small=False, start=None, **options):
         found.append(Golden(name, np.ascontiguousarray(cost), options, start or {}, small=small))
 
-    for n in (48, 64, 100, 128, 200):
+    for n in (48, 64, 65, 100, 128, 200):
         add(f"image {n}", np.float32(image_costs(rng, n)))
         add(f"uniform {n}", np.float32(rng.random((n, n))))
     add("plane 128", np.float32(plane_costs(rng, 128)))
@@ -69,6 +69,11 @@ def instances():
     add("not a number", nan, small=True)
     for shape in ((5, 12, 17), (40, 8, 8), (3, 64, 64), (150, 32, 32)):
         add(f"batch {shape}", np.float32(rng.random(shape)), small=shape[0] == 5)
+    # Of a warp each, and of a block each, with problems that are empty or the other way round.
+    sizes = [[12, 1, 0, 14, 7], [17, 20, 5, 9, 0]]
+    add("sizes", np.float32(rng.random((5, 14, 20))), sizes=sizes, small=True)
+    add("sizes of blocks", np.float32(rng.random((3, 70, 130))), sizes=[[70, 30, 66], [100, 130, 20]])
+    add("warp 60 x 128", np.float32(image_costs(rng, 60, 128)))
     for repeats, m in ((3, 21), (5, 40), (4, 11)):
         add(f"repeats {repeats}", np.float32(rng.random((7, m))), row_repeats=repeats, small=repeats == 3)
     loose = np.float32(image_costs(rng, 128))

@@ -22,8 +22,14 @@ void check(cudaError_t code, const char* what) {
 }
 
 __global__ void barriers(loomfast::cuda::GridBarrier* barrier, int count) {
+    __shared__ loomfast::cuda::Meeting meeting;
+    __shared__ unsigned amount;
+    if (threadIdx.x == 0) {
+        meeting = {};
+        amount = 1;
+    }
     for (int k = 0; k < count; ++k) {
-        LOOMFAST_GRID_SYNC(barrier);
+        loomfast::cuda::meet_grid(barrier, static_cast<unsigned>(k), &amount, &meeting);
     }
 }
 
@@ -71,10 +77,10 @@ float least_milliseconds(Launch&& launch, const char* what) {
 double grid_barrier(int blocks) {
     loomfast::cuda::GridBarrier* barrier = nullptr;
     check(cudaMalloc(&barrier, sizeof *barrier), "memory for a barrier");
-    check(cudaMemset(barrier, 0, sizeof *barrier), "memory for a barrier");
     int count = 2000;
     void* arguments[] = {&barrier, &count};
     const float milliseconds = least_milliseconds([&] {
+        check(cudaMemsetAsync(barrier, 0, sizeof *barrier, nullptr), "memory for a barrier");
         check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(barriers), dim3(static_cast<unsigned>(blocks)),
                                           dim3(512), arguments, 0, nullptr), "grid barrier");
     }, "grid barrier");

@@ -27,7 +27,8 @@ loomfast::cuda::Problem cuda_problem(const py::dict& problem) {
             at<std::int64_t>(problem, "col4row"), at<std::int64_t>(problem, "row4col"),
             at<double>(problem, "u"), at<double>(problem, "v"),
             at<double>(problem, "total"), at<double>(problem, "gap"),
-            at<std::int32_t>(problem, "status"), at<std::int64_t>(problem, "counters")};
+            at<std::int32_t>(problem, "status"), at<std::int64_t>(problem, "counters"),
+            at<const std::int64_t>(problem, "sizes_rows"), at<const std::int64_t>(problem, "sizes_columns")};
 }
 
 void raise_if(const loomfast::cuda::Error& error) {

@@ -16,6 +16,7 @@ import numpy as np
 from loomfast import _engine
 from loomfast._arrays import FLOATS, REAL, count, integer, is_tensor, name_of_dtype, on_device
 from loomfast.assignment.result import COUNTERS, Assignment, array_table
+from loomfast.assignment.sizes import parse_sizes
 from loomfast.assignment.start import parse_start
 from loomfast.backends import cuda_unavailable
 
@@ -38,6 +39,7 @@ class _Kind(NamedTuple):
 
     describe: Callable[[Any], _Described]
     as_float64: Callable[[Any], Any]
+    as_int64: Callable[[Any, Any], Any]  # contiguous, on the device of another
     plain: Callable[[Any], Any]  # with what its memory alone does not say, a pending negation, carried out
     empty: Callable[[tuple[int, ...], str, Any], Any]
     device: Callable[[Any], Any]
@@ -51,6 +53,7 @@ def _torch_kind():
     return _Kind(
         describe=lambda a: _Described(a.data_ptr(), name_of_dtype(a.dtype), tuple(a.shape), a.stride()),
         as_float64=lambda a: a.to(torch.float64),
+        as_int64=lambda a, like: torch.as_tensor(a, dtype=torch.int64, device=like.device).contiguous(),
         plain=lambda a: a.resolve_neg() if is_tensor(a) else a,
         empty=lambda shape, dtype, like: torch.empty(shape, dtype=getattr(torch, dtype), device=like.device),
         device=lambda a: a.device,
@@ -67,6 +70,7 @@ def _cupy_kind():
             a.data.ptr, name_of_dtype(a.dtype), a.shape, tuple(s // a.itemsize for s in a.strides)
         ),
         as_float64=lambda a: a.astype("float64"),
+        as_int64=lambda a, like: cupy.ascontiguousarray(cupy.asarray(a, "int64")),
         plain=lambda a: a,
         empty=lambda shape, dtype, like: cupy.empty(shape, dtype),
         device=lambda a: a.device,
@@ -100,7 +104,7 @@ def unavailable() -> str | None:
     return cuda_unavailable(_engine)
 
 
-def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
+def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1, sizes=None):
     """`loomfast.solve` for a cost on a CUDA device; returns an `Assignment` of device arrays.
 
     Args:
@@ -113,6 +117,9 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
         tolerance: may stop once ``gap <= tolerance * sum_i(mean_j cost - min_j cost)``; square problems only,
             others are solved exactly.
         row_repeats: row i of ``cost`` stands for so many rows of the problem.
+        sizes: a pair ``(rows, columns)`` of integer arrays (b,), or None in one place: problem k is the
+            top left ``rows[k]`` by ``columns[k]`` of its costs. Matchings are -1 and prices 0 past them.
+            The host does not look at arrays on the device: where one is out of range, ``status`` says so.
 
     The kernels hold costs as integers in units that suit the largest: the gap is at most 8 n 2^-53 times the
     largest finite magnitude of a cost. Beside costs of 1e15 that stand for "forbidden" that is coarse, and
@@ -139,6 +146,10 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
         cost = kind.as_float64(cost) if described.dtype in _INTEGERS else kind.plain(cost)
         # Kept until the launch: a resolved view is memory of its own.
         start = tuple(None if part is None else kind.plain(part) for part in parse_start(start))
+        sizes = tuple(
+            None if part is None else kind.as_int64(part, cost)
+            for part in parse_sizes(sizes, described.shape, row_repeats)
+        )
         *lead, n, m = described.shape
         outputs = {
             name: kind.empty((*lead, *shape), dtype, cost)
@@ -150,6 +161,10 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1):
             "maximize": bool(maximize),
             "tolerance": float(tolerance),
             **_start_entries(start, kind, cost, tuple(lead), n * row_repeats, m),
+            **{
+                f"sizes_{name}": 0 if part is None else kind.describe(part).address
+                for name, part in zip(("rows", "columns"), sizes, strict=True)
+            },
             **{name: kind.describe(array).address for name, array in outputs.items()},
         }
         workspace = kind.empty((max(1, _engine.cuda_assignment_workspace(problem)),), "uint8", cost)

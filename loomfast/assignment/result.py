@@ -7,7 +7,10 @@ import numpy as np
 
 SOLVED = ("optimal", "within_tolerance")
 # The codes that the CUDA kernels report are indices into this table. The engine for the CPU reports names.
-STATUS = ("optimal", "invalid_entry", "infeasible", "out_of_range", "within_tolerance", "inexact_integers")
+STATUS = (
+    *("optimal", "invalid_entry", "infeasible", "out_of_range", "within_tolerance", "inexact_integers"),
+    "invalid_size",
+)
 # What the kernels count, in the order of `Assignment.stats` of a solve on a GPU.
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
 
@@ -27,6 +30,10 @@ _ERRORS = {
         ValueError,
         "cost{where} holds {values} too large to be summed exactly: min(n, m) * max|cost| must be below "
         "2**53; subtract a constant, or pass float64 to accept rounding",
+    ),
+    "invalid_size": (
+        ValueError,
+        "cost{where}: sizes must be between 0 and the rows and columns of the batch",
     ),
     "uncertified": (
         ValueError,

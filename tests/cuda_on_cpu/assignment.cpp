@@ -18,14 +18,14 @@ namespace {
 
 namespace lf = loomfast::cuda;
 
-enum Kernel : int64_t { block16, grid16, grid32, planned };
+enum Kernel : int64_t { block16, grid16, grid32, planned, warp };
 
 struct Header {
     int64_t kernel, threads, blocks;  // blocks: the multiprocessors of a planned launch
     int64_t type, batch, rows, columns;
     int64_t batch_stride, row_stride, column_stride, elements;  // of the costs, in elements
     int64_t maximize, has_matching, has_u, has_v;
-    int64_t row_repeats, integers;
+    int64_t row_repeats, integers, has_sizes;
     int64_t label_bits;           // 0: as many as there are
     int64_t shared_limit;         // bytes a block may have
     double tolerance;
@@ -54,6 +54,11 @@ std::vector<T> poisoned(int64_t count) {
     return values;
 }
 
+// As device memory is.
+unsigned char* aligned(unsigned char* memory) {
+    return memory + (128 - reinterpret_cast<uintptr_t>(memory) % 128) % 128;
+}
+
 void add(cuda_on_cpu::Counters& sum, const cuda_on_cpu::Counters& more) {
     sum.switches += more.switches;
     sum.block_barriers += more.block_barriers;
@@ -63,14 +68,14 @@ void add(cuda_on_cpu::Counters& sum, const cuda_on_cpu::Counters& more) {
     sum.shared_bytes = std::max(sum.shared_bytes, more.shared_bytes);
 }
 
-template <class Quantised>
+template <class T, class Quantised>
 void run_grid(const lf::Plan& plan, const lf::Launch& launch, const cuda_on_cpu::Schedule& schedule,
               cuda_on_cpu::Counters& counters) {
     for (int64_t k = 0; k < launch.problem.batch; ++k) {
         std::memset(launch.state, 0, sizeof(lf::Board));
         add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
                                           dim3(static_cast<unsigned>(plan.threads)), 0, true,
-                                          [=] { lf::solve_grid<Quantised>(launch, k); }, schedule));
+                                          [=] { lf::solve_grid<T, Quantised>(launch, k); }, schedule));
     }
 }
 
@@ -79,29 +84,39 @@ lf::Plan plan_for(const Header& h, const lf::Problem& problem) {
     if (h.kernel == planned) {
         return lf::make_plan(problem, {static_cast<int>(h.blocks), static_cast<int>(h.shared_limit)});
     }
-    lf::Plan plan = lf::make_plan(problem, h.kernel == block16 ? lf::DeviceLimits{1, static_cast<int>(h.shared_limit)}
-                                                             : lf::DeviceLimits{1 << 20, 0});
+    if (h.kernel == warp) {
+        return lf::make_plan(problem, {static_cast<int>(h.blocks), 227 << 10});
+    }
+    lf::Plan plan = lf::make_plan(
+        problem, h.kernel == block16 ? lf::DeviceLimits{1, static_cast<int>(h.shared_limit)} : lf::DeviceLimits{1 << 20, 0},
+        false);
     plan.threads = static_cast<int>(h.threads);
     if (h.kernel != block16) {
         plan.grid = static_cast<int>(h.blocks);
         plan.wide = h.kernel == grid32;
-        const int64_t columns = std::max(h.rows, h.columns);
-        const int64_t rows = lf::rows_solved(std::min(h.rows, h.columns), columns);
-        plan.quantised_bytes = static_cast<size_t>(rows * columns) * (plan.wide ? 4 : 2);
+        const lf::Extent extent = lf::largest_extent(problem);
+        plan.quantised_bytes = static_cast<size_t>(extent.solved * lf::padded(extent.longer)) * (plan.wide ? 4 : 2);
+        plan.quantised_bytes = (plan.quantised_bytes + 255) / 256 * 256;
     }
     return plan;
 }
 
+template <class T>
 void run(const lf::Plan& plan, const lf::Launch& launch, const cuda_on_cpu::Schedule& schedule,
          cuda_on_cpu::Counters& counters) {
-    if (plan.blocks) {
+    if (plan.held) {
+        const auto kernel = [=] { plan.held == 2 ? lf::solve_warp<T, 2>(launch) : lf::solve_warp<T, 4>(launch); };
+        add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
+                                          dim3(static_cast<unsigned>(plan.threads)), plan.shared_bytes, false, kernel,
+                                          schedule));
+    } else if (plan.blocks) {
         add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
                                           dim3(static_cast<unsigned>(plan.threads)), plan.shared_bytes, false,
-                                          [=] { lf::solve_block<uint16_t>(launch); }, schedule));
+                                          [=] { lf::solve_block<T, uint16_t>(launch); }, schedule));
     } else if (plan.wide) {
-        run_grid<int32_t>(plan, launch, schedule, counters);
+        run_grid<T, int32_t>(plan, launch, schedule, counters);
     } else {
-        run_grid<uint16_t>(plan, launch, schedule, counters);
+        run_grid<T, uint16_t>(plan, launch, schedule, counters);
     }
 }
 
@@ -112,6 +127,7 @@ void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& sch
     const auto matching = read<int64_t>(in, h.has_matching ? h.batch * h.rows : 0);
     const auto start_u = read<double>(in, h.has_u ? h.batch * h.rows : 0);
     const auto start_v = read<double>(in, h.has_v ? h.batch * h.columns : 0);
+    const auto sizes = read<int64_t>(in, h.has_sizes ? 2 * h.batch : 0);
     auto col4row = poisoned<int64_t>(h.batch * h.rows);
     auto row4col = poisoned<int64_t>(h.batch * h.columns);
     auto u = poisoned<double>(h.batch * h.rows);
@@ -126,15 +142,21 @@ void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& sch
                                  h.has_matching ? matching.data() : nullptr,
                                  h.has_u ? start_u.data() : nullptr, h.has_v ? start_v.data() : nullptr,
                                  col4row.data(), row4col.data(), u.data(), v.data(), total.data(), gap.data(),
-                                 status.data(), counters.data()};
+                                 status.data(), counters.data(),
+                                 h.has_sizes ? sizes.data() : nullptr,
+                                 h.has_sizes ? sizes.data() + h.batch : nullptr};
     const lf::Plan plan = plan_for(h, problem);
-    auto workspace = poisoned<unsigned char>(static_cast<int64_t>(plan.state_bytes + plan.quantised_bytes));
-    lf::Launch launch = lf::make_launch(problem, plan, workspace.data());
+    auto workspace = poisoned<unsigned char>(static_cast<int64_t>(plan.workspace_bytes()) + 128);
+    lf::Launch launch = lf::make_launch(problem, plan, aligned(workspace.data()));
     if (h.label_bits) {
         launch.label_bits = static_cast<int>(h.label_bits);
     }
     cuda_on_cpu::Counters shim;
-    run(plan, launch, schedule, shim);
+    if (problem.type == lf::CostType::float64) {
+        run<double>(plan, launch, schedule, shim);
+    } else {
+        run<float>(plan, launch, schedule, shim);
+    }
     write(out, col4row);
     write(out, row4col);
     write(out, u);

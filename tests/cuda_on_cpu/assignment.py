@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 from cuda_on_cpu import build
 
-KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3}
+KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3, "warp": 4}
 TYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
-STATUS = ("optimal", "invalid", "infeasible", "out of range", "within_tolerance", "inexact integers")
+STATUS = (
+    *("optimal", "invalid", "infeasible", "out of range", "within_tolerance", "inexact integers"),
+    "invalid size",
+)
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
 SHIM_COUNTERS = ("switches", "block_barriers", "grid_barriers", "warp_collectives", "atomics", "shared_bytes")
 
 
 @dataclass
 class Problem:
-    """One launch: ``cost`` is (n, m) or (b, n, m); a uint16 array holds bfloat16 bits."""
+    """One launch: ``cost`` is (n, m) or (b, n, m); uint16 holds bfloat16 bits. ``sizes`` is (2, b)."""
 
     cost: np.ndarray
     kernel: str = "block16"
@@ -32,6 +35,7 @@ class Problem:
     integers: bool = False
     tolerance: float = 0.0
     label_bits: int = 0
+    sizes: np.ndarray | None = None
     shared_limit: int = 227 << 10
 
 
@@ -99,15 +103,18 @@ def _write(file, problem):
     header = [
         *(KERNELS[problem.kernel], problem.threads, problem.blocks, TYPES[name], *_shape(problem), *strides),
         *(stored.size, problem.maximize, start is not None, u is not None, v is not None),
-        *(problem.row_repeats, problem.integers, problem.label_bits, problem.shared_limit),
+        *(problem.row_repeats, problem.integers, problem.sizes is not None),
+        *(problem.label_bits, problem.shared_limit),
     ]
-    file.write(struct.pack("<19qd", *map(int, header), problem.tolerance))
+    file.write(struct.pack("<20qd", *map(int, header), problem.tolerance))
     file.write(stored.tobytes())
     if start is not None:
         file.write(np.ascontiguousarray(start, np.int64).tobytes())
     for prices in (u, v):
         if prices is not None:
             file.write(np.ascontiguousarray(prices, np.float64).tobytes())
+    if problem.sizes is not None:
+        file.write(np.ascontiguousarray(problem.sizes, np.int64).tobytes())
 
 
 def _shape(problem):

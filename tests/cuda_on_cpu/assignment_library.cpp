@@ -8,31 +8,44 @@ namespace {
 
 namespace lf = loomfast::cuda;
 
-template <class Quantised>
+template <class T, class Quantised>
 void solve_grids(const lf::Plan& plan, const lf::Launch& launch) {
     const dim3 grid(static_cast<unsigned>(plan.grid)), block(static_cast<unsigned>(plan.threads));
     for (int64_t k = 0; k < launch.problem.batch; ++k) {
         std::memset(launch.state, 0, sizeof(lf::Board));
-        cuda_on_cpu::launch(grid, block, 0, true, [=] { lf::solve_grid<Quantised>(launch, k); }, {});
+        cuda_on_cpu::launch(grid, block, 0, true, [=] { lf::solve_grid<T, Quantised>(launch, k); }, {});
+    }
+}
+
+template <class T>
+void solve(const lf::Plan& plan, const lf::Launch& launch) {
+    const dim3 grid(static_cast<unsigned>(plan.grid)), block(static_cast<unsigned>(plan.threads));
+    if (plan.held) {
+        const auto kernel = [=] { plan.held == 2 ? lf::solve_warp<T, 2>(launch) : lf::solve_warp<T, 4>(launch); };
+        cuda_on_cpu::launch(grid, block, plan.shared_bytes, false, kernel, {});
+    } else if (plan.blocks) {
+        cuda_on_cpu::launch(grid, block, plan.shared_bytes, false, [=] { lf::solve_block<T, uint16_t>(launch); }, {});
+    } else if (plan.wide) {
+        solve_grids<T, int32_t>(plan, launch);
+    } else {
+        solve_grids<T, uint16_t>(plan, launch);
     }
 }
 
 }  // namespace
 
 extern "C" size_t shim_workspace(const lf::Problem* problem, const lf::DeviceLimits* limits) {
-    const lf::Plan plan = lf::make_plan(*problem, *limits);
-    return plan.state_bytes + plan.quantised_bytes;
+    return lf::make_plan(*problem, *limits).workspace_bytes() + 128;
 }
 
 extern "C" void shim_solve(const lf::Problem* problem, const lf::DeviceLimits* limits, void* workspace) {
     const lf::Plan plan = lf::make_plan(*problem, *limits);
-    const lf::Launch launch = lf::make_launch(*problem, plan, workspace);
-    const dim3 grid(static_cast<unsigned>(plan.grid)), block(static_cast<unsigned>(plan.threads));
-    if (plan.blocks) {
-        cuda_on_cpu::launch(grid, block, plan.shared_bytes, false, [=] { lf::solve_block<uint16_t>(launch); }, {});
-    } else if (plan.wide) {
-        solve_grids<int32_t>(plan, launch);
+    auto* memory = static_cast<unsigned char*>(workspace);  // at a whole line, as a GPU's allocators give it
+    memory += (128 - reinterpret_cast<uintptr_t>(memory) % 128) % 128;
+    const lf::Launch launch = lf::make_launch(*problem, plan, memory);
+    if (problem->type == lf::CostType::float64) {
+        solve<double>(plan, launch);
     } else {
-        solve_grids<uint16_t>(plan, launch);
+        solve<float>(plan, launch);
     }
 }

@@ -26,6 +26,7 @@ COMMON = [
     "-ffp-contract=off",
     "-Wall",
     "-Wextra",
+    "-Wno-unknown-pragmas",  # nvcc's
     f"-I{HERE}",
 ]
 KERNEL = {

@@ -118,7 +118,43 @@ T read_modify_write(T* address, Update update) {
     return from_bits<T>(old);
 }
 
+// What orders memory by itself; the sanitizer knows these as it knows those of C++.
+template <class T>
+void add_release(T* address, T amount) {
+    before_atomic();
+    __atomic_fetch_add(address, amount, __ATOMIC_RELEASE);
+}
+template <class T>
+T load_acquire(const T* address) {
+    before_atomic();
+    return __atomic_load_n(address, __ATOMIC_ACQUIRE);
+}
+
+// An integer as a float in the direction asked for.
+inline float as_float_towards(long long value, float end) {
+    float nearest = static_cast<float>(value);
+    const auto back = static_cast<__int128>(nearest);
+    const bool beyond = end > 0 ? back < value : back > value;
+    return beyond ? std::nextafter(nearest, end) : nearest;
+}
+
 }  // namespace cuda_on_cpu
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
+struct alignas(16) longlong2 {
+    long long x, y;
+};
+struct alignas(16) ulonglong2 {
+    unsigned long long x, y;
+};
 
 #define threadIdx (::cuda_on_cpu::current->thread_index)
 #define blockIdx (::cuda_on_cpu::current->block_index)
@@ -151,6 +187,17 @@ T __shfl_xor_sync(uint32_t mask, T value, int flip) {
 inline unsigned __ballot_sync(uint32_t mask, int predicate) {
     return cuda_on_cpu::ballot(mask, predicate, "__ballot_sync");
 }
+inline unsigned __reduce_min_sync(uint32_t mask, unsigned value) {
+    uint64_t values[32];
+    const uint32_t came = cuda_on_cpu::warp_meet(mask, value, values, false, "__reduce_min_sync");
+    unsigned least = ~0u;
+    for (int lane = 0; lane < 32; ++lane) {
+        if (came >> lane & 1) {
+            least = std::min(least, static_cast<unsigned>(values[lane]));
+        }
+    }
+    return least;
+}
 template <class T>
 T atomicAdd(T* address, T value) {
     return cuda_on_cpu::read_modify_write(address, [=](T old) { return static_cast<T>(old + value); });
@@ -180,6 +227,11 @@ inline void __nanosleep(unsigned) { cuda_on_cpu::yield(); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __ffsll(long long x) { return __builtin_ffsll(x); }
+inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
+inline unsigned __float_as_uint(float x) { return static_cast<unsigned>(cuda_on_cpu::to_bits(x)); }
+inline int __float_as_int(float x) { return static_cast<int>(cuda_on_cpu::to_bits(x)); }
+inline float __ll2float_rd(long long x) { return cuda_on_cpu::as_float_towards(x, -INFINITY); }
+inline float __ll2float_ru(long long x) { return cuda_on_cpu::as_float_towards(x, INFINITY); }
 inline int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }
 inline long long __double_as_longlong(double x) { return static_cast<long long>(cuda_on_cpu::to_bits(x)); }
 inline double __longlong_as_double(long long x) { return cuda_on_cpu::from_bits<double>(static_cast<uint64_t>(x)); }

@@ -13,6 +13,7 @@ NAMES = (
     *("cost", "type", "integers", "batch", "rows", "columns", "batch_stride", "row_stride", "column_stride"),
     *("row_repeats", "maximize", "tolerance", "start_col4row", "start_u", "start_v"),
     *("col4row", "row4col", "u", "v", "total", "gap", "status", "counters"),
+    *("sizes_rows", "sizes_columns"),
 )
 KINDS = {
     **{"type": ctypes.c_int, "tolerance": ctypes.c_double},

@@ -140,6 +140,7 @@ struct Launch {
     Counters counters;
     std::mt19937 random;
     std::deque<Fiber*> ready;
+    std::vector<std::pair<uint64_t, Fiber*>> asleep;  // until so many switches
     Fiber scheduler;
     Barrier grid;
     unsigned live = 0;

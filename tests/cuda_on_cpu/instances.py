@@ -76,7 +76,7 @@ def instances(count, kernel, seed, *, largest=24, large_share=0.25, large=(48, 7
         if rng.random() < 0.4:  # small labels: several stages, and starting over
             problem.label_bits = 24
         if rng.random() < 0.3:  # the quantised costs in the workspace
-            problem.shared_limit = 124 * max(shape) + 1000
+            problem.shared_limit = 140 * max(shape) + 2800
         _start(rng, shape, problem)
         problems.append(problem)
     return problems

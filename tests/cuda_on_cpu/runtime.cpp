@@ -66,8 +66,21 @@ void switch_to(Fiber* to) {
     std::abort();
 }
 
+// Those whose time has come are ready; all, where nobody else is.
+void wake_up() {
+    auto& asleep = running->asleep;
+    for (size_t k = asleep.size(); k-- > 0;) {
+        if (asleep[k].first <= running->counters.switches || running->ready.empty()) {
+            running->ready.push_back(asleep[k].second);
+            asleep[k] = asleep.back();
+            asleep.pop_back();
+        }
+    }
+}
+
 Fiber* take_ready() {
     auto& ready = running->ready;
+    wake_up();
     if (ready.empty()) {
         return nullptr;
     }
@@ -393,9 +406,15 @@ void* static_shared(const void* declaration, size_t bytes, size_t alignment) {
 
 unsigned char* dynamic_shared() { return self()->block->memory; }
 
+// Now and then a thread stays away for so long that others are a barrier ahead.
 void yield() {
     Unseen unseen;
-    running->ready.push_back(self());
+    constexpr unsigned one_of = 8, longest = 4096;
+    if (running->schedule.order == Order::random && running->random() % one_of == 0) {
+        running->asleep.push_back({running->counters.switches + running->random() % longest, self()});
+    } else {
+        running->ready.push_back(self());
+    }
     suspend("yield", 0);
 }
 

@@ -102,24 +102,61 @@ __global__ void missing_grid_sync(int* out, int* passing, bool defect) {
     const int t = blockIdx.x * kThreads + threadIdx.x;
     passing[t] = t;
     if (!defect) {
-        LOOMFAST_GRID_SYNC(nullptr);
+        cuda_on_cpu::grid_barrier(__FILE__, __LINE__);
     }
     out[t] = passing[kTotal - 1 - t];
 }
 
-// The barrier that runs on a GPU, under the shim's atomics and fences.
-__global__ void hand_written_barrier(int* out, int* passing, loomfast::cuda::GridBarrier* barrier, bool defect) {
-    const int t = blockIdx.x * kThreads + threadIdx.x;
-    for (int round = 1; round <= 3; ++round) {
-        passing[t] = round * t;
-        if (!defect) {
-            loomfast::cuda::grid_sync(barrier);
+// The barrier that runs on a GPU, under the shim's atomics: what is written before is seen after, and every block
+// learns the sum of what all brought. Defects: no barrier; one ticket for all barriers (a late block finds what others
+// brought to the next); a ticket that is not told which barrier it is (and lets all pass at once).
+enum class Tickets { all_right, none, one, the_first_two };
+__global__ void barrier_by_hand(int* out, int* passing, loomfast::cuda::GridBarrier* barrier, Tickets tickets) {
+    LOOMFAST_SHARED(loomfast::cuda::Meeting, meeting, );
+    const unsigned t = blockIdx.x * kThreads + threadIdx.x;
+    if (threadIdx.x == 0) {
+        meeting = {0, {0, 0}};
+    }
+    const auto meet = [&](unsigned tick, unsigned amount) {
+        __syncthreads();
+        if (threadIdx.x == 0 && tickets != Tickets::none) {
+            const unsigned known = tickets == Tickets::one ? 2 * tick : tickets == Tickets::the_first_two ? tick % 2 : tick;
+            meeting.sum = loomfast::cuda::meet_blocks(barrier, known, amount, meeting.before);
         }
-        out[t] = passing[kTotal - 1 - t] / round;
-        if (!defect) {
-            loomfast::cuda::grid_sync(barrier);
+        __syncthreads();
+        return static_cast<int>(meeting.sum);
+    };
+    bool good = true;
+    for (unsigned round = 0; round < 4; ++round) {
+        passing[t] = static_cast<int>((round + 1) * t);
+        const int sum = meet(2 * round, round + blockIdx.x);
+        good = good && sum == static_cast<int>(kBlocks * round + kBlocks * (kBlocks - 1) / 2);
+        const int seen = passing[kTotal - 1 - t] / static_cast<int>(round + 1);
+        const int sevens = meet(2 * round + 1, 7);
+        good = good && sevens == 7 * kBlocks;
+        out[t] = good ? seen : -1;
+    }
+}
+
+// A message from block 0 to the others: written, announced, read.
+__global__ void message(int* out, int* passing, unsigned long long* announced, bool releases, bool acquires) {
+    const int t = threadIdx.x;
+    if (blockIdx.x == 0) {
+        passing[t] = t;
+        __syncthreads();
+        if (t == 0 && releases) {
+            loomfast::cuda::add_release(announced, 1ull);
+        } else if (t == 0) {
+            atomicAdd(announced, 1ull);
         }
     }
+    if (t == 0) {
+        while ((acquires ? loomfast::cuda::load_acquire(announced) : atomicAdd(announced, 0ull)) == 0) {
+            __nanosleep(20);
+        }
+    }
+    __syncthreads();
+    out[blockIdx.x * kThreads + t] = passing[t];
 }
 
 bool right(const std::string& name, const std::vector<int>& out) {
@@ -132,7 +169,7 @@ bool right(const std::string& name, const std::vector<int>& out) {
             expected = t ^ 1;
         } else if (name == "plain_update") {
             expected = kThreads;
-        } else if (name == "missing_grid_sync" || name == "hand_written_barrier") {
+        } else if (name == "missing_grid_sync" || name.rfind("barrier", 0) == 0) {
             expected = kTotal - 1 - k;
         }
         if (out[k] != expected) {
@@ -168,8 +205,15 @@ void run(const std::string& name, bool defect, const cuda_on_cpu::Schedule& sche
         launch(false, [=] { uninitialised_shared(o, defect); });
     } else if (name == "missing_grid_sync") {
         launch(true, [=] { missing_grid_sync(o, p, defect); });
-    } else if (name == "hand_written_barrier") {
-        launch(true, [=] { hand_written_barrier(o, p, b, defect); });
+    } else if (name.rfind("barrier", 0) == 0) {
+        const Tickets planted = name == "barrier_left_out" ? Tickets::none
+                                : name == "barrier_ticket_reused" ? Tickets::one : Tickets::the_first_two;
+        launch(true, [=] { barrier_by_hand(o, p, b, defect ? planted : Tickets::all_right); });
+    } else if (name == "missing_release" || name == "missing_acquire") {
+        auto* announced = &b->lines[0].ticket;
+        const bool releases = !defect || name != "missing_release";
+        const bool acquires = !defect || name != "missing_acquire";
+        launch(true, [=] { message(o, p, announced, releases, acquires); });
     } else {
         throw std::runtime_error("no kernel is called " + name);
     }

@@ -18,8 +18,9 @@ Error as_error(cudaError_t code) {
     return {static_cast<int>(code), cudaGetErrorString(code)};
 }
 
-// Lets a kernel have all the shared memory of a block, once a device: how much one launch needs would be set, by
+// Lets the kernels have all the shared memory of a block, once a device: how much one launch needs would be set, by
 // threads that launch at the same time, in any order.
+template <class T, int kHeld>
 cudaError_t allow_shared(const void* kernel, int bytes) {
     constexpr int kDevices = 64;
     static std::atomic<bool> allowed[kDevices];
@@ -35,9 +36,16 @@ cudaError_t allow_shared(const void* kernel, int bytes) {
     return code;
 }
 
-Error launch_blocks(const Plan& plan, const Launch& launch, const DeviceLimits& limits, cudaStream_t stream) {
-    const void* kernel = reinterpret_cast<const void*>(solve_block<uint16_t>);
-    const cudaError_t code = allow_shared(kernel, limits.shared_per_block);
+// One launch for all instances, of the warp kernel or of the block kernel.
+template <class T>
+Error launch_together(const Plan& plan, const Launch& launch, const DeviceLimits& limits, cudaStream_t stream) {
+    const void* kernel = plan.held == 2   ? reinterpret_cast<const void*>(solve_warp<T, 2>)
+                         : plan.held == 4 ? reinterpret_cast<const void*>(solve_warp<T, 4>)
+                                          : reinterpret_cast<const void*>(solve_block<T, uint16_t>);
+    const int available = static_cast<int>(dynamic_shared(limits));
+    const cudaError_t code = plan.held == 2   ? allow_shared<T, 2>(kernel, available)
+                             : plan.held == 4 ? allow_shared<T, 4>(kernel, available)
+                                              : allow_shared<T, 0>(kernel, available);
     if (code != cudaSuccess) {
         return as_error(code);
     }
@@ -48,9 +56,10 @@ Error launch_blocks(const Plan& plan, const Launch& launch, const DeviceLimits& 
 }
 
 // One cooperative launch an instance; they share the workspace, and the stream keeps them in order.
+template <class T>
 Error launch_grids(const Plan& plan, const Launch& launch, cudaStream_t stream) {
-    const void* kernel = plan.wide ? reinterpret_cast<const void*>(solve_grid<int32_t>)
-                                   : reinterpret_cast<const void*>(solve_grid<uint16_t>);
+    const void* kernel = plan.wide ? reinterpret_cast<const void*>(solve_grid<T, int32_t>)
+                                   : reinterpret_cast<const void*>(solve_grid<T, uint16_t>);
     for (int64_t k = 0; k < launch.problem.batch; ++k) {
         cudaError_t code = cudaMemsetAsync(launch.state, 0, sizeof(Board), stream);
         if (code != cudaSuccess) {
@@ -67,11 +76,16 @@ Error launch_grids(const Plan& plan, const Launch& launch, cudaStream_t stream) 
     return as_error(cudaSuccess);
 }
 
+template <class T>
+Error launch_all(const Plan& plan, const Launch& launch, const DeviceLimits& limits, cudaStream_t stream) {
+    return plan.blocks || plan.held ? launch_together<T>(plan, launch, limits, stream)
+                                    : launch_grids<T>(plan, launch, stream);
+}
+
 }  // namespace
 
 size_t workspace_bytes(const Problem& problem, const DeviceLimits& limits) {
-    const Plan plan = make_plan(problem, limits);
-    return plan.state_bytes + plan.quantised_bytes;
+    return make_plan(problem, limits).workspace_bytes();
 }
 
 Error solve(const Problem& problem, const DeviceLimits& limits, void* workspace, void* stream) {
@@ -81,7 +95,8 @@ Error solve(const Problem& problem, const DeviceLimits& limits, void* workspace,
     const Plan plan = make_plan(problem, limits);
     const Launch launch = make_launch(problem, plan, workspace);
     const auto cuda_stream = static_cast<cudaStream_t>(stream);
-    return plan.blocks ? launch_blocks(plan, launch, limits, cuda_stream) : launch_grids(plan, launch, cuda_stream);
+    return problem.type == CostType::float64 ? launch_all<double>(plan, launch, limits, cuda_stream)
+                                             : launch_all<float>(plan, launch, limits, cuda_stream);
 }
 
 Error device_limits(DeviceLimits* limits) {

@@ -21,6 +21,7 @@ enum Status : int {
     kOutOfRange = 3,    // path lengths beyond 64-bit labels: not known to be possible
     kWithinTolerance = 4,
     kInexactIntegers = 5,  // integers with min(rows, columns) * max|c| >= 2^53 cannot be summed exactly
+    kInvalidSize = 6,      // rows or columns of an instance that are negative or more than there are
 };
 
 // Counters of one solve, in this order, as int64.
@@ -51,7 +52,9 @@ struct Problem {
     double* gap;                   // (batch,)
     int32_t* status;               // (batch,) of Status
     int64_t* counters;             // (batch, kCounters)
-};
+    const int64_t* sizes_rows;     // (batch,) or null: rows of each problem, at the top left of its costs
+    const int64_t* sizes_columns;  // (batch,) or null; outputs past the sizes are -1 and 0
+};  // with sizes, row_repeats is 1
 
 // What the launcher must know of the device; device_limits() asks the driver for the current one.
 struct DeviceLimits {
@@ -64,7 +67,8 @@ struct Error {
     const char* message;
 };
 
-// Bytes of device memory that solve() needs for such a problem. It depends on shape alone.
+// Bytes of device memory that solve() needs for such a problem: by its shape, and by whether its costs are float32 in
+// rows that begin on 16 bytes. Others are copied.
 size_t workspace_bytes(const Problem& problem, const DeviceLimits& limits);
 
 // Enqueues the solve on `stream` (a cudaStream_t) and returns: no synchronisation, no allocation,

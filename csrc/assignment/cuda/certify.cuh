@@ -29,14 +29,22 @@ __device__ inline double next_below(double x) {
 }
 
 // The largest double u <= min_j(c_ij + p_j), the minimum taken exactly; by a crew.
-template <class Crew>
-__device__ double dual_of_row(const Instance& instance, const double* price, int row) {
+template <class Crew, class T>
+__device__ double dual_of_row(const Instance<T>& instance, const double* price, int row) {
+    const SourceRow<T> costs(instance.source, row);
+    price = Crew::local(price);
     ExactSum least{INFINITY, 0.0};
-    for (int j = Crew::member(); j < instance.columns; j += Crew::members()) {
-        const double c = exact_cost(instance.costs, row, j);
-        if (c < INFINITY) {
-            const ExactSum reduced = two_sum(c, price[j]);
-            least = is_less(reduced, least) ? reduced : least;
+#pragma unroll 2
+    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
+        T c[4];
+        load4(costs.values + quad * 4, c);
+        const double2 low = *reinterpret_cast<const double2*>(price + quad * 4);
+        const double2 high = *reinterpret_cast<const double2*>(price + quad * 4 + 2);
+        const double p[4] = {low.x, low.y, high.x, high.y};
+        for (int k = 0; k < 4; ++k) {
+            const double cost = instance.source.sign() * c[k];
+            const ExactSum reduced = two_sum(cost, p[k]);
+            least = cost < INFINITY && is_less(reduced, least) ? reduced : least;
         }
     }
     const Pair bits = Crew::reduce(as_pair(least), [](Pair a, Pair b) { return is_less(as_sum(b), as_sum(a)) ? b : a; });
@@ -61,8 +69,8 @@ __device__ inline double ordered_sum(const double* values, int count) {
     return total + rest;
 }
 
-template <class Team>
-__device__ void report_failure(const Rounds<Team>& rounds, const Instance& instance, Status status) {
+template <class Team, class T>
+__device__ void report_failure(const Rounds<Team>& rounds, const Instance<T>& instance, Status status) {
     rounds.for_each(instance.costs.rows, [&](int i) {
         instance.column_of_row[i] = -1;
         instance.row_dual[i] = NAN;
@@ -79,8 +87,8 @@ __device__ void report_failure(const Rounds<Team>& rounds, const Instance& insta
 
 // Writes the matching, the duals and the certified gap: the sum over rows of c_ix + p_x - u_i, where each
 // term is exact but for roundings that the last factor covers.
-template <class Team>
-__device__ void certify(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+template <class Team, class T>
+__device__ void certify(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
     double* price = reinterpret_cast<double*>(s.price(1));
     double* slack = reinterpret_cast<double*>(s.label);
     double* paid = reinterpret_cast<double*>(s.best);
@@ -100,10 +108,12 @@ __device__ void certify(Rounds<Team>& rounds, const Instance& instance, const St
                       : instance.costs.rows == instance.columns ? rounds.board->cheapest
                                                                    : 0;
     rounds.for_each(instance.columns, [&](int j) {
-        price[j] = ldexp(static_cast<double>(s.price(0)[j] - floor), unit);
+        price[j] = ldexp(static_cast<double>(s.price(0)[j] - floor), instance.source.unit);
         instance.column_dual[j] = price[j] == 0.0 ? 0.0 : -sign * price[j];
         instance.row_of_column[j] = s.y[j] < instance.costs.rows ? s.y[j] : -1;
     });
+    rounds.for_each(static_cast<int>(padded(instance.columns)) - instance.columns,
+                    [&](int k) { price[instance.columns + k] = 0.0; });
     rounds.meet();
     const auto all = [](int, Word*) { return true; };
     for_rows(rounds.team, instance.costs.rows, all, [&](int row, Word, bool owner) {

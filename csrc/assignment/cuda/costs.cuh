@@ -93,4 +93,156 @@ __device__ inline double exact_cost(const Costs& costs, int row, int column) {
     return d.negative ? -magnitude : magnitude;
 }
 
+// Rounded towards -infinity and towards +infinity.
+__device__ inline float float_below(Int value) { return __ll2float_rd(value); }
+__device__ inline float float_above(Int value) { return __ll2float_ru(value); }
+
+// Says where an address points, so that it is read as such and not as one that could be anywhere.
+template <class Value>
+__device__ Value* global(Value* address) {
+#ifdef __CUDACC__
+    __builtin_assume(__isGlobal(address));
+#endif
+    return address;
+}
+template <class Value>
+__device__ Value* of_block(Value* address) {
+#ifdef __CUDACC__
+    __builtin_assume(__isShared(address));
+#endif
+    return address;
+}
+
+__device__ inline float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
+__device__ inline void load4(const Int* from, Int (&to)[4]) {
+    const longlong2 low = *reinterpret_cast<const longlong2*>(from);
+    const longlong2 high = *reinterpret_cast<const longlong2*>(from + 2);
+    to[0] = low.x;
+    to[1] = low.y;
+    to[2] = high.x;
+    to[3] = high.y;
+}
+__device__ inline void load4(const Word* from, Word (&to)[4]) {
+    const ulonglong2 low = *reinterpret_cast<const ulonglong2*>(from);
+    const ulonglong2 high = *reinterpret_cast<const ulonglong2*>(from + 2);
+    to[0] = low.x;
+    to[1] = low.y;
+    to[2] = high.x;
+    to[3] = high.y;
+}
+
+__device__ inline void load4(const float* from, float (&to)[4]) {
+    const float4 quad = load4(from);
+    to[0] = quad.x;
+    to[1] = quad.y;
+    to[2] = quad.z;
+    to[3] = quad.w;
+}
+__device__ inline void load4(const double* from, double (&to)[4]) {
+    const double2 low = *reinterpret_cast<const double2*>(from);
+    const double2 high = *reinterpret_cast<const double2*>(from + 2);
+    to[0] = low.x;
+    to[1] = low.y;
+    to[2] = high.x;
+    to[3] = high.y;
+}
+
+// What the solver scans: rows of costs, four neighbouring columns (a quad) at a time. T is float where float holds
+// every cost exactly (16-bit and 32-bit costs), and double otherwise.
+//
+// The costs are a matrix of T whose rows begin on 16 bytes and end with forbidden pairs up to a whole quad: the
+// caller's own where that is so, and a copy where not. The mirror is the same in floats: the costs themselves, and of
+// doubles what is no greater than the cost in units of 2^unit. That is enough to tell which pairs cannot matter.
+template <class T>
+struct Source {
+    Costs costs;
+    const T* values;
+    const float* mirror;
+    T* zeros;             // a row of values for the dummies
+    float* mirror_zeros;  // and of the mirror
+    Int stride;           // of values and of the mirror
+    bool copied;          // both are ours to fill
+    int quads;
+    int unit;             // the rest is of this unit
+    T first, second;      // first * second = +-2^-unit, where one T could not hold it
+    float filter_scale;   // of the mirror, to units of 2^(unit + coarser)
+    float filter_unit;    // 2^-coarser
+    int truncated;        // 1 if whole units are not all there is of a cost
+
+    __device__ static constexpr bool exact() { return sizeof(T) == sizeof(float); }
+
+    // The copies of doubles have the sign for minimising, floats are as the caller has them.
+    __device__ T sign() const { return exact() && costs.negate ? T{-1} : T{1}; }
+    __device__ T forbidden() const { return sign() * T{INFINITY}; }
+
+    // A power of two that is a float: costs of 2^-149 are not scaled by 2^149.
+    __device__ void set_unit(int new_unit, int low) {
+        unit = new_unit;
+        truncated = new_unit > low;
+        split_unit(new_unit, &first, &second);
+        first = sign() * first;
+        const int coarser = exact() && new_unit < -126 ? -126 - new_unit : 0;
+        filter_unit = static_cast<float>(ldexp(1.0, -coarser));
+        filter_scale = exact() ? static_cast<float>(ldexp(static_cast<double>(sign()), -(new_unit + coarser))) : 1.0f;
+    }
+
+    __device__ static void split_unit(int unit, T* first, T* second) {
+        *first = static_cast<T>(ldexp(1.0, -unit / 2));
+        *second = static_cast<T>(ldexp(1.0, -unit - -unit / 2));
+    }
+
+    // As fixed_cost: towards zero. No step of it rounds, but for what is less than one unit.
+    __device__ static Int fixed(T cost, T first, T second) {
+        const T units = cost * first * second;
+        return units < T{INFINITY} ? static_cast<Int>(units) : kForbidden;
+    }
+
+    __device__ Int offset(int row) const { return (costs.row_repeats == 1 ? row : row / costs.row_repeats) * stride; }
+    __device__ const float* mirror_row(int row) const {
+        return global(row < costs.rows ? mirror + offset(row) : mirror_zeros);
+    }
+    __device__ const T* values_row(int row) const { return global(row < costs.rows ? values + offset(row) : zeros); }
+};
+
+// One row of a Source, with all that a loop over its quads needs at hand.
+template <class T>
+struct SourceRow {
+    const T* values;
+    T first, second;
+    int quads;
+
+    __device__ SourceRow(const Source<T>& from, int row)
+        : values(from.values_row(row)), first(from.first), second(from.second), quads(from.quads) {}
+
+    __device__ Int fixed(T cost) const { return Source<T>::fixed(cost, first, second); }
+
+    // The costs of a quad in units of 2^unit; forbidden past the last column.
+    __device__ void fixed_quad(int quad, Int (&out)[4]) const {
+        T c[4];
+        load4(values + quad * 4, c);
+        for (int k = 0; k < 4; ++k) {
+            out[k] = fixed(c[k]);
+        }
+    }
+
+    // That of one column.
+    __device__ Int fixed_at(int column) const { return fixed(values[column]); }
+};
+
+// Calls body(column, cost) for the columns of this member of a crew whose pair is not forbidden.
+template <class Crew, class T, class Body>
+__device__ void for_costs(const Source<T>& source, int row, Body body) {
+    const SourceRow<T> costs(source, row);
+#pragma unroll 1
+    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
+        Int c[4];
+        costs.fixed_quad(quad, c);
+        for (int k = 0; k < 4; ++k) {
+            if (c[k] != kForbidden) {
+                body(quad * 4 + k, c[k]);
+            }
+        }
+    }
+}
+
 }  // namespace loomfast::cuda

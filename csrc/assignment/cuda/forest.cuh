@@ -16,6 +16,18 @@
 // reaches one of their columns reaches all below it at no cost, yet one step an edge: half of all steps. So
 // each column remembers the row of its edge, and kAncestors columns up the old tree, and takes the lowest
 // label among them. All columns in between take it in that very step, so predecessors remain a forest.
+//
+// Nearly all that is relaxed changes nothing, so a filter in float32 comes first. A path through row i takes column j
+// only if c_ij + base_i < min(cut, label_j) - p_j, with base_i = L_i - u_i. The right side is kept for every column as
+// a float, the limit, so that a column costs one multiplication and one maximum and a quad two loads. Limits are kept
+// like labels, in three arrays: whoever lowers a label lowers the limit. What the filter drops could not have been taken:
+//   C, B, M: c_ij, base_i and min(cut, label_j) - p_j of the exact comparison, integers in units of 2^(unit + shift).
+//   m >= M: the limit is rounded upwards, and is made of the cut of the step before, which only falls.
+//   b <= B - slack: rounded downwards.
+//   c <= C + slack, where c is what the mirror holds: the very cost for a float, except that C may have lost what
+//   is below one unit to truncation and once more to the shift, hence a slack of up to 2; less than C for a double.
+//   If C + B < M then m - c >= M - C - slack > B - slack >= b, and rounding m - c to a float, which the one fused
+//   multiplication does once, is monotone and leaves b, a float, where it is: fl(m - c) >= b.
 #pragma once
 
 #include "assignment/cuda/tolerance.cuh"
@@ -24,55 +36,135 @@ namespace loomfast::cuda {
 
 enum class Growth { complete, infeasible, overflow };
 
-template <class Team>
+constexpr int kQuadsAtOnce = 4;   // of a member of a crew, all on their way at the same time
+constexpr int kFewSurvivors = 4;  // of the filter, among the columns of those
+
+// The lesser of two floats that are not -0. Those that are not negative are ordered like integers, and others like
+// integers the other way round.
+__device__ inline void lower(float* address, float value) {
+    const float sure = value + 0.0f;
+    if (sure >= 0.0f) {
+        atomicMin(reinterpret_cast<int*>(address), __float_as_int(sure));
+    } else {
+        atomicMax(reinterpret_cast<unsigned*>(address), __float_as_uint(sure));
+    }
+}
+
+template <class Team, class T>
 struct Forest {
     Rounds<Team>& rounds;
-    const Instance& instance;
+    const Instance<T>& instance;
     const State& s;
-    int unit, shift;
-    int now;   // which array of words holds the labels
-    int list;  // which free list is current
+    int shift;
+    float of_mirror;  // turns what the mirror holds into units of this stage
+    int now;          // which array of words holds the labels
+    int list;         // which free list is current
 
     __device__ Word label_of(Word word) const { return word >> instance.row_bits; }
     __device__ int row_of(Word word) const {
         return static_cast<int>(word & ((Word{1} << instance.row_bits) - 1));
     }
     __device__ Word* labels(int ahead) const { return s.word((now + ahead) % 3); }
+    __device__ float* limits(int ahead) const { return s.limit((now + ahead) % 3); }
 
-    // Relaxes one row by a crew.
-    __device__ void relax(int row, Word label, Word cut) const {
-        const Word* current = labels(0);
-        Word* next = labels(1);
-        const Int base = static_cast<Int>(label) - s.u[row];
-        const Int* price = s.price(0);
-        bool overflow = false;
-        for (int j = Team::member(); j < instance.columns; j += Team::members()) {
-            const Int c = stage_cost(instance, row, j, unit, shift);
-            if (c == kForbidden) {
-                continue;
-            }
-            const Word through = static_cast<Word>(c + price[j] + base);
-            overflow = overflow || through >= instance.label_limit;
-            if (through < cut && through < label_of(current[j])) {
-                atomicMin(&next[j], through << instance.row_bits | static_cast<Word>(row));
-            }
-        }
-        if (overflow) {
-            atomicOr(&s.board->flags, unsigned{kLabelOverflow});
+    // The limit of a column with that label, see above.
+    __device__ float limit_of(Word label, Int price) const {
+        return float_above(static_cast<Int>(label) - price) * instance.source.filter_unit;
+    }
+
+    // Takes column `column` for a path through the row, if that is shorter.
+    __device__ void take(int row, int column, Int cost, Int price, Word word, Int base, Word cut) const {
+        const Word through = static_cast<Word>((cost >> shift) + price + base);
+        if (cost != kForbidden && through < cut && through < label_of(word)) {
+            atomicMin(&labels(1)[column], through << instance.row_bits | static_cast<Word>(row));
+            lower(&limits(1)[column], limit_of(through, price));
         }
     }
 
-    // The word of a column, or a lower one from up the old tree that it was in.
+    // Relaxes those columns of a quad that are among the survivors, four bits.
+    __device__ void relax_quad(int row, int quad, unsigned survivors, Int base, Word cut) const {
+        Int c[4], price[4];
+        Word word[4];
+        SourceRow<T>(instance.source, row).fixed_quad(quad, c);
+        load4(Team::local(s.price(0)) + quad * 4, price);
+        load4(Team::local(labels(0)) + quad * 4, word);
+        for (int k = 0; k < 4; ++k) {
+            if (survivors >> k & 1) {
+                take(row, quad * 4 + k, c[k], price[k], word[k], base, cut);
+            }
+        }
+    }
+
+    // Relaxes one row by a crew.
+    __device__ void relax(int row, Word label, Word cut) const {
+        constexpr int at_once = kQuadsAtOnce;
+        const float* costs = instance.source.mirror_row(row);
+        const int quads = instance.source.quads;
+        const Int base = static_cast<Int>(label) - s.u[row];
+        const int slack = (shift > 0) + instance.source.truncated;
+        const float enough = float_below(base - slack) * instance.source.filter_unit;
+        const float* limit_of_column = Team::local(limits(0));
+        for (int begin = 0; begin < quads; begin += at_once * Team::members()) {
+            const int first = begin + Team::member();
+            float room[at_once][4];
+            float most = -INFINITY;
+#pragma unroll
+            for (int k = 0; k < at_once; ++k) {
+                const int quad = first + k * Team::members();
+                float4 c = {0.0f, 0.0f, 0.0f, 0.0f};
+                float4 limit = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+                if (quad < quads) {
+                    c = load4(costs + quad * 4);
+                    limit = load4(limit_of_column + quad * 4);
+                }
+                room[k][0] = fmaf(c.x, -of_mirror, limit.x);
+                room[k][1] = fmaf(c.y, -of_mirror, limit.y);
+                room[k][2] = fmaf(c.z, -of_mirror, limit.z);
+                room[k][3] = fmaf(c.w, -of_mirror, limit.w);
+                most = fmaxf(most, fmaxf(fmaxf(room[k][0], room[k][1]), fmaxf(room[k][2], room[k][3])));
+            }
+            if (__ballot_sync(kWarp, most >= enough) == 0) {
+                continue;
+            }
+            unsigned survivors = 0;
+#pragma unroll
+            for (int k = 0; k < at_once * 4; ++k) {
+                survivors |= static_cast<unsigned>(room[k / 4][k % 4] >= enough) << k;
+            }
+            relax_survivors(row, first, survivors, base, cut);
+        }
+    }
+
+    // Few survivors one by one, every lane the next of its own; many, as at the first step from a free row, by quads.
+    __device__ void relax_survivors(int row, int first, unsigned survivors, Int base, Word cut) const {
+        if (__ballot_sync(kWarp, __popc(survivors) > kFewSurvivors)) {
+#pragma unroll 1
+            for (int quad = first; survivors; survivors >>= 4, quad += Team::members()) {
+                if (survivors & 15) {
+                    relax_quad(row, quad, survivors & 15, base, cut);
+                }
+            }
+            return;
+        }
+#pragma unroll 1
+        for (; survivors; survivors &= survivors - 1) {
+            const int bit = __ffs(static_cast<int>(survivors)) - 1;
+            const int column = (first + (bit >> 2) * Team::members()) * 4 + (bit & 3);
+            const Int cost = SourceRow<T>(instance.source, row).fixed_at(column);
+            take(row, column, cost, Team::local(s.price(0))[column], Team::local(labels(0))[column], base, cut);
+        }
+    }
+
+    // The word of a column, or a lower one from up the old tree that it was in. All loads are independent.
     __device__ Word inherited(int column, Word cut) const {
         const Word* current = labels(0);
         const Word word = current[column];
+        int above[kAncestors];
+        load_ancestors(column, above);
         Word least = cut;
+#pragma unroll
         for (int k = 0; k < kAncestors; ++k) {
-            const int above = s.ancestor(k)[column];
-            if (above < 0) {
-                break;
-            }
-            const Word label = label_of(current[above]);
+            const Word label = label_of(current[above[k]]);
             least = label < least ? label : least;
         }
         return least < cut && least < label_of(word)
@@ -80,15 +172,33 @@ struct Forest {
                    : word;
     }
 
-    // Finds the ancestors of every column. A row that has since moved to the column itself ends the tree.
+    __device__ void load_ancestors(int column, int (&above)[kAncestors]) const {
+        static_assert(kAncestors == 8);
+        const int4* from = reinterpret_cast<const int4*>(s.ancestors + static_cast<Int>(column) * kAncestors);
+        const int4 low = from[0];
+        const int4 high = from[1];
+        above[0] = low.x;
+        above[1] = low.y;
+        above[2] = low.z;
+        above[3] = low.w;
+        above[4] = high.x;
+        above[5] = high.y;
+        above[6] = high.z;
+        above[7] = high.w;
+    }
+
+    // Finds the ancestors of every column; past the end of the tree the column stands for itself. A row that has since
+    // moved to the column itself ends the tree.
     __device__ void find_ancestors() const {
         rounds.for_each(instance.columns, [&](int j) {
             int at = j;
+            bool ended = false;
             for (int k = 0; k < kAncestors; ++k) {
-                const int row = at < 0 ? -1 : s.hold[at];
+                const int row = ended ? -1 : s.hold[at];
                 const int above = row < 0 ? -1 : s.x[row];
-                at = above == at ? -1 : above;
-                s.ancestor(k)[j] = at;
+                ended = above < 0 || above == at;
+                at = ended ? j : above;
+                s.ancestors[static_cast<Int>(j) * kAncestors + k] = at;
             }
         });
     }
@@ -128,6 +238,9 @@ struct Forest {
                     atomicMin(&next[j], word);
                 }
                 spare[j] = kEmpty;
+                const Word label = label_of(word);
+                lower(&limits(1)[j], limit_of(label < cut ? label : cut, s.price(0)[j]));
+                limits(2)[j] = INFINITY;
             });
             if (rounds.team.thread() == 0) {
                 atomicMin(&s.board->cut[rounds.slot(1)], cut);
@@ -198,8 +311,10 @@ struct Forest {
         const Word distance = s.board->distance;
         rounds.for_each(instance.columns, [&](int j) {
             const Word label = label_of(current[j]);
+            Int price = s.price(0)[j];
             if (label < distance) {
-                s.price(0)[j] += static_cast<Int>(distance - label);
+                price += static_cast<Int>(distance - label);
+                s.price(0)[j] = price;
             }
             const bool in_tree = label <= distance && s.root[j] >= 0;
             if (in_tree) {
@@ -208,6 +323,8 @@ struct Forest {
             const bool stays = in_tree && s.best[s.root[j]] == kEmpty;
             kept[j] = stays ? static_cast<Word>(row_of(current[j])) : kEmpty;
             cleared[j] = kEmpty;
+            limits(1)[j] = limit_of(stays ? 0 : instance.label_limit, price);
+            limits(2)[j] = INFINITY;
         });
         rounds.for_each(instance.rows, [&](int i) {
             if (s.label[i] < distance) {
@@ -242,11 +359,19 @@ struct Forest {
             s.board->free_columns[0] = s.board->free_columns[1] = 0;
             s.board->flags &= ~kLabelOverflow;
         }
+        rounds.for_each(static_cast<int>(padded(instance.columns)) - instance.columns, [&](int k) {
+            const int j = instance.columns + k;
+            s.limit(0)[j] = s.limit(1)[j] = s.limit(2)[j] = -INFINITY;
+            s.price(0)[j] = 0;
+            s.word(0)[j] = s.word(1)[j] = s.word(2)[j] = kEmpty;
+        });
         reset_cut();
         rounds.meet();
         rounds.for_each(instance.columns, [&](int j) {
             s.word(0)[j] = s.word(1)[j] = s.word(2)[j] = kEmpty;
             s.hold[j] = -1;
+            s.limit(0)[j] = limit_of(instance.label_limit, s.price(0)[j]);
+            s.limit(1)[j] = s.limit(2)[j] = INFINITY;
             if (s.y[j] < 0) {
                 s.free_list(0)[atomicAdd(&s.board->free_columns[0], 1u)] = j;
             }
@@ -258,11 +383,29 @@ struct Forest {
         return static_cast<int>(rounds.meet());
     }
 
+    // Whether a row that trees have reached has a pair that was only dropped because its label would not fit: the
+    // cut was never lowered, since no free column had a label.
+    __device__ bool overflowed() const {
+        const Word* current = labels(0);
+        const auto reached = [&](int row, Word*) {
+            return s.x[row] < 0 || label_of(current[s.x[row]]) < instance.label_limit;
+        };
+        for_rows(rounds.team, instance.rows, reached, [&](int row, Word, bool) {
+            bool found = false;
+            for_costs<Team>(instance.source, row, [&](int j, Int) { found |= current[j] == kEmpty; });
+            if (found) {
+                atomicOr(&s.board->flags, unsigned{kLabelOverflow});
+            }
+        });
+        rounds.meet();
+        return s.board->flags & kLabelOverflow;
+    }
+
     __device__ Growth run() {
         for (int free_rows = start(); free_rows > 0;) {
             const int free_columns = static_cast<int>(s.board->free_columns[list]);
             if (shift == 0 && free_rows <= kMostSettled && s.board->allowed > 0.0 &&
-                settle(rounds, instance, s, s.free_list(list), free_rows, unit)) {
+                settle(rounds, instance, s, s.free_list(list), free_rows)) {
                 break;
             }
             find_ancestors();
@@ -282,7 +425,7 @@ struct Forest {
                 }
             });
             if (rounds.meet() == 0) {
-                return s.board->flags & kLabelOverflow ? Growth::overflow : Growth::infeasible;
+                return overflowed() ? Growth::overflow : Growth::infeasible;
             }
             update(free_columns);
             free_rows -= static_cast<int>(rounds.meet());

@@ -22,8 +22,7 @@ struct QuantisedRange<int32_t> {
 
 // What the phases of the auction need to know, in units of the quantised costs.
 struct Quantisation {
-    int unit;    // costs are integers in units of 2^unit
-    int shift;   // quantised costs are those integers >> shift
+    int shift;   // quantised costs are the integers that stand for costs, >> shift
     double spread;
     double nearest;
 };
@@ -35,86 +34,152 @@ __device__ void clear_board(const Team& team, Board* board) {
         board->top = -(1 << 20);
         board->low = 1 << 20;
         board->cheapest = kForbidden;
-        for (int k = 0; k < 3; ++k) {
-            board->tally[k] = 0;
-        }
-        for (int k = 0; k < kCounters; ++k) {
-            board->counters[k] = 0;
-        }
     }
 }
 
-// Finds invalid and forbidden entries and the range of the bits: top and low of the Board.
-template <class Team>
-__device__ void survey(const Rounds<Team>& rounds, const Instance& instance) {
+// What is to be known of the bits of costs.
+struct Bits {
     unsigned flags = 0;
     int top = -(1 << 20);
     int low = 1 << 20;
-    const int lane = lane_id();
+
+    __device__ void note(int exponent_of_top, int exponent_of_low) {
+        top = exponent_of_top > top ? exponent_of_top : top;
+        low = exponent_of_low < low ? exponent_of_low : low;
+    }
+
+    __device__ void note(const Decoded& d, const Costs& costs, bool integers) {
+        if (d.exponent >= kInfinite) {
+            flags |= d.exponent == kInvalid ? kSawInvalid : kSawForbidden;
+        } else if (d.mantissa) {
+            note(d.exponent + 64 - __clzll(static_cast<Int>(d.mantissa)),
+                 d.exponent + __ffsll(static_cast<Int>(d.mantissa)) - 1);
+            if (integers) {
+                const double magnitude = ldexp(static_cast<double>(d.mantissa), d.exponent);
+                flags |= magnitude * costs.rows >= 0x1p53 ? unsigned{kSawLargeInteger} : 0u;
+            }
+        }
+    }
+
+    // The same for a float, in 32 bits.
+    __device__ void note(float cost, bool negate) {
+        const unsigned bits = __float_as_uint(cost);
+        const unsigned size = bits & 0x7FFFFFFFu;
+        if (size >= 0x7F800000u) {
+            flags |= size > 0x7F800000u || (bits >> 31 != 0) != negate ? kSawInvalid : kSawForbidden;
+        } else if (size) {
+            const bool normal = size >= 0x00800000u;
+            const unsigned mantissa = normal ? (size & 0x007FFFFFu) | 0x00800000u : size;
+            const int exponent = (normal ? static_cast<int>(size >> 23) : 1) - 150;
+            note(exponent + 32 - __clz(static_cast<int>(mantissa)), exponent + __ffs(static_cast<int>(mantissa)) - 1);
+        }
+    }
+};
+
+// Finds invalid and forbidden entries and the range of the bits: top and low of the Board.
+template <class Team, class T>
+__device__ void survey(const Rounds<Team>& rounds, const Instance<T>& instance) {
+    Bits bits;
+    const Source<T>& source = instance.source;
     for (int row = rounds.team.thread() >> 5; row < instance.costs.rows; row += rounds.team.threads() >> 5) {
-        for (int j = lane; j < instance.columns; j += 32) {
-            const Decoded d = decode(instance.costs, row, j);
-            if (d.exponent >= kInfinite) {
-                flags |= d.exponent == kInvalid ? kSawInvalid : kSawForbidden;
-            } else if (d.mantissa) {
-                const int first = d.exponent + 64 - __clzll(static_cast<Int>(d.mantissa));
-                const int last = d.exponent + __ffsll(static_cast<Int>(d.mantissa)) - 1;
-                top = first > top ? first : top;
-                low = last < low ? last : low;
-                if (instance.integers) {
-                    const double magnitude = ldexp(static_cast<double>(d.mantissa), d.exponent);
-                    flags |= magnitude * instance.costs.rows >= 0x1p53 ? unsigned{kSawLargeInteger} : 0u;
-                }
+        if (!source.copied) {
+            const float* costs = source.mirror_row(row);
+            const int quads = source.quads;
+            const bool negate = instance.costs.negate;
+#pragma unroll 4
+            for (int quad = lane_id(); quad < quads; quad += 32) {
+                const float4 c = load4(costs + quad * 4);
+                bits.note(c.x, negate);
+                bits.note(c.y, negate);
+                bits.note(c.z, negate);
+                bits.note(c.w, negate);
+            }
+        } else {
+            for (int j = lane_id(); j < instance.columns; j += 32) {
+                bits.note(decode(instance.costs, row, j), instance.costs, instance.integers);
             }
         }
     }
     for (int flip = 16; flip; flip >>= 1) {
-        const int other_top = __shfl_xor_sync(kWarp, top, flip);
-        const int other_low = __shfl_xor_sync(kWarp, low, flip);
-        top = other_top > top ? other_top : top;
-        low = other_low < low ? other_low : low;
-        flags |= __shfl_xor_sync(kWarp, flags, flip);
+        bits.note(__shfl_xor_sync(kWarp, bits.top, flip), __shfl_xor_sync(kWarp, bits.low, flip));
+        bits.flags |= __shfl_xor_sync(kWarp, bits.flags, flip);
     }
-    if (lane == 0) {
-        atomicMax(&rounds.board->top, top);
-        atomicMin(&rounds.board->low, low);
-        if (flags) {
-            atomicOr(&rounds.board->flags, flags);
+    if (lane_id() == 0) {
+        atomicMax(&rounds.board->top, bits.top);
+        atomicMin(&rounds.board->low, bits.low);
+        if (bits.flags) {
+            atomicOr(&rounds.board->flags, bits.flags);
         }
     }
 }
 
-// The unit that holds every cost in kCostBits bits; that of the lowest bit if it can.
-__device__ inline int choose_unit(const Board* board) {
-    if (board->top < board->low) {
-        return 0;  // all costs are zero or forbidden
+// Fills values and mirror, where they are copies.
+template <class Team, class T>
+__device__ void copy_costs(Rounds<Team>& rounds, const Instance<T>& instance) {
+    const Source<T>& source = instance.source;
+    T* values = const_cast<T*>(source.values);
+    float* mirror = const_cast<float*>(source.mirror);
+    const int stored_rows = instance.costs.rows / instance.costs.row_repeats;
+    const int width = source.quads * 4;
+    for (int stored = rounds.team.thread() >> 5; stored < stored_rows; stored += rounds.team.threads() >> 5) {
+        const int row = stored * instance.costs.row_repeats;
+        for (int j = lane_id(); j < width; j += 32) {
+            const double c = j < instance.columns ? exact_cost(instance.costs, row, j) : INFINITY;
+            const Int at = stored * source.stride + j;
+            values[at] = source.sign() * static_cast<T>(c);
+            if constexpr (!Source<T>::exact()) {
+                const Int units = source.fixed(c, source.first, source.second);
+                mirror[at] = units == kForbidden ? INFINITY : float_below(units);
+            }
+        }
     }
-    return board->low > board->top - kCostBits ? board->low : board->top - kCostBits;
+    rounds.meet();
 }
 
-// p_j = -min_i c_ij into price(0), for problems that were square; a tile of 32 columns and up to 32 rows at a time.
-template <class Team>
-__device__ void reduce_columns(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+// The unit that holds every cost in kCostBits bits; that of the lowest bit if it can.
+__device__ inline int choose_unit(int top, int low) {
+    if (top < low) {
+        return 0;  // all costs are zero or forbidden
+    }
+    return low > top - kCostBits ? low : top - kCostBits;
+}
+
+// p_j = -min_i c_ij into price(0), for problems that were square; a tile of 32 quads and up to 8 rows at a time.
+template <class Team, class T>
+__device__ void reduce_columns(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
     const bool was_square = instance.costs.rows == instance.columns;
     Int* minimum = s.price(0);
-    rounds.for_each(instance.columns, [&](int j) { minimum[j] = was_square ? kForbidden : 0; });
+    rounds.for_each(instance.source.quads * 4, [&](int j) {
+        minimum[j] = was_square && j < instance.columns ? kForbidden : 0;
+    });
     rounds.meet();
     if (!was_square) {
         return;
     }
-    const int tiles = (instance.columns + 31) / 32;
-    const int strips = (instance.rows + 31) / 32;
+    constexpr int height = 8;
+    const int tiles = (instance.source.quads + 31) / 32;
+    const int strips = (instance.rows + height - 1) / height;
     for (int item = rounds.team.thread() >> 5; item < tiles * strips; item += rounds.team.threads() >> 5) {
-        const int j = item % tiles * 32 + lane_id();
-        const int first = item / tiles * 32;
-        const int end = first + 32 < instance.rows ? first + 32 : instance.rows;
-        if (j < instance.columns) {
-            Int least = kForbidden;
-            for (int row = first; row < end; ++row) {
-                const Int c = fixed_cost(instance.costs, row, j, unit);
-                least = c < least ? c : least;
+        const int quad = item % tiles * 32 + lane_id();
+        const int first = item / tiles * height;
+        if (quad >= instance.source.quads) {
+            continue;
+        }
+        Int least[4] = {kForbidden, kForbidden, kForbidden, kForbidden};
+#pragma unroll
+        for (int down = 0; down < height; ++down) {
+            if (first + down < instance.rows) {
+                Int c[4];
+                SourceRow<T>(instance.source, first + down).fixed_quad(quad, c);
+                for (int k = 0; k < 4; ++k) {
+                    least[k] = c[k] < least[k] ? c[k] : least[k];
+                }
             }
-            atomicMin(&minimum[j], least);
+        }
+        for (int k = 0; k < 4; ++k) {
+            if (least[k] != kForbidden) {
+                atomicMin(&minimum[quad * 4 + k], least[k]);
+            }
         }
     }
     rounds.meet();
@@ -150,17 +215,17 @@ __device__ inline void measure_row(Int lane_min, Int sample, double sum, int col
 }
 
 // Row minima of c + p into u, and the spread of 16 rows onto the Board.
-template <class Team>
-__device__ void reduce_rows(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+template <class Team, class T>
+__device__ void reduce_rows(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
     const int lane = lane_id();
     const int stride = instance.costs.rows < 16 ? 1 : instance.costs.rows / 16;
+    const int turns = (instance.columns + 31) / 32;
     for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
         Int least = kForbidden;
-        for (int j = lane; j < instance.columns; j += 32) {
-            const Int c = fixed_cost(instance.costs, row, j, unit);
-            const Int reduced = c == kForbidden ? kForbidden : c + s.price(0)[j];
+        for_costs<WarpCrew>(instance.source, row, [&](int j, Int c) {
+            const Int reduced = c + s.price(0)[j];
             least = reduced < least ? reduced : least;
-        }
+        });
         const Int lane_min = least;
         least = warp_min(least);
         least = least == kForbidden ? 0 : least;
@@ -170,15 +235,14 @@ __device__ void reduce_rows(Rounds<Team>& rounds, const Instance& instance, cons
         if (row % stride == 0 && row / stride < 16 && row < instance.costs.rows) {
             double sum = 0.0;
             Int sample = kForbidden;
-            for (int j = lane; j < instance.columns; j += 32) {
-                const Int c = fixed_cost(instance.costs, row, j, unit);
-                if (c != kForbidden) {
-                    const Int reduced = c + s.price(0)[j] - least;
-                    sum += static_cast<double>(reduced);
-                    sample = j / 32 == (row + lane) % ((instance.columns + 31) / 32) || sample == kForbidden ? reduced
-                                                                                                             : sample;
-                }
-            }
+            for_costs<WarpCrew>(instance.source, row, [&](int j, Int c) {
+                const Int reduced = c + s.price(0)[j] - least;
+                sum += static_cast<double>(reduced);
+                sample = sample == kForbidden ? reduced : sample;
+            });
+            const int chosen = (row + lane) % turns * 32 + lane;
+            const Int c = chosen < instance.columns ? stage_cost(instance, row, chosen, 0) : kForbidden;
+            sample = c == kForbidden ? sample : c + s.price(0)[chosen] - least;
             double spread, nearest;
             measure_row(lane_min == kForbidden ? kForbidden : lane_min - least, sample, sum, instance.columns, &spread,
                         &nearest);
@@ -204,11 +268,10 @@ __device__ inline double median(const double* values, int count) {
     return 0.0;
 }
 
-template <class Quantised>
-__device__ Quantisation choose_quantisation(const Instance& instance, const Board* board, int unit) {
+template <class Quantised, class T>
+__device__ Quantisation choose_quantisation(const Instance<T>& instance, const Board* board) {
     const int rows = instance.costs.rows < 16 ? instance.costs.rows : 16;
     Quantisation q;
-    q.unit = unit;
     q.shift = 0;
     q.spread = median(board->spread, rows);
     q.nearest = median(board->nearest, rows);
@@ -221,16 +284,33 @@ __device__ Quantisation choose_quantisation(const Instance& instance, const Boar
     return q;
 }
 
-template <class Team, class Quantised>
-__device__ void quantise(Rounds<Team>& rounds, const Instance& instance, const State& s, const Quantisation& q,
-                         Quantised* quantised) {
+// Four of them, side by side as they are loaded.
+template <class Quantised>
+struct alignas(4 * sizeof(Quantised)) QuantisedQuad {
+    Quantised of[4];
+};
+
+template <class Team, class T, class Quantised>
+__device__ void quantise(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, const Quantisation& q,
+                         QuantisedQuad<Quantised>* quantised) {
     constexpr Int top = QuantisedRange<Quantised>::top;
+    const Source<T>& source = instance.source;
     for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
-        Quantised* out = quantised + static_cast<Int>(row) * instance.columns;
-        for (int j = lane_id(); j < instance.columns; j += 32) {
-            const Int c = fixed_cost(instance.costs, row, j, q.unit);
-            const Int reduced = c == kForbidden ? top : (c + s.price(0)[j] - s.u[row]) >> q.shift;
-            out[j] = static_cast<Quantised>(reduced < top ? reduced : top);
+        const SourceRow<T> costs(source, row);
+        QuantisedQuad<Quantised>* out = quantised + static_cast<Int>(row) * source.quads;
+        const Int own = s.u[row];
+        const Int* price = Team::local(s.price(0));
+#pragma unroll 2
+        for (int quad = lane_id(); quad < source.quads; quad += 32) {
+            Int c[4], p[4];
+            costs.fixed_quad(quad, c);
+            load4(price + quad * 4, p);
+            QuantisedQuad<Quantised> together;
+            for (int k = 0; k < 4; ++k) {
+                const Int reduced = c[k] == kForbidden ? top : (c[k] + p[k] - own) >> q.shift;
+                together.of[k] = static_cast<Quantised>(reduced < top ? reduced : top);
+            }
+            out[quad] = together;
         }
     }
 }

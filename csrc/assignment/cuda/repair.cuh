@@ -11,20 +11,19 @@ constexpr int kMostRepairs = 12;
 constexpr int kMostRectangularRepairs = 100;
 constexpr int kDropped = -2;  // x = kDropped - j: the row gave up column j and still looks after its price
 
-// c_ij at the precision of this stage.
-__device__ inline Int stage_cost(const Instance& instance, int row, int column, int unit, int shift) {
-    const Int c = fixed_cost(instance.costs, row, column, unit);
-    return c == kForbidden ? kForbidden : c >> shift;
-}
-
-// min_j(c_ij + p_j) by a crew; kForbidden if there is none.
-template <class Crew>
-__device__ Int row_minimum(const Instance& instance, const Int* price, int row, int unit, int shift) {
+// min_j(c_ij + p_j) by a crew, with the costs of this stage; kForbidden if there is none.
+template <class Crew, class T>
+__device__ Int row_minimum(const Instance<T>& instance, const Int* price, int row, int shift) {
+    const SourceRow<T> costs(instance.source, row);
+    price = Crew::local(price);
     Int least = kForbidden;
-    for (int j = Crew::member(); j < instance.columns; j += Crew::members()) {
-        const Int c = stage_cost(instance, row, j, unit, shift);
-        if (c != kForbidden) {
-            const Int reduced = c + price[j];
+#pragma unroll (Source<T>::exact() ? 4 : 2)
+    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
+        Int c[4], p[4];
+        costs.fixed_quad(quad, c);
+        load4(price + quad * 4, p);
+        for (int k = 0; k < 4; ++k) {
+            const Int reduced = c[k] == kForbidden ? kForbidden : (c[k] >> shift) + p[k];
             least = reduced < least ? reduced : least;
         }
     }
@@ -33,15 +32,15 @@ __device__ Int row_minimum(const Instance& instance, const Int* price, int row, 
 
 // One pass over all rows: violated rows lower the price of their column (or, if strict, let it go).
 // Returns how many were violated. u is right for `from` on return.
-template <class Team>
-__device__ Word repair_pass(Rounds<Team>& rounds, const Instance& instance, const State& s, const Int* from, Int* to,
-                            int unit, int shift, bool strict) {
+template <class Team, class T>
+__device__ Word repair_pass(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, const Int* from, Int* to,
+                            int shift, bool strict) {
     const auto all = [&](int row, Word* column) {
         *column = static_cast<Word>(static_cast<Int>(s.x[row]));
         return true;
     };
     for_rows(rounds.team, instance.rows, all, [&](int row, Word packed, bool owner) {
-        const Int least = row_minimum<Team>(instance, from, row, unit, shift);
+        const Int least = row_minimum<Team>(instance, from, row, shift);
         if (!owner) {
             return;
         }
@@ -53,7 +52,7 @@ __device__ Word repair_pass(Rounds<Team>& rounds, const Instance& instance, cons
         if (column < 0) {
             return;
         }
-        const Int own = stage_cost(instance, row, column, unit, shift);
+        const Int own = stage_cost(instance, row, column, shift);
         const Int violation = own == kForbidden ? kForbidden : own + from[column] - least;
         const bool may_lower = !strict && own != kForbidden && (instance.square() || violation <= from[column]);
         if (violation == 0 || may_lower) {
@@ -71,16 +70,20 @@ __device__ Word repair_pass(Rounds<Team>& rounds, const Instance& instance, cons
 }
 
 // Repairs until nothing is violated, dropping what passes cannot mend; then price(0), u, x and y agree.
-template <class Team>
-__device__ void repair(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit, int shift) {
-    rounds.for_each(instance.columns, [&](int j) { s.price(1)[j] = s.price(0)[j]; });
+template <class Team, class T>
+__device__ void repair(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, int shift) {
+    const int width = static_cast<int>(padded(instance.columns));
+    rounds.for_each(width, [&](int j) {
+        s.price(0)[j] = j < instance.columns ? s.price(0)[j] : 0;
+        s.price(1)[j] = s.price(0)[j];
+    });
     rounds.meet();
     int now = 0;
     Word before = kEmpty;
     bool strict = false;
     for (int pass = 0;; ++pass) {
         const Word violated =
-            repair_pass(rounds, instance, s, s.price(now), s.price(now ^ 1), unit, shift, strict);
+            repair_pass(rounds, instance, s, s.price(now), s.price(now ^ 1), shift, strict);
         rounds.count(kRepairPasses, 1);
         if (violated == 0 || (strict && instance.square())) {
             break;

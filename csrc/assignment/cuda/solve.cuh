@@ -2,6 +2,7 @@
 //
 // Versions: 1. auction on quantised costs, repair, forest on exact integer costs, float64 certificate.
 // 2. Labels descend old trees (a third fewer dependent steps), dummy rows, tolerance, repeated rows.
+// 3. Costs four at a time; a filter in float32 before what is decided in integers; sums ride on the barrier.
 #pragma once
 
 #include "assignment/cuda/auction.cuh"
@@ -13,15 +14,16 @@ namespace loomfast::cuda {
 
 // Bits that a stage's costs may take so that sums of 2^6 of them still fit beside a row in a label. Longer
 // paths are met by starting over with row_bits fewer bits, which no path can overflow.
-__device__ inline int first_shift(const Instance& instance, const Board* board, int unit) {
+template <class T>
+__device__ int first_shift(const Instance<T>& instance, const Board* board) {
     const int label_bits = 63 - __clzll(static_cast<Int>(instance.label_limit));
-    const int cost_bits = board->top < board->low ? 1 : board->top - unit + 2;
+    const int cost_bits = board->top < board->low ? 1 : board->top - instance.source.unit + 2;
     return cost_bits > label_bits - 6 ? cost_bits - (label_bits - 6) : 0;
 }
 
 // Gives the dummies the lowest columns that no row holds.
-template <class Team>
-__device__ void place_dummies(Rounds<Team>& rounds, const Instance& instance, const State& s) {
+template <class Team, class T>
+__device__ void place_dummies(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
     const int rows = instance.costs.rows;
     rounds.for_each(instance.columns, [&](int j) { s.y[j] = -1; });
     rounds.meet();
@@ -51,8 +53,9 @@ __device__ void place_dummies(Rounds<Team>& rounds, const Instance& instance, co
 // its cheapest column and the lowest row keeps it. Prices beyond the largest cost are not taken: they would
 // cost the certificate its last bits. Returns whether so few rows are loose, by more than what
 // rounded prices explain, that the auction would only destroy the start.
-template <class Team>
-__device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit) {
+template <class Team, class T>
+__device__ bool warm_start(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
+    const int unit = instance.source.unit;
     const bool matched = instance.start_column || instance.start_row;
     const int range = s.board->top - unit;
     const Int rounding = range > 32 ? Int{1} << (range - 32) : 0;
@@ -74,13 +77,12 @@ __device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const
     for_rows(rounds.team, instance.costs.rows, all, [&](int row, Word, bool owner) {
         Int least = kForbidden;
         Int column = kForbidden;
-        for (int j = Team::member(); j < instance.columns; j += Team::members()) {
-            const Int c = fixed_cost(instance.costs, row, j, unit);
-            if (c != kForbidden && c + s.price(0)[j] < least) {
+        for_costs<Team>(instance.source, row, [&](int j, Int c) {
+            if (c + s.price(0)[j] < least) {
                 least = c + s.price(0)[j];
                 column = j;
             }
-        }
+        });
         const Int best = crew_min<Team>(least);
         const Int cheapest = crew_min<Team>(least == best ? column : kForbidden);
         if (!owner) {
@@ -113,12 +115,12 @@ __device__ bool warm_start(Rounds<Team>& rounds, const Instance& instance, const
 }
 
 // Cold: the auction's prices into price(0), at full precision, and its matching into x.
-template <class Team, class Quantised>
-__device__ void cold_start(Rounds<Team>& rounds, const Instance& instance, const State& s, int unit,
-                           Quantised* quantised) {
-    reduce_columns(rounds, instance, s, unit);
-    reduce_rows(rounds, instance, s, unit);
-    const Quantisation q = choose_quantisation<Quantised>(instance, s.board, unit);
+template <class Team, class T, class Quantised>
+__device__ void cold_start(Rounds<Team>& rounds, const Instance<T>& instance, const State& s,
+                           QuantisedQuad<Quantised>* quantised) {
+    reduce_columns(rounds, instance, s);
+    reduce_rows(rounds, instance, s);
+    const Quantisation q = choose_quantisation<Quantised>(instance, s.board);
     quantise(rounds, instance, s, q, quantised);
     const int now = auction(rounds, instance, s, q, quantised);
     const Word most = q.shift < 60 ? Word{1} << (60 - q.shift) : 1;
@@ -129,8 +131,8 @@ __device__ void cold_start(Rounds<Team>& rounds, const Instance& instance, const
 }
 
 // Changes the precision of the prices. A rectangular problem's unmatched columns return to 0.
-template <class Team>
-__device__ void rescale(Rounds<Team>& rounds, const Instance& instance, const State& s, int from, int to) {
+template <class Team, class T>
+__device__ void rescale(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, int from, int to) {
     rounds.for_each(instance.columns, [&](int j) { s.y[j] = -1; });
     rounds.meet();
     rounds.for_each(instance.rows, [&](int i) {
@@ -149,16 +151,17 @@ __device__ void rescale(Rounds<Team>& rounds, const Instance& instance, const St
 // Exact prices and matching, from whatever prices and matching there are: coarse costs first where path
 // lengths at full precision would not fit into labels. A square problem fits once it is coarse enough; a
 // rectangular one loses the prices of the columns that it drops, and is made square if it does not.
-template <class Team>
-__device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& s, int unit) {
+template <class Team, class T>
+__device__ Status finish(Rounds<Team>& rounds, Instance<T>& instance, const State& s) {
     const int headroom = 63 - __clzll(static_cast<Int>(instance.label_limit)) - instance.row_bits - 2;
-    int shift = first_shift(instance, s.board, unit);
+    int shift = first_shift(instance, s.board);
     int scale = 0;
     for (bool widened = false;;) {
         rescale(rounds, instance, s, scale, shift);
         scale = shift;
-        repair(rounds, instance, s, unit, shift);
-        Forest<Team> forest{rounds, instance, s, unit, shift, 0, 0};
+        repair(rounds, instance, s, shift);
+        const float of_mirror = ldexpf(instance.source.filter_scale, -shift);
+        Forest<Team, T> forest{rounds, instance, s, shift, of_mirror, 0, 0};
         const Growth growth = forest.run();
         if (growth == Growth::infeasible) {
             return kInfeasible;
@@ -168,9 +171,13 @@ __device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& 
                 return kOutOfRange;
             }
             if (widened) {
-                instance.rows = instance.columns;
+                __syncthreads();
+                if (threadIdx.x == 0) {
+                    instance.rows = instance.columns;
+                }
+                __syncthreads();
                 place_dummies(rounds, instance, s);
-                shift = first_shift(instance, s.board, unit) + instance.row_bits;
+                shift = first_shift(instance, s.board) + instance.row_bits;
             }
             widened = true;
             shift += instance.row_bits;
@@ -182,63 +189,133 @@ __device__ Status finish(Rounds<Team>& rounds, Instance& instance, const State& 
     }
 }
 
-template <class Team, class Quantised>
-__device__ void solve_instance(const Team& team, Instance& instance, const State& s, Quantised* quantised) {
+template <class Team, class T, class Quantised>
+__device__ void solve_instance(const Team& team, Instance<T>& instance, const State& s,
+                               QuantisedQuad<Quantised>* quantised) {
+    Rounds<Team> rounds{team, s.board, block_board(), 0};
     clear_board(team, s.board);
-    team.sync(s.board);
-    Rounds<Team> rounds{team, s.board, 0};
+    rounds.begin();
+    rounds.for_each(instance.source.quads * 4, [&](int j) {
+        instance.source.zeros[j] = j < instance.columns ? T{0} : instance.source.forbidden();
+        if constexpr (!Source<T>::exact()) {
+            instance.source.mirror_zeros[j] = j < instance.columns ? 0.0f : INFINITY;
+        }
+    });
+    rounds.meet();
     survey(rounds, instance);
     rounds.meet();
     Status status = kOptimal;
+    bool copied = false;
     if (s.board->flags & kSawInvalid) {
         status = kInvalidCost;
     } else if (s.board->flags & kSawLargeInteger) {
         status = kInexactIntegers;
     } else {
-        const int unit = choose_unit(s.board);
-        const bool started = instance.start_column || instance.start_row || instance.start_price;
-        if (!started || !warm_start(rounds, instance, s, unit)) {
-            cold_start(rounds, instance, s, unit, quantised);
+        if (threadIdx.x == 0) {
+            instance.source.set_unit(choose_unit(s.board->top, s.board->low), s.board->low);
         }
-        find_allowed_gap(rounds, instance, unit);
-        status = finish(rounds, instance, s, unit);
+        __syncthreads();
+        if (instance.source.copied) {
+            copy_costs(rounds, instance);
+            copied = true;
+        }
+        const bool started = instance.start_column || instance.start_row || instance.start_price;
+        if (!started || !warm_start(rounds, instance, s)) {
+            cold_start(rounds, instance, s, quantised);
+        }
+        find_allowed_gap(rounds, instance);
+        status = finish(rounds, instance, s);
         if (status == kOptimal) {
-            certify(rounds, instance, s, unit);
+            certify(rounds, instance, s);
         }
     }
     if (status != kOptimal) {
         report_failure(rounds, instance, status);
     }
     if (team.thread() == 0) {
-        s.board->counters[kBarriers] = rounds.tick;
+        // Not that of the copy: the counters of the same costs are the same, wherever they lie.
+        rounds.mine->counters[kBarriers] = rounds.tick - (copied ? 1 : 0);
         for (int k = 0; k < kCounters; ++k) {
-            instance.counters[k] = s.board->counters[k];
+            instance.counters[k] = rounds.mine->counters[k];
         }
     }
 }
 
-__device__ inline Instance make_instance(const Launch& launch, int64_t k) {
+// What a kernel knows of its instance. It is in shared memory: there are far more pointers than registers.
+template <class T>
+struct Task {
+    Instance<T> instance;
+    State state;
+};
+static_assert(sizeof(BlockBoard) + sizeof(Task<double>) <= kStaticShared);
+static_assert(kWarpsPerBlock * sizeof(Instance<double>) <= kStaticShared);
+
+// Of instance k, which side the caller calls rows; false if there are no such sizes.
+struct Sides {
+    int64_t rows, columns;
+    bool valid;
+};
+__device__ inline Sides sides_of(const Problem& p, int64_t k) {
+    const int64_t rows = p.sizes_rows ? p.sizes_rows[k] : p.rows;
+    const int64_t columns = p.sizes_columns ? p.sizes_columns[k] : p.columns;
+    return {rows, columns, rows >= 0 && rows <= p.rows && columns >= 0 && columns <= p.columns};
+}
+
+template <class T>
+__device__ Instance<T> make_instance(const Launch& launch, const Sides& sides, int64_t k, int64_t slot) {
     const Problem& p = launch.problem;
-    Instance instance;
+    Instance<T> instance;
     const int64_t width = p.type == CostType::float64 ? 8 : p.type == CostType::float32 ? 4 : 2;
-    instance.costs = launch.costs;
-    instance.costs.data = static_cast<const char*>(p.cost) + k * p.batch_stride * width;
-    instance.rows = launch.rows;
+    const bool swapped = sides.rows > sides.columns;
+    const int rows = static_cast<int>(swapped ? sides.columns : sides.rows);
+    const int columns = static_cast<int>(swapped ? sides.rows : sides.columns);
+    instance.costs = {static_cast<const char*>(p.cost) + k * p.batch_stride * width,
+                      swapped ? p.column_stride : p.row_stride,
+                      swapped ? p.row_stride : p.column_stride,
+                      rows,
+                      columns,
+                      static_cast<int>(swapped ? 1 : p.row_repeats),
+                      static_cast<int>(swapped ? p.row_repeats : 1),
+                      p.type,
+                      p.maximize};
+    instance.source.costs = instance.costs;
+    instance.source.quads = static_cast<int>(padded(columns) / 4);
+    instance.source.copied = launch.copy_entries > 0;
+    instance.source.stride = instance.source.copied ? Int{instance.source.quads} * 4 : instance.costs.row_stride;
+    // A slot of the workspace: zeros and costs as T, and if that is not float, the same again as floats.
+    unsigned char* bytes = launch.slots + slot * launch.slot_bytes;
+    T* values = reinterpret_cast<T*>(bytes);
+    float* mirror = reinterpret_cast<float*>(values + (Source<T>::exact() ? 0 : launch.copy_entries + launch.zeros_entries));
+    instance.source.zeros = values;
+    instance.source.mirror_zeros = mirror;
+    const auto* own = static_cast<const float*>(instance.costs.data);
+    instance.source.mirror = instance.source.copied ? mirror + launch.zeros_entries : own;
+    if constexpr (Source<T>::exact()) {
+        instance.source.values = instance.source.mirror;
+    } else {
+        instance.source.values = values + launch.zeros_entries;
+    }
+    instance.rows = static_cast<int>(rows_solved(rows, columns));
     instance.tolerance = p.tolerance;
     instance.integers = p.integers;
-    instance.columns = instance.costs.columns;
-    instance.row_bits = launch.row_bits;
-    instance.label_limit = (Word{1} << launch.label_bits) - 1;
+    instance.columns = columns;
+    instance.row_bits = 1;
+    while (columns >> instance.row_bits) {
+        ++instance.row_bits;
+    }
+    // Less a price, a label fits into Int.
+    const int label_bits = launch.label_bits ? launch.label_bits : instance.row_bits > 2 ? 64 - instance.row_bits : 62;
+    instance.label_limit = (Word{1} << label_bits) - 1;
     const int64_t* start = p.start_col4row ? p.start_col4row + k * p.rows : nullptr;
-    instance.start_column = launch.swapped ? nullptr : start;
-    instance.start_row = launch.swapped ? start : nullptr;
+    instance.start_column = swapped ? nullptr : start;
+    instance.start_row = swapped ? start : nullptr;
     const double* start_u = p.start_u ? p.start_u + k * p.rows : nullptr;
     const double* start_v = p.start_v ? p.start_v + k * p.columns : nullptr;
-    instance.start_price = launch.swapped ? start_u : start_v;
-    instance.column_of_row = launch.swapped ? p.row4col + k * p.columns : p.col4row + k * p.rows;
-    instance.row_of_column = launch.swapped ? p.col4row + k * p.rows : p.row4col + k * p.columns;
-    instance.row_dual = launch.swapped ? p.v + k * p.columns : p.u + k * p.rows;
-    instance.column_dual = launch.swapped ? p.u + k * p.rows : p.v + k * p.columns;
+    instance.start_price = swapped ? start_u : start_v;
+    instance.column_of_row = swapped ? p.row4col + k * p.columns : p.col4row + k * p.rows;
+    instance.row_of_column = swapped ? p.col4row + k * p.rows : p.row4col + k * p.columns;
+    instance.row_dual = swapped ? p.v + k * p.columns : p.u + k * p.rows;
+    instance.column_dual = swapped ? p.u + k * p.rows : p.v + k * p.columns;
     instance.total = p.total + k;
     instance.gap = p.gap + k;
     instance.status = p.status + k;
@@ -246,27 +323,91 @@ __device__ inline Instance make_instance(const Launch& launch, int64_t k) {
     return instance;
 }
 
+// What is written where there is no instance: past its sides, and everywhere if it has none. True in that case.
+__device__ inline bool fill_outside(const Problem& p, const Sides& sides, int64_t k, int thread, int threads) {
+    const bool empty = !sides.valid || sides.rows == 0 || sides.columns == 0;
+    const double none = sides.valid ? 0.0 : NAN;
+    for (int64_t i = (empty ? 0 : sides.rows) + thread; i < p.rows; i += threads) {
+        p.col4row[k * p.rows + i] = -1;
+        p.u[k * p.rows + i] = none;
+    }
+    for (int64_t j = (empty ? 0 : sides.columns) + thread; j < p.columns; j += threads) {
+        p.row4col[k * p.columns + j] = -1;
+        p.v[k * p.columns + j] = none;
+    }
+    if (empty && thread == 0) {
+        p.total[k] = p.gap[k] = none;
+        p.status[k] = sides.valid ? kOptimal : kInvalidSize;
+        for (int counter = 0; counter < kCounters; ++counter) {
+            p.counters[k * kCounters + counter] = 0;
+        }
+    }
+    return empty;
+}
+
+template <class T>
+__device__ void begin_task(Task<T>& task, const Launch& launch, const Sides& sides, int64_t k, int64_t slot,
+                           unsigned char* state) {
+    if (threadIdx.x == 0) {
+        task.instance = make_instance<T>(launch, sides, k, slot);
+        task.state = lay_out(state, task.instance.columns);
+    }
+    __syncthreads();
+}
+
+// A warp per instance, for those of few columns: everything in shared memory.
+template <class T, int kHeld>
+__global__ void __launch_bounds__(32 * kWarpsPerBlock) solve_warp(Launch launch) {
+    LOOMFAST_DYNAMIC_SHARED(shared);
+    const int warp = static_cast<int>(threadIdx.x) >> 5;
+    const int64_t k = static_cast<int64_t>(blockIdx.x) * (blockDim.x >> 5) + warp;
+    if (k >= launch.problem.batch) {
+        return;
+    }
+    const Sides sides = sides_of(launch.problem, k);
+    if (fill_outside(launch.problem, sides, k, lane_id(), 32)) {
+        return;
+    }
+    LOOMFAST_SHARED(Instance<T>, instances, [kWarpsPerBlock]);
+    if (lane_id() == 0) {
+        instances[warp] = make_instance<T>(launch, sides, k, 0);
+    }
+    __syncwarp();
+    solve_by_warp<T, kHeld>(instances[warp], shared + warp * launch.warp_bytes);
+}
+
 // A block per instance: the state in shared memory, and the quantised costs while they fit.
-template <class Quantised>
+template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
     LOOMFAST_DYNAMIC_SHARED(shared);
-    Instance instance = make_instance(launch, blockIdx.x);
-    const State s = lay_out(shared, instance.columns);
-    const Int entries = static_cast<Int>(instance.rows) * instance.columns;
-    Quantised* quantised = launch.quantised
-                               ? reinterpret_cast<Quantised*>(launch.quantised) + blockIdx.x * entries
-                               : reinterpret_cast<Quantised*>(shared + state_bytes(instance.columns));
-    solve_instance(BlockTeam{}, instance, s, quantised);
+    using Quad = QuantisedQuad<Quantised>;
+    const int64_t k = blockIdx.x;
+    const Sides sides = sides_of(launch.problem, k);
+    if (fill_outside(launch.problem, sides, k, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x))) {
+        return;
+    }
+    LOOMFAST_SHARED(Task<T>, task, );
+    begin_task(task, launch, sides, k, k, shared);
+    Quad* quantised = launch.quantised
+                          ? reinterpret_cast<Quad*>(launch.quantised) + k * (launch.quantised_entries / 4)
+                          : reinterpret_cast<Quad*>(shared + state_bytes(task.instance.columns));
+    solve_instance(BlockTeam{}, task.instance, task.state, quantised);
 }
 
 // All blocks of a cooperative launch on instance k: everything in the workspace.
 // Quantised costs of 32 bits go with a block a row, for long rows.
-template <class Quantised>
+template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch, int64_t k) {
-    Instance instance = make_instance(launch, k);
-    const State s = lay_out(launch.state, instance.columns);
     using Crew = std::conditional_t<sizeof(Quantised) == 4, BlockCrew, WarpCrew>;
-    solve_instance(GridTeam<Crew>{}, instance, s, reinterpret_cast<Quantised*>(launch.quantised));
+    const GridTeam<Crew> team{};
+    const Sides sides = sides_of(launch.problem, k);
+    if (fill_outside(launch.problem, sides, k, team.thread(), team.threads())) {
+        return;
+    }
+    LOOMFAST_SHARED(Task<T>, task, );
+    begin_task(task, launch, sides, k, 0, launch.state);
+    solve_instance(team, task.instance, task.state,
+                   reinterpret_cast<QuantisedQuad<Quantised>*>(launch.quantised));
 }
 
 }  // namespace loomfast::cuda

@@ -12,8 +12,10 @@ constexpr int kAncestors = 8;
 
 // Rows are the shorter side here, whatever the caller calls them: rows <= columns. Rows from costs.rows on
 // are dummies, which make a problem square: whoever is matched to one is unmatched.
+template <class T>
 struct Instance {
     Costs costs;
+    Source<T> source;
     int rows, columns;
     double tolerance;
     bool integers;
@@ -35,6 +37,13 @@ struct Instance {
     __device__ bool has_dummies() const { return rows > costs.rows; }
 };
 
+// c_ij at the precision of this stage.
+template <class T>
+__device__ Int stage_cost(const Instance<T>& instance, int row, int column, int shift) {
+    const Int c = fixed_cost(instance.costs, row, column, instance.source.unit);
+    return c == kForbidden ? kForbidden : c >> shift;
+}
+
 struct State {
     Board* board;
     int width;       // of every array
@@ -48,29 +57,32 @@ struct State {
     int* root;       // (columns,) root of a labelled column; in the auction (rows,) "won last round"
     int* free_lists; // two of (columns,)
     int* hold;       // (columns,) the row of a tight edge to a column, from an earlier pass; or negative
-    int* ancestors;  // kAncestors of (columns,): the column of that row, the column of its row, ...
+    int* ancestors;  // (columns, kAncestors): the column of that row, the column of its row, ...
+    float* limits;   // three of (columns,), one for each of the words: what a path to a column must stay below, see forest.cuh
 
     // By arithmetic, not from an array of pointers, which would live in local memory.
     __device__ Word* word(int k) const { return words + static_cast<Int>(k) * width; }
     __device__ Int* price(int k) const { return prices + static_cast<Int>(k) * width; }
     __device__ int* free_list(int k) const { return free_lists + static_cast<Int>(k) * width; }
-    __device__ int* ancestor(int k) const { return ancestors + static_cast<Int>(k) * width; }
+    __device__ float* limit(int k) const { return limits + static_cast<Int>(k) * width; }
 };
 
-constexpr size_t kBytesPerColumn = 8 * 8 + (6 + kAncestors) * 4;
+constexpr size_t kBytesPerColumn = 8 * 8 + (6 + kAncestors) * 4 + 3 * 4;
+constexpr size_t kBoardBytes = (sizeof(Board) + 127) / 128 * 128;
 
-// Every array has `columns` rounded up to an even number of entries, so that all stay aligned.
+// Columns in whole quads: every array has so many entries, so that all begin on 16 bytes.
+__host__ __device__ inline int64_t padded(int64_t columns) { return (columns + 3) / 4 * 4; }
+
 __host__ __device__ inline size_t state_bytes(int64_t columns) {
-    const size_t width = static_cast<size_t>(columns + 1) / 2 * 2;
-    return (sizeof(Board) + 15) / 16 * 16 + width * kBytesPerColumn;
+    return kBoardBytes + static_cast<size_t>(padded(columns)) * kBytesPerColumn;
 }
 
 __device__ inline State lay_out(unsigned char* base, int columns) {
-    const Int width = (columns + 1) / 2 * 2;
+    const Int width = padded(columns);
     State s;
     s.width = static_cast<int>(width);
     s.board = reinterpret_cast<Board*>(base);
-    Word* words = reinterpret_cast<Word*>(base + (sizeof(Board) + 15) / 16 * 16);
+    Word* words = reinterpret_cast<Word*>(base + kBoardBytes);
     s.words = words;
     s.prices = reinterpret_cast<Int*>(words + 3 * width);
     s.u = reinterpret_cast<Int*>(words + 5 * width);
@@ -83,6 +95,7 @@ __device__ inline State lay_out(unsigned char* base, int columns) {
     s.free_lists = ints + 3 * width;
     s.hold = ints + 5 * width;
     s.ancestors = ints + 6 * width;
+    s.limits = reinterpret_cast<float*>(ints + (6 + kAncestors) * width);
     return s;
 }
 

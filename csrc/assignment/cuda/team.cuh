@@ -13,6 +13,7 @@ namespace loomfast::cuda {
 
 constexpr unsigned kWarp = 0xFFFFFFFFu;
 constexpr int kLargestBlock = 512;
+constexpr int kLargestWarps = kLargestBlock / 32;
 
 // What a team shares besides its arrays.
 struct Board {
@@ -20,14 +21,12 @@ struct Board {
     unsigned flags;                // of Flag
     int top, low;                  // exponents above the largest and of the lowest bit of any cost
     unsigned free_columns[2];      // lengths of the two free lists
-    Word tally[3];                 // summed over the team between two barriers, see Rounds
     Word cut[3];                   // labels at or above it are dropped, see forest.cuh
     Word distance;
     Int cheapest;                  // price of a column, see certify.cuh
     Word spreads;                  // of the rows, summed, see tolerance.cuh
     double allowed;                // a gap that ends the search
     double spread[16], nearest[16];  // of the sampled rows, see prepare.cuh
-    Int counters[kCounters];
 };
 enum Flag : unsigned {
     kSawInvalid = 1, kSawForbidden = 2, kLabelOverflow = 4, kSawLargeInteger = 8, kStoppedEarly = 16
@@ -48,6 +47,33 @@ __device__ Pair reduce_warp(Pair mine, Merge merge) {
     return mine;
 }
 
+__device__ inline Int warp_min(Int value) {
+    const Word ordered = static_cast<Word>(value) ^ (Word{1} << 63);
+    const unsigned high = warp_least(static_cast<unsigned>(ordered >> 32));
+    const bool has = static_cast<unsigned>(ordered >> 32) == high;
+    const unsigned low = warp_least(has ? static_cast<unsigned>(ordered) : ~0u);
+    return static_cast<Int>((Word{high} << 32 | low) ^ (Word{1} << 63));
+}
+
+__device__ inline unsigned warp_sum(unsigned value) {
+    for (int flip = 16; flip; flip >>= 1) {
+        value += __shfl_xor_sync(kWarp, value, flip);
+    }
+    return value;
+}
+
+// What a block keeps for itself, whatever the number of functions that use it.
+struct BlockBoard {
+    unsigned tally[3];             // summed over the block between two barriers, see Rounds
+    Meeting meeting;
+    Int counters[kCounters];       // of the block with the team's first thread
+    Pair of_warp[2][kLargestWarps];  // see BlockCrew
+};
+__device__ inline BlockBoard* block_board() {
+    LOOMFAST_SHARED(BlockBoard, board, );
+    return &board;
+}
+
 // A Crew is the part of a team that scans one row together: a warp, or a block for the longest rows.
 struct WarpCrew {
     __device__ static int member() { return lane_id(); }
@@ -56,71 +82,140 @@ struct WarpCrew {
     __device__ static Pair reduce(Pair mine, Merge merge) {
         return reduce_warp(mine, merge);
     }
+    __device__ static unsigned least(unsigned mine) { return warp_least(mine); }
+    __device__ static Int least(Int mine) { return warp_min(mine); }
+    // The least of two values, and of how many threads `mark` is true.
+    __device__ static void least_two(unsigned* a, unsigned* b, int* marked, bool mark) {
+        *a = warp_least(*a);
+        *b = warp_least(*b);
+        *marked = __popc(__ballot_sync(kWarp, mark));
+    }
 };
 
 struct BlockCrew {
     __device__ static int member() { return static_cast<int>(threadIdx.x); }
     __device__ static int members() { return static_cast<int>(blockDim.x); }
+    // Every warp merges what the warps found, a value a lane.
     template <class Merge>
     __device__ static Pair reduce(Pair mine, Merge merge) {
-        LOOMFAST_SHARED(Pair, of_warp, [32]);
+        Pair* of_warp = block_board()->of_warp[0];
         mine = reduce_warp(mine, merge);
         if (lane_id() == 0) {
             of_warp[threadIdx.x >> 5] = mine;
         }
         __syncthreads();
-        Pair all = of_warp[0];
-        for (unsigned warp = 1; warp < blockDim.x >> 5; ++warp) {
-            all = merge(all, of_warp[warp]);
-        }
+        // Only for merges that take the same value twice: those lanes that have no warp repeat the first one's.
+        Pair all = of_warp[static_cast<unsigned>(lane_id()) < blockDim.x >> 5 ? lane_id() : 0];
+        all = reduce_warp(all, merge);
         __syncthreads();
         return all;
+    }
+    // With one barrier: least_two() must come before the next one, and there all meet.
+    __device__ static unsigned least(unsigned mine) {
+        Pair* of_warp = block_board()->of_warp[0];
+        mine = warp_least(mine);
+        if (lane_id() == 0) {
+            of_warp[threadIdx.x >> 5].first = mine;
+        }
+        __syncthreads();
+        const unsigned warps = blockDim.x >> 5;
+        const Word of_mine = of_warp[static_cast<unsigned>(lane_id()) < warps ? lane_id() : 0].first;
+        return warp_least(static_cast<unsigned>(of_mine));
+    }
+    __device__ static Int least(Int mine) {
+        Pair* of_warp = block_board()->of_warp[0];
+        mine = warp_min(mine);
+        if (lane_id() == 0) {
+            of_warp[threadIdx.x >> 5].first = static_cast<Word>(mine);
+        }
+        __syncthreads();
+        const Int of_mine =
+            static_cast<Int>(of_warp[static_cast<unsigned>(lane_id()) < blockDim.x >> 5 ? lane_id() : 0].first);
+        const Int all = warp_min(of_mine);
+        __syncthreads();
+        return all;
+    }
+    // To be called after least(unsigned), whose values nobody reads any more when all have come to this one's barrier.
+    __device__ static void least_two(unsigned* a, unsigned* b, int* marked, bool mark) {
+        Pair* of_warp = block_board()->of_warp[1];
+        const unsigned first = warp_least(*a);
+        const unsigned second = warp_least(*b);
+        const unsigned marks = __ballot_sync(kWarp, mark);
+        if (lane_id() == 0) {
+            of_warp[threadIdx.x >> 5] = {Word{first} << 32 | second, static_cast<Word>(__popc(marks))};
+        }
+        __syncthreads();
+        const bool has = static_cast<unsigned>(lane_id()) < blockDim.x >> 5;
+        const Pair of_mine = of_warp[has ? lane_id() : 0];
+        *a = warp_least(static_cast<unsigned>(of_mine.first >> 32));
+        *b = warp_least(static_cast<unsigned>(of_mine.first));
+        *marked = static_cast<int>(warp_sum(has ? static_cast<unsigned>(of_mine.second) : 0));
     }
 };
 
 struct BlockTeam : WarpCrew {
+    template <class Value>
+    __device__ static Value* local(Value* of_state) { return of_block(of_state); }
     __device__ int thread() const { return static_cast<int>(threadIdx.x); }
     __device__ int threads() const { return static_cast<int>(blockDim.x); }
-    __device__ void sync(Board*) const { __syncthreads(); }
+    __device__ Word meet(Board*, BlockBoard* mine, unsigned tick) const {
+        __syncthreads();
+        return mine->tally[tick % 3];
+    }
 };
 
 template <class Crew>
 struct GridTeam : Crew {
+    template <class Value>
+    __device__ static Value* local(Value* of_state) { return global(of_state); }
     // Neighbouring warps of a team are in different blocks, so that few busy rows use many multiprocessors.
     __device__ int thread() const {
         const int warp = static_cast<int>(threadIdx.x) >> 5;
         return (warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * 32 + lane_id();
     }
     __device__ int threads() const { return static_cast<int>(gridDim.x * blockDim.x); }
-    __device__ void sync(Board* board) const { LOOMFAST_GRID_SYNC(&board->barrier); }
+    __device__ Word meet(Board* board, BlockBoard* mine, unsigned tick) const {
+        meet_grid(&board->barrier, tick, &mine->tally[tick % 3], &mine->meeting);
+        return mine->meeting.sum;
+    }
 };
 
 // The team's barriers, counted, each with a sum over the team that all threads learn.
-// Of the three tallies one is being summed, one was just read, and one is being cleared.
+// Of a block's three tallies one is being summed, one was just read, and one is being cleared.
 template <class Team>
 struct Rounds {
     Team team;
     Board* board;
+    BlockBoard* mine;
     unsigned tick;
 
+    // One thread of a block empties what the block keeps; the first barrier comes before any sum.
+    __device__ void begin() const {
+        if (threadIdx.x == 0) {
+            mine->tally[0] = mine->tally[1] = mine->tally[2] = 0;
+            mine->meeting = {0, {0, 0}};
+            for (int k = 0; k < kCounters; ++k) {
+                mine->counters[k] = 0;
+            }
+        }
+    }
     __device__ int slot(unsigned ahead) const { return static_cast<int>((tick + ahead) % 3); }
-    __device__ void add(Word amount) const {
+    __device__ void add(unsigned amount) const {
         if (amount) {
-            atomicAdd(&board->tally[slot(0)], amount);
+            atomicAdd(&mine->tally[slot(0)], amount);
         }
     }
     // Counts work for the caller's statistics.
     __device__ void count(Counter counter, Word amount) const {
         if (team.thread() == 0) {
-            board->counters[counter] += static_cast<Int>(amount);
+            mine->counters[counter] += static_cast<Int>(amount);
         }
     }
     __device__ Word meet() {
-        team.sync(board);
-        const Word sum = board->tally[slot(0)];
+        const Word sum = team.meet(board, mine, tick);
         ++tick;
-        if (team.thread() == 0) {
-            board->tally[slot(1)] = 0;
+        if (threadIdx.x == 0) {
+            mine->tally[slot(1)] = 0;
         }
         return sum;
     }
@@ -204,23 +299,7 @@ __device__ void for_rows(const GridTeam<BlockCrew>&, int rows, Wants wants, Body
 
 template <class Crew>
 __device__ Int crew_min(Int value) {
-    const auto least = [](Pair a, Pair b) { return static_cast<Int>(b.first) < static_cast<Int>(a.first) ? b : a; };
-    return static_cast<Int>(Crew::reduce(Pair{static_cast<Word>(value), 0}, least).first);
-}
-
-__device__ inline Int warp_min(Int value) {
-    for (int flip = 16; flip; flip >>= 1) {
-        const Int other = __shfl_xor_sync(kWarp, value, flip);
-        value = other < value ? other : value;
-    }
-    return value;
-}
-
-__device__ inline unsigned warp_sum(unsigned value) {
-    for (int flip = 16; flip; flip >>= 1) {
-        value += __shfl_xor_sync(kWarp, value, flip);
-    }
-    return value;
+    return Crew::least(value);
 }
 
 }  // namespace loomfast::cuda

@@ -9,8 +9,8 @@ constexpr int kMostSettled = 32;  // free rows that may be matched without looki
 
 // Board::allowed = tolerance * sum_i (mean_j c_ij - min_j c_ij) in units of 2^unit, rounded down; 0 where every
 // solve is exact.
-template <class Team>
-__device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance& instance, int unit) {
+template <class Team, class T>
+__device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance<T>& instance) {
     const bool exact = instance.tolerance <= 0.0 || !instance.square() || instance.has_dummies();
     if (rounds.team.thread() == 0) {
         rounds.board->spreads = 0;
@@ -21,19 +21,18 @@ __device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance& instance,
         return;
     }
     // Whole units add up the same in any order; fewer of them where the sum would not fit.
-    const int spare = rounds.board->top - unit + instance.row_bits - 60;
+    const int spare = rounds.board->top - instance.source.unit + instance.row_bits - 60;
     const int coarser = spare > 0 ? spare : 0;
     const int warps = rounds.team.threads() >> 5;
     for (int row = rounds.team.thread() >> 5; row < instance.rows; row += warps) {
         double sum = 0.0;
         Int least = kForbidden;
         unsigned count = 0;
-        for (int j = lane_id(); j < instance.columns; j += 32) {
-            const Int c = fixed_cost(instance.costs, row, j, unit);
+        for_costs<WarpCrew>(instance.source, row, [&](int, Int c) {
             least = c < least ? c : least;
-            sum += c == kForbidden ? 0.0 : static_cast<double>(c);
-            count += c != kForbidden;
-        }
+            sum += static_cast<double>(c);
+            ++count;
+        });
         for (int flip = 16; flip; flip >>= 1) {
             sum += __shfl_xor_sync(kWarp, sum, flip);
         }
@@ -53,9 +52,9 @@ __device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance& instance,
 
 // Gives each free row, in order, the best free column that is left. Every other pair is tight, so the gap is
 // what these pairs lose. Keeps them if that is allowed, and says so.
-template <class Team>
-__device__ bool settle(Rounds<Team>& rounds, const Instance& instance, const State& s, const int* free_columns,
-                       int free_rows, int unit) {
+template <class Team, class T>
+__device__ bool settle(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, const int* free_columns,
+                       int free_rows) {
     if (rounds.team.thread() < 32) {
         const int lane = lane_id();
         const int column = lane < free_rows ? free_columns[lane] : -1;
@@ -65,7 +64,7 @@ __device__ bool settle(Rounds<Team>& rounds, const Instance& instance, const Sta
             unsigned left = __ballot_sync(kWarp, first + lane < instance.rows && s.x[first + lane] < 0);
             for (; left; left &= left - 1) {
                 const int row = first + __ffs(static_cast<int>(left)) - 1;
-                const Int c = partner < 0 ? fixed_cost(instance.costs, row, column, unit) : kForbidden;
+                const Int c = partner < 0 ? stage_cost(instance, row, column, 0) : kForbidden;
                 const Int reduced = c == kForbidden ? kForbidden : c + s.price(0)[column] - s.u[row];
                 const Int best = warp_min(reduced);
                 const Int chosen = warp_min(reduced == best && partner < 0 ? column : kForbidden);
