@@ -16,13 +16,13 @@ again, at larger sizes of the family neither; one that needs over 5 s runs once.
 import argparse
 import json
 import platform
-import statistics
 import time
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from peers import PEERS, excess, installed, one_core, solvers
+from timing import interleaved, timed
 
 import loomfast
 from loomfast import doctor
@@ -76,18 +76,12 @@ def contestants(cost):
     return found
 
 
-def timed(function, clock=time.process_time):
-    begin = clock()
-    answer = function()
-    return clock() - begin, answer
-
-
 def validated(cost, runners):
     """Seconds of one call of each runner that is right, and by how much the others are wrong."""
     wide, known = cost.astype(np.float64), loomfast.linear_sum_assignment(cost)
     seconds, wrong = {}, {}
     for key, (solve, columns) in runners.items():
-        taken, answer = timed(solve)
+        taken, answer = timed(solve, time.process_time)
         above, allowed = excess(wide, (np.arange(len(cost)), columns(answer)), known)
         if above < -allowed or (above > allowed and key[0] == "loomfast"):
             raise SystemExit(f"{key}: {above} from loomfast's total: loomfast is wrong")
@@ -107,15 +101,16 @@ def race(cost, repeats, hopeless):
         fastest[peer] = min(seconds, fastest.get(peer, seconds))
     late = {key for key, seconds in first.items() if seconds > HOPELESS * fastest[key[0]]}
     hopeless |= {key for key in late if key[0] != "loomfast"}
-    times = {key: [seconds] for key, seconds in first.items() if key not in hopeless}
-    again = [key for key, (seconds,) in times.items() if seconds <= SLOW_SECONDS]
-    for key in again:
-        times[key] = []
-    for _ in range(repeats):
-        for key in again:
-            for _ in range(3 if key[0] == "loomfast" else 1):
-                times[key].append(timed(runners[key][0])[0])
-    return {key: statistics.median(t) for key, t in times.items()}, wrong
+    once = {key: seconds for key, seconds in first.items() if key not in hopeless}
+    again = {key: runners[key][0] for key, seconds in once.items() if seconds <= SLOW_SECONDS}
+    medians = interleaved(
+        again,
+        repeats,
+        clock=time.process_time,
+        warm=0,
+        calls=lambda key: 3 if key[0] == "loomfast" else 1,
+    )
+    return once | medians, wrong
 
 
 def result(seconds, wrong):

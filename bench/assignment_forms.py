@@ -11,14 +11,14 @@ every cost is exact on both sides. tiny: loops over one float64 matrix in cache,
 import argparse
 import json
 import os
-import statistics
 import time
 import warnings
 
 import numpy as np
 import scipy.optimize
-from assignment import SLOW_SECONDS, costs, machine, patches, race, result, show, timed
+from assignment import SLOW_SECONDS, costs, machine, patches, race, result, show
 from peers import PEERS, batch_solvers, excess, installed, one_core
+from timing import interleaved, timed
 
 import loomfast
 
@@ -61,21 +61,18 @@ def batches(args):
     known = [loomfast.linear_sum_assignment(one) for one in batch]
     times = {}
     for key, (solve, columns) in calls.items():
-        taken, answer = timed(solve, time.perf_counter)
+        taken, answer = timed(solve)
         answers = ((np.arange(batch.shape[1]), chosen) for chosen in columns(answer))
         wrong = [above for above, allowed in map(excess, batch, answers, known) if above > allowed]
         if wrong:
             print(f"  {key}: WRONG in {len(wrong)} of {len(batch)}, by up to {max(wrong):.3g}")
         else:
-            times[key] = [taken]
-    again = [key for key, taken in times.items() if taken[0] <= SLOW_SECONDS]
-    for key in again * args.rounds:
-        times[key].append(timed(calls[key][0], time.perf_counter)[0])
+            times[key] = taken
+    again = {key: calls[key][0] for key, taken in times.items() if taken <= SLOW_SECONDS}
+    times |= interleaved(again, args.rounds, warm=0)
     rows = []
     for (name, variant, threads), taken in times.items():
-        rows.append(
-            {"name": name, "variant": variant, "threads": threads, "seconds": statistics.median(taken)}
-        )
+        rows.append({"name": name, "variant": variant, "threads": threads, "seconds": taken})
         print(
             f"batch of {len(batch)}, {threads} threads: {name} {variant} {1e3 * rows[-1]['seconds']:.4g} ms"
         )
@@ -110,10 +107,7 @@ def points(args):
             calls = {"loomfast": ours} | ({"POT lazy": lazy} if ot else {})
             if ot and abs(lazy()[0] * n - total) > 1e-12 * total:
                 raise SystemExit(f"POT's lazy total for {family} {n} is {lazy()[0] * n!r}, ours {total!r}")
-            times = {name: [] for name in calls}
-            for name in [*calls] * args.rounds:
-                times[name].append(timed(calls[name])[0])
-        medians = {name: statistics.median(taken) for name, taken in times.items()}
+            medians = interleaved(calls, args.rounds, clock=time.process_time, warm=0)
         print(
             f"points, {family} {n}: " + ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in medians.items())
         )
@@ -125,10 +119,14 @@ def tiny(args):
     rows = []
     for n in (2, 5, 10, 16):
         cost = np.random.default_rng(n).random((n, n))
-        times = {loomfast.linear_sum_assignment: [], scipy.optimize.linear_sum_assignment: []}
-        for solve in [*times] * (2 * args.rounds + 1):
-            times[solve].append(timed(lambda f=solve, cost=cost: [f(cost) for _ in range(2000)])[0])
-        ours, theirs = (min(taken) for taken in times.values())
+        solvers = {
+            "loomfast": loomfast.linear_sum_assignment,
+            "scipy": scipy.optimize.linear_sum_assignment,
+        }
+        calls = {
+            name: lambda f=solve, cost=cost: [f(cost) for _ in range(2000)] for name, solve in solvers.items()
+        }
+        ours, theirs = interleaved(calls, 2 * args.rounds + 1, clock=time.process_time, warm=0).values()
         print(f"{n} x {n} float64: loomfast / scipy {ours / theirs:.2f} (at most 2)")
         rows.append({"n": n, "loomfast / scipy": ours / theirs})
     return rows

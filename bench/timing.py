@@ -11,15 +11,22 @@ from pathlib import Path
 from loomfast._arrays import cores
 
 
-def interleaved(contestants, rounds):
-    """Median seconds of each named function, one call of each a round after one unmeasured round."""
+def timed(function, clock=time.perf_counter):
+    """The seconds of one call, and what it returned."""
+    begin = clock()
+    answer = function()
+    return clock() - begin, answer
+
+
+def interleaved(contestants, rounds, *, clock=time.perf_counter, warm=1, calls=lambda name: 1):
+    """Median seconds by name: ``calls(name)`` calls a round, after ``warm`` unmeasured rounds."""
     times = {name: [] for name in contestants}
-    for k in range(rounds + 1):
+    for k in range(warm + rounds):
         for name, function in contestants.items():
-            begin = time.perf_counter()
-            function()
-            if k:
-                times[name].append(time.perf_counter() - begin)
+            for _ in range(calls(name)):
+                seconds, _ = timed(function, clock)
+                if k >= warm:
+                    times[name].append(seconds)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

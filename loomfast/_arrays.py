@@ -1,9 +1,11 @@
 """Small questions the public operations ask about their arguments. Imports torch only if the caller has."""
 
 import dataclasses
+import importlib
 import math
 import operator
 import os
+import sys
 
 import numpy as np
 
@@ -38,6 +40,11 @@ def on_device(array):
         cuda_device_type = 2  # kDLCUDA
         return array.__dlpack_device__()[0] == cuda_device_type
     return hasattr(array, "__cuda_array_interface__")
+
+
+def module(name):
+    """The module of that name, imported at its first use: an import statement asks more, every time."""
+    return sys.modules.get(name) or importlib.import_module(name)
 
 
 def to_numpy(array):
@@ -128,6 +135,12 @@ def item_shape(shape):
     """An item's shape as a tuple of non-negative ints, from an int or a sequence of ints."""
     if type(shape) is int and shape >> 34 == 0:
         return (shape,)
+    if type(shape) is tuple:  # most of all, and the checks below take as long as a small request
+        for size in shape:
+            if type(size) is not int or size >> 34:
+                break
+        else:
+            return shape
     try:
         sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     except TypeError:

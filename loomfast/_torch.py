@@ -14,6 +14,7 @@ import torch
 
 from loomfast._arrays import on_device
 
+CPU = torch.device("cpu")
 _ORDINARY_TYPES, _STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
 _num_modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
 _transform = torch._C._functorch.peek_interpreter_stack
@@ -34,27 +35,40 @@ def ordinary(*tensors):
 
 
 class Operator(NamedTuple):
-    """One operation as functions of Python and as the two operators of torch, by which `call` chooses.
+    """One operation on tensors, as the functions that `call` takes one after the other.
 
     Attributes:
+        known: ``known(*request)``, the spec of what else a caller asked for, from memory where it was asked
+            for before; not to be called where torch.compile looks on, which would compile anew whenever the
+            memory grows.
+        parse: ``parse(*request)``, the same after all checks.
+        at_once: ``at_once(*arguments, spec, *more, out)``, the result where ordinary tensors need no check,
+            else None; or None, if there is no such way.
+        check: ``check(*arguments, spec, *more, out)``, the tensors of the operator, or an error that names
+            what is wrong with a caller's arguments.
         make: ``make(*tensors, spec, *more)``, a new tensor.
         fill: ``fill(*tensors, spec, out)`` writes to ``out``.
-        functional, into: the same as operators, which take the spec as a string.
+        functional, into: the same as operators of torch, which take the spec as a string.
     """
 
+    known: Callable
+    parse: Callable
+    at_once: Callable | None
+    check: Callable
     make: Callable
     fill: Callable
     functional: Callable
     into: Callable
 
 
-def register(name, tensors, kind, empty, fill, more=""):
+def register(name, tensors, kind, *, known, parse, check, empty, fill, at_once=None, more=""):
     """Register ``loomfast::<name>`` and ``loomfast::<name>_out``, with their fake kernels.
 
     Args:
         name: of the operator that makes its result.
         tensors: torch's schema of the leading arguments, ``"Tensor x, Tensor? labels"``.
         kind: the class of the spec that follows them; ``kind.parse`` reads the string of its ``text()``.
+        known, parse, check, at_once: as in `Operator`.
         empty: ``empty(*tensors, spec, *more)`` makes the result, not filled in; it must not read the spec.
         fill: ``fill(*tensors, spec, out)`` fills in ``out``; the tensors may require a gradient.
         more: schema of what else ``empty`` needs, ``", SymInt[] shape"``.
@@ -83,11 +97,24 @@ def register(name, tensors, kind, empty, fill, more=""):
     into = custom_op(f"loomfast::{name}_out", parsed(fill), mutates_args=("out",), schema=schema)
     into.register_fake(lambda *arguments: None)
     operators = torch.ops.loomfast
-    return Operator(make, fill, getattr(operators, name), getattr(operators, f"{name}_out"))
+    return Operator(
+        known, parse, at_once, check, make, fill, getattr(operators, name), getattr(operators, f"{name}_out")
+    )
 
 
-def call(operator, tensors, spec, more=(), out=None):
-    """What an operator gives for checked arguments, in ``out`` where there is one, which is checked too."""
+def call(operator, arguments, request, more=(), out=None):
+    """What an operator gives for a caller's arguments and request, in ``out`` where there is one."""
+    at_once = operator.at_once
+    if at_once is not None and ordinary(*arguments, out):
+        spec = operator.known(*request)
+        result = at_once(*arguments, spec, *more, out)
+        if result is not None:
+            if out is not None:
+                tell_autograd(out)
+            return result
+    else:
+        spec = operator.parse(*request)
+    tensors = operator.check(*arguments, spec, *more, out)
     if out is None:
         if ordinary(*tensors):
             return operator.make(*tensors, spec, *more)

@@ -46,13 +46,13 @@ private:
     const std::thread::id owner = std::this_thread::get_id();
 };
 
-// Runs `work(cancel)` without the GIL; Ctrl-C stops it and becomes KeyboardInterrupt.
-template <class Work>
-void run_interruptible(Work&& work) {
+// Runs `task(cancel)` without the GIL; Ctrl-C stops it and becomes KeyboardInterrupt.
+template <class Task>
+void run_interruptible(Task&& task) {
     SignalWatch watch;
     {
         const Entered entered;
-        work(&watch);
+        task(&watch);
     }
     if (watch.interrupted) throw py::error_already_set();
 }

@@ -15,12 +15,12 @@ namespace {
 const auto& loops(const float*) { return row_kernels().floats; }
 const auto& loops(const double*) { return row_kernels().doubles; }
 
-// work(i) for every row, over the threads.
-template <class Work>
-void for_rows(int64_t rows, int threads, const Work& work) {
+// task(i) for every row, over the threads.
+template <class Task>
+void for_rows(int64_t rows, int threads, const Task& task) {
     const int64_t parts = std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, rows));
     run_parts(parts, [&](int64_t part) {
-        for (int64_t i = rows * part / parts; i < rows * (part + 1) / parts; ++i) work(i);
+        for (int64_t i = rows * part / parts; i < rows * (part + 1) / parts; ++i) task(i);
     });
 }
 

@@ -2,12 +2,9 @@
 
 import numpy as np
 
-from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import apart, check_out, count, flat, is_tensor, on_device
-from loomfast.backends import check_backend_of_arrays
-from loomfast.cost import cpu, reference
+from loomfast._arrays import check_out, count, flat, is_tensor, module, on_device
+from loomfast.cost import cpu
 from loomfast.cost.spec import (
-    FromIdsSpec,
     check_as_many,
     check_metric,
     check_shapes,
@@ -16,8 +13,10 @@ from loomfast.cost.spec import (
     numpy_labels,
     real_items,
 )
-from loomfast.noise.api import noise_of_array
+from loomfast.noise.cpu import noise_of_array
 from loomfast.noise.spec import check_ids, noise_spec
+
+_TORCH_OPS = "loomfast.cost.torch_ops"  # imported when a tensor first arrives, since it imports torch
 
 
 def pairwise_cost(
@@ -64,10 +63,8 @@ def pairwise_cost(
         RuntimeError: the named backend or precision cannot run here.
     """
     if is_tensor(x) or is_tensor(z):
-        from loomfast.cost import torch_ops
-
-        arguments = metric, label_weight, assignment_only, precision, backend, threads
-        return torch_ops.cost_of_tensors(x, z, labels, arguments, out)
+        request = metric, label_weight, assignment_only, precision, backend, threads
+        return module(_TORCH_OPS).cost_of_tensors(x, z, labels, request, out)
     if on_device(x):
         from loomfast._torch import through_tensors
 
@@ -75,44 +72,7 @@ def pairwise_cost(
         options |= {"assignment_only": assignment_only, "backend": backend, "threads": threads, "out": out}
         return through_tensors(pairwise_cost, x, z, **options)
     spec = known_cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
-    if labels is None:
-        result = cpu.at_once(x, z, spec, out)
-        if result is not None:
-            return result
-    return _cost_of_arrays(x, z, labels, spec, out)
-
-
-def _cost_of_arrays(x, z, labels, spec, out):
-    """`pairwise_cost` for NumPy arrays."""
-    x, z = real_items(x, "x"), real_items(z, "z")
-    check_shapes(x.shape, z.shape)
-    shape = len(x), len(z)
-    labels = numpy_labels(labels, *shape)
-    check_backend_of_arrays(spec.backend)
-    if out is None:
-        out = np.empty(shape, cpu.FLOAT32)
-    else:
-        check_out(out, shape, cpu.FLOAT32, "x")
-    _fill(out, x, z, labels, spec)
-    return out
-
-
-@default_arithmetic()
-def _fill(out, x, z, labels, spec):
-    """The cost of NumPy x (n, ...) and z (m, ...) of any dtype and strides into float32 ``out`` (n, m)."""
-    if spec.backend == "reference":
-        options = {"metric": spec.metric, "labels": labels, "label_weight": spec.label_weight}
-        cost = reference.pairwise_cost(x, z, assignment_only=spec.assignment_only, **options)
-        cpu.write_narrowed(out, cost)
-        return
-    if spec.precision in ("bfloat16", "tf32"):
-        raise RuntimeError(
-            f"precision={spec.precision!r} needs torch tensors; NumPy takes float32 and float64"
-        )
-    dtype = np.dtype(spec.precision or np.result_type(x, z, np.float32))
-    x, z = (apart(np.ascontiguousarray(flat(part), dtype), out) for part in (x, z))
-    plan = cpu.tiled(*out.shape, x.shape[1], spec) if dtype == cpu.FLOAT32 else None
-    cpu.fill(out, x, z, labels, spec, plan)
+    return cpu.cost_of_arrays(x, z, labels, spec, out)
 
 
 def pairwise_cost_from_ids(
@@ -148,9 +108,7 @@ def pairwise_cost_from_ids(
     spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     noise = noise_spec(seed, domain, backend, threads)
     if is_tensor(x):
-        from loomfast.cost import torch_ops
-
-        return torch_ops.cost_from_ids_of_tensor(x, ids, labels, FromIdsSpec(noise, spec), out)
+        return module(_TORCH_OPS).cost_from_ids_of_tensor(x, ids, labels, (noise, spec), out)
     if on_device(x):
         from loomfast._torch import through_tensors
 
@@ -166,9 +124,8 @@ def pairwise_cost_from_ids(
         check_out(out, shape, cpu.FLOAT32, "x")
     for columns in cpu.row_blocks(len(ids), count(x.shape[1:]), cpu.NOISE_BLOCK):
         z = noise_of_array(ids[columns], x.shape[1:], "float32", noise, None)
-        part, block = labels and (labels[0], labels[1][columns]), out[:, columns]
-        if part or cpu.at_once(x, z, spec, block) is None:
-            _cost_of_arrays(x, z, part, spec, block)
+        part = labels and (labels[0], labels[1][columns])
+        cpu.cost_of_arrays(x, z, part, spec, out[:, columns])
     return out
 
 
@@ -184,9 +141,7 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     """
     check_metric(metric)
     if is_tensor(x) or is_tensor(z):
-        from loomfast.cost import torch_ops
-
-        return torch_ops.paired_cost_of_tensors(x, z, metric)
+        return module(_TORCH_OPS).paired_cost_of_tensors(x, z, metric)
     if on_device(x):
         from loomfast._torch import through_tensors
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import default_threads
+from loomfast._arrays import apart, check_out, default_threads, flat, real_array
+from loomfast.backends import check_backend_of_arrays
+from loomfast.cost import reference
+from loomfast.cost.spec import check_held, check_shapes, numpy_labels
 
 DIRECT_DIMENSIONS = 16  # up to here differences are taken directly
 BLOCK = 1 << 22  # entries of the result computed at a time: they stay in the last-level cache
@@ -27,6 +30,46 @@ IN_FLOAT64, IN_NEITHER = 1, 2  # what holds the squares, where float32 does not:
 PRODUCTS, FULL, DIFFERENCES = 0, 1, 2  # what the tiles compute: the engine's enum class Form
 LEAST_SURE = 1e-140  # of a sum of squares, or its root: smaller ones may have lost some below float64's range
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)  # what the engine takes
+
+
+def cost_of_arrays(x, z, labels, spec, out):
+    """`pairwise_cost` for NumPy arrays."""
+    if labels is None:
+        result = at_once(x, z, spec, out)
+        if result is not None:
+            return result
+    x, z = real_array(x, "x"), real_array(z, "z")
+    check_held(x, "x")
+    check_held(z, "z")
+    check_shapes(x.shape, z.shape)
+    shape = len(x), len(z)
+    labels = numpy_labels(labels, *shape)
+    check_backend_of_arrays(spec.backend)
+    if out is None:
+        out = np.empty(shape, FLOAT32)
+    else:
+        check_out(out, shape, FLOAT32, "x")
+    _fill_any(out, x, z, labels, spec)
+    return out
+
+
+@default_arithmetic()
+def _fill_any(out, x, z, labels, spec):
+    """The cost of NumPy x (n, ...) and z (m, ...) of any dtype and strides into float32 ``out`` (n, m)."""
+    if spec.backend == "reference":
+        options = {"metric": spec.metric, "labels": labels, "label_weight": spec.label_weight}
+        cost = reference.pairwise_cost(x, z, assignment_only=spec.assignment_only, **options)
+        with np.errstate(over="ignore"):
+            out[...] = cost
+        return
+    if spec.precision in ("bfloat16", "tf32"):
+        raise RuntimeError(
+            f"precision={spec.precision!r} needs torch tensors; NumPy takes float32 and float64"
+        )
+    dtype = np.dtype(spec.precision or np.result_type(x, z, np.float32))
+    x, z = (apart(np.ascontiguousarray(flat(part), dtype), out) for part in (x, z))
+    plan = tiled(*out.shape, x.shape[1], spec) if dtype == FLOAT32 else None
+    fill(out, x, z, labels, spec, plan)
 
 
 def tiled(n, m, d, spec):

@@ -8,7 +8,7 @@ import torch
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
 from loomfast._arrays import REAL, apart, check_dtype, check_out, flat, is_tensor
-from loomfast._torch import call, ordinary, register, tell_autograd
+from loomfast._torch import CPU, call, ordinary, register
 from loomfast.backends import choose_backend
 from loomfast.cost import cpu, reference
 from loomfast.cost.spec import (
@@ -26,33 +26,27 @@ from loomfast.noise.torch_ops import check_ids, fill_noise
 _WIDE = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
 
 
-def cost_of_tensors(x, z, labels, arguments, out):
-    """`pairwise_cost` for torch tensors; ``arguments`` are those of `cost_spec`."""
-    if labels is None and ordinary(x, z, out):
-        spec = known_cost_spec(*arguments)
-        result = _at_once(x, z, spec, out)
-        if result is not None:
-            if out is not None:
-                tell_autograd(out)
-            return result
-    else:
-        spec = cost_spec(*arguments)
+def cost_of_tensors(x, z, labels, request, out):
+    """`pairwise_cost` for torch tensors; ``request`` is what `cost_spec` takes."""
+    return call(COST, (x, z, labels), request, (), out)
+
+
+def _check_request(x, z, labels, spec, out):
     _check_pair(x, z)
-    _choose_backend("pairwise_cost", spec, x)
     n, m = x.shape[0], z.shape[0]
-    labels = _labels(labels, n, m, x)
     if out is not None:
         check_out(out, (n, m), torch.float32, "the input", x.device)
-    return call(COST, (x, z, *labels), spec, (), out)
+    _choose_backend("pairwise_cost", spec, x)
+    return x, z, *_labels(labels, n, m, x)
 
 
-def _at_once(x, z, spec, out):
+def _at_once(x, z, labels, spec, out):
     """The cost without labels where the engine's tiles take CPU tensors as they are, else None.
 
     As `cpu.at_once`, at addresses: a NumPy array takes longer to make of a tensor than a small cost takes.
     """
     x_shape, z_shape = x.shape, z.shape  # every look at a tensor takes time
-    if not spec.takes_tiles or len(x_shape) != 2 or len(z_shape) != 2:
+    if labels is not None or not spec.takes_tiles or len(x_shape) != 2 or len(z_shape) != 2:
         return None
     (n, d), (m, e) = x_shape, z_shape
     plan, float32 = _tiled(n, m, d, spec), torch.float32
@@ -61,7 +55,7 @@ def _at_once(x, z, spec, out):
     if not (x.is_contiguous() and z.is_contiguous()):
         return None
     if out is None:
-        result, stride = x.new_empty((n, m)), m
+        result, stride = torch.empty((n, m), dtype=float32, device=CPU), m  # faster than x.new_empty
     elif out.shape != (n, m) or out.dtype is not float32 or out.requires_grad:
         return None
     else:
@@ -84,7 +78,7 @@ def _tiled(n, m, d, spec):
 def fill_cost(x, z, labels_x, labels_z, spec, out):
     """The cost of x (n, ...) and z (m, ...) into float32 ``out`` (n, m), on the device that all are on."""
     backend = _choose_backend("pairwise_cost", spec, x)
-    if backend == "cpu" and labels_x is None and _at_once(x, z, spec, out) is not None:
+    if backend == "cpu" and _at_once(x, z, labels_x, spec, out) is not None:
         return
     _check_pair(x, z)
     labels = None if labels_x is None else (labels_x, labels_z)
@@ -141,19 +135,30 @@ def _empty_cost(x, z, *_):
 
 
 _LABELS = "Tensor? labels_x, Tensor? labels_z"
-COST = register("pairwise_cost", f"Tensor x, Tensor z, {_LABELS}", CostSpec, _empty_cost, fill_cost)
+COST = register(
+    *("pairwise_cost", f"Tensor x, Tensor z, {_LABELS}", CostSpec),
+    known=known_cost_spec,
+    parse=cost_spec,
+    check=_check_request,
+    empty=_empty_cost,
+    fill=fill_cost,
+    at_once=_at_once,
+)
 
 
-def cost_from_ids_of_tensor(x, ids, labels, spec, out):
-    """`pairwise_cost_from_ids` for a torch x, its plain arguments checked."""
+def cost_from_ids_of_tensor(x, ids, labels, request, out):
+    """`pairwise_cost_from_ids` for a torch x; ``request`` are the specs of noise and cost."""
+    return call(COST_FROM_IDS, (x, ids, labels), request, (), out)
+
+
+def _check_request_from_ids(x, ids, labels, spec, out):
     _check_real(x, "x")
     ids = check_ids(ids, x.device)
-    _choose_backend("pairwise_cost_from_ids", spec.cost, x)
     n, m = x.shape[0], ids.shape[0]
-    labels = _labels(labels, n, m, x)
     if out is not None:
         check_out(out, (n, m), torch.float32, "the input", x.device)
-    return call(COST_FROM_IDS, (x, ids, *labels), spec, (), out)
+    _choose_backend("pairwise_cost_from_ids", spec.cost, x)
+    return x, ids, *_labels(labels, n, m, x)
 
 
 def fill_cost_from_ids(x, ids, labels_x, labels_z, spec, out):
@@ -173,8 +178,12 @@ def fill_cost_from_ids(x, ids, labels_x, labels_z, spec, out):
 
 
 COST_FROM_IDS = register(
-    *("pairwise_cost_from_ids", f"Tensor x, Tensor ids, {_LABELS}"),
-    *(FromIdsSpec, _empty_cost, fill_cost_from_ids),
+    *("pairwise_cost_from_ids", f"Tensor x, Tensor ids, {_LABELS}", FromIdsSpec),
+    known=FromIdsSpec,
+    parse=FromIdsSpec,
+    check=_check_request_from_ids,
+    empty=_empty_cost,
+    fill=fill_cost_from_ids,
 )
 
 

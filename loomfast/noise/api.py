@@ -3,21 +3,13 @@
 import numpy as np
 
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import (
-    FLOATS,
-    apart,
-    check_out,
-    dtype_name,
-    is_tensor,
-    item_shape,
-    numpy_dtype,
-    on_device,
-    real_array,
-)
+from loomfast._arrays import FLOATS, dtype_name, is_tensor, item_shape, module, on_device, real_array
 from loomfast.backends import check_backend_of_arrays
 from loomfast.noise import reference
-from loomfast.noise.cpu import fill, fill_interpolated
+from loomfast.noise.cpu import fill_interpolated, noise_of_array
 from loomfast.noise.spec import DTYPES, check_batch, check_ids, known_noise_spec, noise_spec
+
+_TORCH_OPS = "loomfast.noise.torch_ops"  # imported when a tensor first arrives, since it imports torch
 
 
 def noise_from_ids(
@@ -52,38 +44,15 @@ def noise_from_ids(
     shape = item_shape(shape)
     name = dtype_name(dtype, DTYPES)
     if device is not None or is_tensor(ids):
-        from loomfast.noise import torch_ops
-
-        return torch_ops.noise_of_tensor(ids, shape, name, device, (seed, domain, backend, threads), out)
+        return module(_TORCH_OPS).noise_of_tensor(
+            ids, shape, name, device, (seed, domain, backend, threads), out
+        )
     if on_device(ids):
         from loomfast._torch import through_tensors
 
         where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
         return through_tensors(noise_from_ids, ids, shape, dtype=name, out=out, **where)
-    spec = known_noise_spec(seed, domain, backend, threads)
-    return noise_of_array(check_ids(ids), shape, name, spec, out)
-
-
-def noise_of_array(ids, shape, name, spec, out):
-    """`noise_from_ids` for int64 NumPy ids (n,)."""
-    check_backend_of_arrays(spec.backend)
-    result, fresh = out, out is None
-    if fresh:
-        result = np.empty((len(ids), *shape), numpy_dtype(name))
-    else:
-        check_out(out, (len(ids), *shape), numpy_dtype(name), "the ids")
-    if spec.backend == "reference":
-        values = reference.noise_from_ids(ids, shape, seed=spec.seed, domain=spec.domain)
-        values = reference.to_bfloat16_bits(values) if name == "bfloat16" else values.astype(name)
-        result[...] = values.view(result.dtype)
-        return result
-    ids = ids if fresh else apart(ids, result)
-    target = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
-    bits = target.view(np.uint16) if name == "bfloat16" else target
-    fill(ids, bits, spec.seed, spec.domain, spec.threads)
-    if target is not result:
-        result[...] = target
-    return result
+    return noise_of_array(ids, shape, name, known_noise_spec(seed, domain, backend, threads), out)
 
 
 def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=None):
@@ -105,9 +74,9 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
         ValueError, TypeError, RuntimeError: as ``noise_from_ids``, and if the batch sizes differ.
     """
     if is_tensor(x):
-        from loomfast.noise import torch_ops
-
-        return torch_ops.interpolation_of_tensor(x, ids, t, noise_spec(seed, domain, backend, threads))
+        return module(_TORCH_OPS).interpolation_of_tensor(
+            x, ids, t, noise_spec(seed, domain, backend, threads)
+        )
     if on_device(x):
         from loomfast._torch import through_tensors
 

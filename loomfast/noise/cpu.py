@@ -1,11 +1,37 @@
-"""Noise on the CPU, by the engine, into contiguous NumPy arrays."""
+"""Noise on the CPU, of NumPy ids, by the engine."""
 
 import numpy as np
 
 from loomfast import _engine
-from loomfast._arrays import default_threads, flat
+from loomfast._arrays import apart, check_out, default_threads, flat, numpy_dtype
+from loomfast.backends import check_backend_of_arrays
+from loomfast.noise import reference
+from loomfast.noise.spec import check_ids
 
 LEAST_PER_THREAD = 1 << 17  # normals; below this a thread costs more to start than it saves
+
+
+def noise_of_array(ids, shape, name, spec, out):
+    """`noise_from_ids` for NumPy or array-like ids (n,)."""
+    ids = check_ids(ids)
+    check_backend_of_arrays(spec.backend)
+    result = out
+    if out is None:
+        result = np.empty((len(ids), *shape), numpy_dtype(name))
+    else:
+        check_out(out, (len(ids), *shape), numpy_dtype(name), "the ids")
+        ids = apart(ids, out)
+    if spec.backend == "reference":
+        values = reference.noise_from_ids(ids, shape, seed=spec.seed, domain=spec.domain)
+        values = reference.to_bfloat16_bits(values) if name == "bfloat16" else values.astype(name)
+        result[...] = values.view(result.dtype)
+        return result
+    target = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
+    bits = target.view(np.uint16) if name == "bfloat16" else target
+    fill(ids, bits, spec.seed, spec.domain, spec.threads)
+    if target is not result:
+        result[...] = target
+    return result
 
 
 def fill(ids, out, seed, word3, threads=0):

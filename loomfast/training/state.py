@@ -13,7 +13,7 @@ from loomfast.distributed import World
 from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.runs.directory import check_weights, saved_step
 from loomfast.training.batches import Batches
-from loomfast.training.checks import check_finite, check_fit, check_moments
+from loomfast.training.checks import check_finite, check_fit, check_moments, check_sound
 
 
 class TrainingState:
@@ -40,9 +40,9 @@ class TrainingState:
         self.config, self.world = config, world or World()
         self.device = self.world.device
         check_fit(config, dataset, self.world.size)
-        self.batches = Batches(config, dataset, self.world, fresh=fresh)
         torch.manual_seed(config.seed)
         self.model = models.build(config.model).to(self.device)
+        self.batches = Batches(config, dataset, self.world, fresh=fresh)
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         fused = {"fused": True} if self.device.type == "cuda" else {}
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, **fused)
@@ -91,8 +91,10 @@ class TrainingState:
         """Checkpoint: the state first, then the weights to sample from; each file whole or not there.
 
         The first process writes, once all are found to hold the same coupling (RuntimeError if not). Nothing
-        is written where something has become NaN or infinite (FloatingPointError).
+        is written where something, or the loss it leads to, has become NaN or infinite (FloatingPointError).
         """
+        with self.world.together():
+            check_sound(self)
         tensors, metadata = self.tensors()
         self.world.check_same({name: tensors[name] for name in tensors if name.startswith("coupling.")})
         with self.world.together():

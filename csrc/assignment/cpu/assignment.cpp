@@ -28,7 +28,7 @@ void cut_duals(const Source& source, const Kernels& k, Answer& answer) {
     const double most = std::numeric_limits<double>::max() * source.factor();
     if (answer.certificate.duals <= most) return;
     for (double& price : answer.p) price = std::min(price, most);
-    certify_plainly(source, k, answer.x, answer.p, answer.u);
+    certify_plainly(source, k, answer.x.data(), answer.p.data(), answer.u);
     for (double& u : answer.u) u = std::min(u, most);
 }
 
@@ -39,10 +39,9 @@ void write(const Source& source, const Answer& answer, Output& out) {
     double* col_prices = source.transposed() ? out.u : out.v;
     if (row_side) std::copy(answer.x.begin(), answer.x.end(), row_side);
     if (col_side) std::copy_n(answer.y.begin(), source.cols(), col_side);
-    const auto columns = static_cast<std::size_t>(source.cols());
     const double unit = source.sign() / source.factor();
-    for (std::size_t i = 0; row_prices && i < answer.u.size(); i++) row_prices[i] = unit * answer.u[i] + 0.0;
-    for (std::size_t j = 0; col_prices && j < columns; j++) col_prices[j] = unit * -answer.p[j] + 0.0;
+    for (std::int64_t i = 0; row_prices && i < source.rows(); i++) row_prices[i] = unit * answer.u[i] + 0.0;
+    for (std::int64_t j = 0; col_prices && j < source.cols(); j++) col_prices[j] = unit * -answer.p[j] + 0.0;
 }
 
 // A square matrix that lies in memory column by column is solved with its columns as rows, which reads it as it lies.
@@ -56,18 +55,18 @@ bool better_turned(const Cost& cost, const Options& options) {
 // greatest u_j.
 void turn_back(Source& source, const Kernels& k, Answer& answer) {
     source = source.turned();
-    const auto n = static_cast<std::size_t>(source.rows());
+    const std::int64_t n = source.rows();
     std::swap(answer.x, answer.y);
-    answer.x.resize(n);
+    answer.x.resize(static_cast<std::size_t>(n));
     std::swap(answer.u, answer.p);
-    std::vector<double>&u = answer.u, &p = answer.p;
+    Array<double>&u = answer.u, &p = answer.p;
     Certificate& proof = answer.certificate;
     const double t = *std::max_element(p.begin(), p.begin() + source.rows());
     const double allowed = std::max(proof.gap, proof.bound(source.rows(), proof.matched, false));
     proof.duals = 0.0;
-    u.resize(n);
-    p.resize(n + kPadding, 0.0);
-    for (std::size_t i = 0; i < n; i++) {
+    u.resize(static_cast<std::size_t>(n));
+    p.resize(static_cast<std::size_t>(n + kPadding), 0.0);
+    for (std::int64_t i = 0; i < n; i++) {
         const TwoSum row(t, -u[i]), column(t, -p[i]);
         u[i] = row.down();
         p[i] = column.up();
@@ -75,7 +74,7 @@ void turn_back(Source& source, const Kernels& k, Answer& answer) {
         proof.gap = TwoSum(proof.gap, lost.up()).up();
         proof.duals = std::max({proof.duals, std::fabs(u[i]), p[i]});
     }
-    if (!(proof.gap <= allowed)) proof = certify_plainly(source, k, answer.x, p, u);
+    if (!(proof.gap <= allowed)) proof = certify_plainly(source, k, answer.x.data(), p.data(), u);
 }
 
 void report(const Source& source, const Kernels& k, bool integers, Answer& answer, Output& out) {
@@ -101,7 +100,7 @@ void solve(const Cost& cost, const Options& options, Output& out) {
     Source source(cost, turned);
     const bool skinny = is_skinny(source);
     Filter filter;
-    std::vector<Nearest> nearest;
+    Array<Nearest> nearest;
     if (skinny) nearest = nearest_columns(source, filter, k, options.cancel);
     else filter = make_filter(source, k);
     if (turned && filter.valid && filter.columns_apart) {

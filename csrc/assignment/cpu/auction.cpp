@@ -15,38 +15,61 @@ namespace loomfast::assignment {
 
 namespace {
 
-constexpr std::int64_t kBudget = 1 << 14;  // bids between two looks at the cancel flag
-constexpr std::int64_t kCap = 64;          // bids per row and phase before the auction gives up
+// ---- how long an auction may take ----
+constexpr std::int64_t kBudget = 1 << 14;  // bids between two looks at the cancel flag: about a millisecond
+constexpr std::int64_t kCap = 64;  // bids per row in a phase; img and geo2d take 2 to 9, and paths do better from here on
 
-double median(std::vector<double>& a) {
+// ---- what a spread is ----
+constexpr std::int32_t kFewRows = 1024;                  // problems below have their spread taken from
+constexpr std::int32_t kFewSamples = 5, kSamples = 16;   // so many rows, others from so many
+// The distance from the least to the lower quartile, times this, is about the distance to the mean for rows that are
+// uniform or normal (.25 of .5; 2.5 of 3.2 at n = 1000), and does not see entries of a big M.
+constexpr double kQuartersInMean = 1.6;
+constexpr std::size_t kNear = 9;  // rank of the value that `near` is the distance of
+
+// ---- the schedule: best on img, geo2d and unif of 256 to 4096 rows (bench/assignment.py), where it is a flat optimum ----
+constexpr double kFirst = 0.1, kFirstCached = 0.05;  // first eps in spreads
+constexpr double kRatio = 8.0, kRatioCached = 6.0;   // from one phase's eps to the next
+// A matching complete at eps is within n eps of the optimum: this many spreads leave a few percent of rows loose.
+constexpr double kLast = 0.1;
+constexpr double kLastNear = 0.02;  // the same by the distances of candidates, where these are closer than a spread / n
+constexpr double kDenseEps = 0x1p-21;  // of the scale: eight times the rounding of bids by whole rows, which are in float32
+constexpr double kLeastScale = 1e-14;  // of the scale: prices near it have no digits left for less,
+constexpr double kSpreadScale = 1e-13;  // and spreads below this are rounding;
+constexpr double kInstead = 1e-6;       // the scale times this stands for them
+constexpr int kGridBits = 50;  // on a grid of so many bits below the scale, sums of costs and prices are exact, unless
+                               // costs are tiny
+constexpr double kFits = 0.999;  // of eps: a pair at eps exactly was just bid for, and fits
+
+double median(Array<double>& a) {
     auto middle = a.begin() + static_cast<std::ptrdiff_t>(a.size() / 2);
     std::nth_element(a.begin(), middle, a.end());
     return *middle;
 }
 
 // Frees the rows whose pair is no longer within eps of their best choice; stacks every free row.
-std::int32_t keep_fitting_pairs(Work& w, double eps, std::vector<std::int32_t>& stack) {
+std::int32_t keep_fitting_pairs(Work& w, double eps, Array<std::int32_t>& stack) {
     std::int32_t top = 0;
     auto bidding = w.cached ? w.kernels.bidding_cached : w.kernels.bidding_dense;
     for (std::int32_t i = w.n - 1; i >= 0; i--) {
-        std::int32_t j = w.x[static_cast<std::size_t>(i)];
+        const std::int32_t j = w.x[i];
         if (j >= 0) {
-            double value = w.filter_row(i)[j] + w.p[static_cast<std::size_t>(j)];
-            if (value <= bidding(w.s, i).w1 + eps * 0.999) continue;
+            const double value = w.filter_row(i)[j] + w.p[j];
+            if (value <= bidding(w, i).w1 + kFits * eps) continue;
             w.free_row(i);
         }
-        stack[static_cast<std::size_t>(top++)] = i;
+        stack[top++] = i;
     }
     return top;
 }
 
-bool run_phase(Work& w, double eps, std::vector<std::int32_t>& stack) {
+bool run_phase(Work& w, double eps, Array<std::int32_t>& stack) {
     std::int32_t top = keep_fitting_pairs(w, eps, stack);
     auto bid = w.cached ? w.kernels.bid_cached : w.kernels.bid_dense;
     for (std::int64_t left = kCap * w.n + 1000; left > 0;) {
         std::int64_t budget = std::min(left, kBudget);
         left -= budget;
-        if (bid(w.s, eps, stack.data(), top, budget)) return true;
+        if (bid(w, eps, stack.data(), top, budget)) return true;
         if (budget > 0 || w.cancelled()) return false;
     }
     return false;
@@ -55,15 +78,15 @@ bool run_phase(Work& w, double eps, std::vector<std::int32_t>& stack) {
 }  // namespace
 
 Spread measure_spread(const Work& w) {
-    std::int32_t samples = std::min(w.n, w.n < 1024 ? 5 : 16);
-    std::vector<double> v(static_cast<std::size_t>(w.m)), quarters, tenths;
+    const std::int32_t samples = std::min(w.n, w.n < kFewRows ? kFewSamples : kSamples);
+    Array<double> v = filled(w.m, 0.0), quarters, tenths;
     double mean_total = 0.0, largest_least = 0.0;
     for (std::int32_t k = 0; k < samples; k++) {
         auto i = static_cast<std::int32_t>(std::int64_t{k} * w.n / samples);
         const float* c = w.filter_row(i);
         std::size_t count = 0;
         double least = HUGE_VAL, mean = 0.0;
-        for (std::size_t j = 0; j < v.size(); j++) {
+        for (std::int32_t j = 0; j < w.m; j++) {
             double value = c[j] + w.p[j];
             if (!(value < HUGE_VAL)) continue;
             v[count++] = value;
@@ -79,41 +102,45 @@ Spread measure_spread(const Work& w) {
             std::nth_element(v.begin(), at, end);
             return *at - least;
         };
-        quarters.push_back(1.6 * nth(count / 4));
-        tenths.push_back(nth(9));
+        quarters.push_back(kQuartersInMean * nth(count / 4));
+        tenths.push_back(nth(kNear));
     }
     if (quarters.empty()) return {0.0, 0.0, 0.0};
-    Spread spread{mean_total / static_cast<double>(quarters.size()), median(tenths), w.s.price_bound};
+    Spread spread{mean_total / static_cast<double>(quarters.size()), median(tenths), w.price_bound};
     double quarter = median(quarters);
     if (quarter > 0) spread.whole = std::min(spread.whole, quarter);
     spread.scale = std::max(spread.scale, largest_least) + spread.whole;
     return spread;
 }
 
-void reduce_columns(Work& w) {
-    for (std::int32_t j = 0; j < w.m; j++) {
-        auto k = static_cast<std::size_t>(j);
-        w.set_price(j, -w.filter.column_min[k]);
-    }
+Schedule make_schedule(const Work& w, const Spread& spread, double start) {
+    double whole = spread.whole;
+    if (!(whole > spread.scale * kSpreadScale)) whole = std::max(spread.scale, w.filter.largest) * kInstead;
+    double last = kLast * whole / w.n;
+    if (spread.near > 0) last = std::min(last, kLastNear * spread.near);
+    Schedule s{};
+    s.cached = w.cached || w.n > kDenseRows || last <= kDenseEps * spread.scale;
+    if (!(whole > 0.0)) return s;
+    // A complete matching at `last` then has a gap of half of what is allowed.
+    s.last = std::max({last, spread.scale * kLeastScale, 0.5 * w.target_gap / w.n});
+    s.first = std::max(s.last, start * (s.cached ? kFirstCached : kFirst) * whole);
+    s.ratio = s.cached ? kRatioCached : kRatio;
+    s.grid = spread.scale > 0 ? std::ldexp(1.0, std::ilogb(spread.scale) - kGridBits) : 0.0;
+    return s;
 }
 
-void run_auction(Work& w, const Spread& spread, double start) {
-    double whole = spread.whole;
-    if (!(whole > spread.scale * 1e-13)) whole = std::max(spread.scale, w.filter.largest) * 1e-6;
-    if (!(whole > 0.0)) return;  // every cost is the same
-    double last = 0.1 * whole / w.n;
-    if (spread.near > 0) last = std::min(last, 0.02 * spread.near);
-    last = std::max({last, spread.scale * 1e-14, 0.5 * w.target_gap / w.n});
-    double eps = std::max(last, start * (w.cached ? 0.05 : 0.1) * whole), ratio = w.cached ? 6.0 : 8.0;
-    // On a grid of 2^-50 of the scale, sums of costs and prices are exact unless costs are tiny.
-    double grid = spread.scale > 0 ? std::ldexp(1.0, std::ilogb(spread.scale) - 50) : 0.0;
-    w.forget_exact_caches();
-    std::vector<std::int32_t> stack(static_cast<std::size_t>(w.n) + 1);
-    while (true) {
+void reduce_columns(Work& w) {
+    for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, -w.filter.column_min[j]);
+}
+
+void run_auction(Work& w, const Schedule& s) {
+    if (s.last == 0.0) return;
+    w.forget_exact_costs();
+    Array<std::int32_t> stack = filled(w.n + 1, 0);
+    for (double eps = s.first;; eps = std::max(s.last, eps / s.ratio)) {
         w.stats.phases++;
-        if (!run_phase(w, grid > 0 ? std::max(grid, std::round(eps / grid) * grid) : eps, stack)) return;
-        if (eps <= last * 1.0001) return;
-        eps = std::max(last, eps / ratio);
+        if (!run_phase(w, s.grid > 0 ? std::max(s.grid, std::round(eps / s.grid) * s.grid) : eps, stack)) return;
+        if (eps <= s.last) return;
     }
 }
 

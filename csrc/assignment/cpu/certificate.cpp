@@ -18,12 +18,12 @@ namespace {
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 struct Tally {
-    std::vector<double>& u;
+    Array<double>& u;
     Certificate certificate;
     double high = 0.0, low = 0.0;
 
     void add(std::int64_t i, double cost, double price, double bound) {
-        u[static_cast<std::size_t>(i)] = bound;
+        u[i] = bound;
         TwoSum value(cost, price), slack(value.sum, -bound);
         double& gap = certificate.gap;
         gap = TwoSum(gap, slack.sum).up();
@@ -46,14 +46,14 @@ struct Tally {
 
 // The largest double u with u - price_j <= c_ij, given a value, in the filter's units, that the row's least does not
 // exceed. Counts the rows that had to be read whole.
-double dual_of_row(Work& w, std::int32_t r, double known, const std::vector<double>& price, std::int32_t* whole_rows) {
-    const std::int32_t i = r * w.s.repeats, count = w.columns_within(r, known, w.few());
+double dual_of_row(Work& w, std::int32_t r, double known, const Array<double>& price, std::int32_t* whole_rows) {
+    const std::int32_t i = r * w.repeats, count = w.columns_within(r, known, w.few());
     bool below;
     if (count <= w.few()) {
         TwoSum least(kInf, 0.0);
         least.error = 0.0;
         for (std::int32_t k = 0; k < count; k++) {
-            TwoSum value(w.true_cost(i, w.s.hit[k]), price[static_cast<std::size_t>(w.s.hit[k])]);
+            TwoSum value(w.rows.true_cost(i, w.hit[k]), price[w.hit[k]]);
             if (value < least) least = value;
         }
         return least.down();
@@ -63,24 +63,23 @@ double dual_of_row(Work& w, std::int32_t r, double known, const std::vector<doub
         double bound = w.kernels.row_min_f(w.filter_row(i), price.data(), w.m, &below);
         return TwoSum(w.filter.shift(r), below ? std::nextafter(bound, -kInf) : bound).down();
     }
-    double bound = w.kernels.row_min_d(w.true_row(i), price.data(), w.m, &below);
+    double bound = w.kernels.row_min_d(w.rows.true_row(i), price.data(), w.m, &below);
     return below ? std::nextafter(bound, -kInf) : bound;
 }
 
 // The prices of the costs without the filter's shift, the least of them zero in a square problem, rounded to multiples
 // of the least number of the caller's float64. Adds to `rounding` what that can change in a price.
-std::vector<double> true_prices(const Work& w, double* rounding) {
-    std::vector<double> price(w.p.size(), 0.0);
+Array<double> true_prices(const Work& w, double* rounding) {
+    Array<double> price = filled(std::int64_t{w.m} + kPadding, 0.0);
     double least = w.n < w.m ? 0.0 : kInf, largest = 0.0;
     for (std::int32_t j = 0; j < w.m; j++) {
-        auto k = static_cast<std::size_t>(j);
-        price[k] = w.p[k] - w.filter.shift_of_column(j);
-        largest = std::max({largest, std::fabs(w.p[k]), std::fabs(price[k])});
-        if (w.n == w.m) least = std::min(least, price[k]);
+        price[j] = w.p[j] - w.filter.shift_of_column(j);
+        largest = std::max({largest, std::fabs(w.p[j]), std::fabs(price[j])});
+        if (w.square()) least = std::min(least, price[j]);
     }
-    const double unit = 0x1p-1074 * w.source.factor();
+    const double unit = 0x1p-1074 * w.rows.source.factor();
     for (std::int32_t j = 0; j < w.m; j++) {
-        double& p = price[static_cast<std::size_t>(j)];
+        double& p = price[j];
         p = std::max(p - least, 0.0);
         if (p < 0x1p52 * unit) p = std::rint(p / unit) * unit;
     }
@@ -90,43 +89,42 @@ std::vector<double> true_prices(const Work& w, double* rounding) {
 
 }  // namespace
 
-Certificate certify(Work& w, std::vector<double>& price, std::vector<double>& u) {
+Certificate certify(Work& w, Array<double>& price, Array<double>& u) {
     double rounding;
     price = true_prices(w, &rounding);
     Tally tally{u, {}};
-    const bool scattered = w.source.column_major() && !w.filter.exact;  // rows are slow to read one by one
+    const bool scattered = w.rows.source.column_major() && !w.filter.exact;  // rows are slow to read one by one
     std::int32_t whole_rows = 0;
-    for (std::int32_t r = 0; r < w.source.storage_rows(); r++) {
-        if (scattered && whole_rows > 8 + r / 8) return certify_plainly(w.source, w.kernels, w.x, price, u);
+    for (std::int32_t r = 0; r < w.rows.source.storage_rows(); r++) {
+        if (scattered && whole_rows > 8 + r / 8) return certify_plainly(w.rows.source, w.kernels, w.x, price.data(), u);
         // No price is negative: a row's least cost, where its column has no price, is its dual.
-        const double least = w.filter.row_min[static_cast<std::size_t>(r)];
+        const double least = w.filter.row_min[r];
         double known = kInf;
         bool content = false;
-        const std::int32_t first = r * w.s.repeats, end = first + w.s.repeats;
+        const std::int32_t first = r * w.repeats, end = first + w.repeats;
         for (std::int32_t i = first; i < end; i++) {
-            const std::int32_t j = w.x[static_cast<std::size_t>(i)];
+            const std::int32_t j = w.x[i];
             known = std::min(known, w.value(i, j));
-            content |= price[static_cast<std::size_t>(j)] == 0.0 && w.true_cost(i, j) == least;
+            content |= price[j] == 0.0 && w.rows.true_cost(i, j) == least;
         }
         const double bound = content ? least : dual_of_row(w, r, known + rounding, price, &whole_rows);
         for (std::int32_t i = first; i < end; i++) {
-            std::int32_t j = w.x[static_cast<std::size_t>(i)];
-            tally.add(i, w.true_cost(i, j), price[static_cast<std::size_t>(j)], bound);
+            std::int32_t j = w.x[i];
+            tally.add(i, w.rows.true_cost(i, j), price[j], bound);
         }
     }
     return tally.finish();
 }
 
-Certificate certify_plainly(const Source& source, const Kernels& kernels, const std::vector<std::int32_t>& x,
-                            const std::vector<double>& p, std::vector<double>& u) {
+Certificate certify_plainly(const Source& source, const Kernels& kernels, const std::int32_t* x,
+                            const double* p, Array<double>& u) {
     Tally tally{u, {}};
     for_each_row(source, [&](std::int64_t r, const double* c) {
         bool below;
-        double w = kernels.row_min_d(c, p.data(), static_cast<std::int32_t>(source.cols()), &below);
+        double w = kernels.row_min_d(c, p, static_cast<std::int32_t>(source.cols()), &below);
         double bound = below ? std::nextafter(w, -kInf) : w;
         for (std::int64_t i = r * source.row_repeats(); i < (r + 1) * source.row_repeats(); i++) {
-            auto j = static_cast<std::size_t>(x[static_cast<std::size_t>(i)]);
-            tally.add(i, c[j], p[j], bound);
+            tally.add(i, c[x[i]], p[x[i]], bound);
         }
         return true;
     });

@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "assignment/cpu/work.hpp"
 
@@ -34,10 +33,10 @@ struct Certificate {
 
 // Given a complete matching of the rows, fills `price` with prices p_j >= 0 of the source's own costs (0 where
 // unmatched), u with the largest doubles that satisfy u_i - p_j <= c_ij, and bounds the gap from above.
-Certificate certify(Work& work, std::vector<double>& price, std::vector<double>& u);
+Certificate certify(Work& work, Array<double>& price, Array<double>& u);
 
 // The same for any source and the prices given, reading all of it in float64.
-Certificate certify_plainly(const Source& source, const Kernels& kernels, const std::vector<std::int32_t>& x,
-                            const std::vector<double>& p, std::vector<double>& u);
+Certificate certify_plainly(const Source& source, const Kernels& kernels, const std::int32_t* x,
+                            const double* p, Array<double>& u);
 
 }  // namespace loomfast::assignment

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "assignment/cpu/cold.hpp"
 #include "assignment/cpu/finish.hpp"
 #include "assignment/cpu/shortest_path.hpp"
 #include "assignment/cpu/solver.hpp"
@@ -34,13 +35,13 @@ double total_spread(const Source& source) {
 }
 
 Status improve(Work& w) {
-    if (w.n == w.m) {
-        const double least = *std::min_element(w.p.begin(), w.p.begin() + w.m);
-        for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, w.p[static_cast<std::size_t>(j)] - least);
+    if (w.square()) {
+        const double least = *std::min_element(w.p, w.p + w.m);
+        for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, w.p[j] - least);
     }
     Status status = settle_prices(w, true);
     if (status != Status::optimal) return status;
-    std::vector<std::int32_t> loose = free_loose_rows(w);
+    Array<std::int32_t> loose = free_loose_rows(w);
     status = augment_rows(w, reduce_rows(w, loose, 4 * static_cast<std::int64_t>(loose.size())));
     return status == Status::optimal && w.n < w.m ? settle_prices(w, false) : status;
 }
@@ -71,8 +72,8 @@ bool solve_tiny(const Source& source, const Kernels& kernels, Cancel* cancel, An
     }
     const bool ordinary = high == 0.0 || (low > least_magnitude && high < most_magnitude && high <= most_ratio * low);
     if (!ordinary || shortest_paths(source, cancel, answer.x, answer.y, answer.p) != Status::optimal) return false;
-    answer.u.resize(static_cast<std::size_t>(n));
-    answer.certificate = certify_plainly(source, kernels, answer.x, answer.p, answer.u);
+    answer.u = filled(n, 0.0);
+    answer.certificate = certify_plainly(source, kernels, answer.x.data(), answer.p.data(), answer.u);
     if (answer.certificate.gap > answer.certificate.bound(n, answer.certificate.matched, false)) return false;
     answer.status = Status::optimal;
     answer.stats.path = "shortest paths";
@@ -84,7 +85,7 @@ Answer solve_exactly(const Source& source, const Filter& filter, const Kernels& 
                      bool integers) {
     Work work(source, filter, kernels, options.cancel);
     Answer answer;
-    answer.u.resize(work.x.size());
+    answer.u = filled(work.n, 0.0);
     // With columns to spare a gap can hide in the prices of unmatched columns: those are solved exactly.
     if (options.tolerance > 0.0 && work.n == work.m)
         work.target_gap = options.tolerance * total_spread(source) * (1.0 - 1e-9);
@@ -95,10 +96,10 @@ Answer solve_exactly(const Source& source, const Filter& filter, const Kernels& 
         answer.status = attempt == kImprovements ? solve_plainly(work) : improve(work);
     }
     answer.stats = work.stats;
-    answer.stats.bids = work.s.bids;
-    answer.stats.scans = work.s.scans;
-    answer.x = std::move(work.x);
-    answer.y = std::move(work.y);
+    answer.stats.bids = work.bids;
+    answer.stats.scans = work.scans;
+    answer.x.assign(work.x, work.x + work.n);
+    answer.y.assign(work.y, work.y + work.m);
     return answer;
 }
 

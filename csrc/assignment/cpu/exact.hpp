@@ -7,8 +7,8 @@ namespace loomfast::assignment {
 
 struct Answer {
     Status status = Status::cancelled;
-    std::vector<std::int32_t> x, y;  // row -> column, column -> row
-    std::vector<double> p, u;        // p_j = -v_j >= 0
+    Array<std::int32_t> x, y;  // row -> column, column -> row
+    Array<double> p, u;        // p_j = -v_j >= 0
     Certificate certificate;
     Stats stats;
 

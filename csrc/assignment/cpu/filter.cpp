@@ -23,7 +23,7 @@ void note(Filter& filter, std::int64_t r, const RowFacts& facts) {
     filter.fine |= facts.fine;
     filter.coarse |= facts.coarse;
     filter.forbidden |= facts.forbidden;
-    double& least = filter.row_min[static_cast<std::size_t>(r)];
+    double& least = filter.row_min[r];
     least = std::min(least, facts.least);
 }
 
@@ -46,7 +46,7 @@ bool square(const Source& source) { return source.rows() == source.cols(); }
 
 // Folds a row into the minima of the columns, less its own minimum.
 void fold(Filter& filter, const Source& source, const Kernels& kernels, std::int64_t r) {
-    const double least = filter.row_min[static_cast<std::size_t>(r)];
+    const double least = filter.row_min[r];
     kernels.fold_min(filter.cost + r * filter.stride, least < kInf ? least : 0.0, static_cast<std::int32_t>(source.cols()),
                      filter.column_min.data());
 }
@@ -72,18 +72,17 @@ void read_in_place(Filter& filter, const Source& source, const Kernels& kernels)
 // Surveys and copies part of a row. Its shift is the least that is seen first, unless `known`.
 bool take(Filter& filter, const Source& source, const Kernels& kernels, const double* part, std::int64_t r,
           std::int64_t first, std::int64_t width, bool known) {
-    const auto at = static_cast<std::size_t>(first), row = static_cast<std::size_t>(r);
     RowFacts facts;
     if (!kernels.survey_d(part, static_cast<std::int32_t>(width), &facts)) {
         mark_invalid(filter, source, r);
         return false;
     }
-    if (!known && filter.row_min[row] == kInf && facts.least < kInf) filter.row_shift[row] = facts.least;
+    if (!known && filter.row_min[r] == kInf && facts.least < kInf) filter.row_shift[r] = facts.least;
     note(filter, r, facts);
-    filter.exact &= kernels.convert(part, filter.row_shift[row],
-                                    filter.column_shift.empty() ? nullptr : filter.column_shift.data() + at,
+    filter.exact &= kernels.convert(part, filter.row_shift[r],
+                                    filter.column_shift.empty() ? nullptr : filter.column_shift.data() + first,
                                     static_cast<std::int32_t>(width), filter.copy.get() + r * filter.stride + first,
-                                    square(source) && filter.shifted ? filter.column_min.data() + at : nullptr);
+                                    square(source) && filter.shifted ? filter.column_min.data() + first : nullptr);
     return true;
 }
 
@@ -95,7 +94,7 @@ void scale(double* values, std::int64_t count, double factor) {
 void copy_tiles(Filter& filter, const Source& source, const Kernels& kernels, bool known) {
     constexpr std::int64_t most_rows = 64, most_columns = 128;
     const std::int64_t rows = source.storage_rows(), m = source.cols();
-    std::vector<double> tile(most_rows * most_columns);
+    Array<double> tile(most_rows * most_columns);
     std::int64_t stride = 0;
     const float* floats = filter.shifted || source.factor() != 1.0 ? nullptr : source.columns<float>(stride);
     for (std::int64_t j = 0; j < m; j += most_columns)
@@ -132,8 +131,8 @@ void copy(Filter& filter, const Source& source, const Kernels& kernels, bool kno
 
 // Reads the matrix. The shifts of its rows are in the filter or are found on the way.
 void read(Filter& filter, const Source& source, const Kernels& kernels, bool known) {
-    filter.column_min.assign(static_cast<std::size_t>(source.cols()) + kPadding, kInf);
-    filter.row_min.assign(static_cast<std::size_t>(source.storage_rows()), kInf);
+    filter.column_min = filled(source.cols() + kPadding, kInf);
+    filter.row_min = filled(source.storage_rows(), kInf);
     filter.exact = true;
     filter.valid = true;
     filter.forbidden = false;
@@ -145,7 +144,7 @@ void read(Filter& filter, const Source& source, const Kernels& kernels, bool kno
         read_in_place(filter, source, kernels);
     } else {
         if (!known) {
-            filter.row_shift.assign(filter.row_min.size(), 0.0);
+            filter.row_shift = filled(source.storage_rows(), 0.0);
             filter.shifted = !fits_float(source);
         }
         copy(filter, source, kernels, known || !filter.shifted);
@@ -169,14 +168,14 @@ struct Sample {
 
 Sample sample(const Filter& filter, const Source& source) {
     const std::int64_t rows = source.storage_rows(), m = source.cols(), count = std::min(rows / 16 + 1, std::int64_t{8});
-    std::vector<float> least(static_cast<std::size_t>(m), std::numeric_limits<float>::infinity());
+    Array<float> least = filled(m, std::numeric_limits<float>::infinity());
     Sample found;
     for (std::int64_t k = 0; k < count; k++) {
         const std::int64_t r = k * rows / count;
         const float* row = filter.cost + r * filter.stride;
         const auto low = static_cast<float>(filter.row_low(static_cast<std::int32_t>(r)));
         double sum = 0.0;
-        for (std::size_t j = 0; j < least.size(); j++) {
+        for (std::int64_t j = 0; j < m; j++) {
             const float above = row[j] - low;
             sum += above < kInf ? above : 0.0;
             least[j] = std::min(least[j], above);
@@ -190,7 +189,7 @@ Sample sample(const Filter& filter, const Source& source) {
 
 // Whether column minima make up most of what row minima leave. Finds the minima of the columns.
 bool columns_apart(Filter& filter, const Source& source, const Kernels& kernels, const Sample& rows) {
-    const auto m = static_cast<std::size_t>(source.cols());
+    const std::int64_t m = source.cols();
     if (!square(source)) {
         if (rows.minima <= 0.5 * rows.mean) return false;
         for (std::int64_t r = 0; r < source.storage_rows(); r++)
@@ -198,7 +197,7 @@ bool columns_apart(Filter& filter, const Source& source, const Kernels& kernels,
                              static_cast<std::int32_t>(m), filter.column_min.data());
     }
     double minima = 0.0;
-    for (std::size_t j = 0; j < m; j++) minima += filter.column_min[j] < kInf ? filter.column_min[j] : 0.0;
+    for (std::int64_t j = 0; j < m; j++) minima += filter.column_min[j] < kInf ? filter.column_min[j] : 0.0;
     minima /= static_cast<double>(m);
     return minima - (square(source) && filter.shifted ? rows.low : 0.0) > 0.5 * rows.mean;
 }
@@ -223,7 +222,7 @@ double likely_factor(Source source) {
 bool overflows(const Source& source, const Kernels& kernels) {
     Source raw = source.column_major() ? source.turned() : source;
     raw.set_factor(1.0);
-    std::vector<double> buffer(static_cast<std::size_t>(raw.cols()));
+    Array<double> buffer = filled(raw.cols(), 0.0);
     for (std::int64_t i = 0; i < raw.rows(); i += raw.row_repeats()) {
         RowFacts facts;
         kernels.survey_d(raw.row(i, buffer.data()), static_cast<std::int32_t>(raw.cols()), &facts);

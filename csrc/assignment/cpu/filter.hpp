@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <memory>
-#include <vector>
 
+#include "assignment/cpu/array.hpp"
 #include "assignment/cpu/kernels.hpp"
 #include "assignment/cpu/source.hpp"
 
@@ -18,16 +18,16 @@ struct Filter {
     std::int64_t stride = 0;
     bool exact = true;
     std::unique_ptr<float[]> copy;
-    std::vector<double> row_min;  // of storage rows; 0 where every entry is forbidden
-    std::vector<double> row_shift;  // of storage rows,
+    Array<double> row_min;  // of storage rows; 0 where every entry is forbidden
+    Array<double> row_shift;  // of storage rows,
     bool shifted = false;           // if they have one
-    std::vector<double> column_shift;  // or empty
+    Array<double> column_shift;  // or empty
     // Column minima of c - shift - column_shift, or of c - row_min where rows have no shift, padded with +inf, and rounded; of
     // square problems. Those of others are known only if `columns_apart`, which tells that they make up most of what the
     // rows' minima leave, and are of c - row_min.
     bool columns_apart = false;
-    std::vector<double> column_min;
-    std::vector<float> column_min_f;
+    Array<double> column_min;
+    Array<float> column_min_f;
     double largest = 0.0;  // finite magnitude of the source
     std::uint64_t fine = 0, coarse = 0;  // which magnitudes occur before the last factor: see RowFacts
     int fine_bits = 64;
@@ -35,11 +35,11 @@ struct Filter {
     bool valid = true;  // no NaN or -inf; else where
     std::int64_t bad_row = -1, bad_col = -1;
 
-    double shift(std::int32_t r) const { return shifted ? row_shift[static_cast<std::size_t>(r)] : 0.0; }
+    double shift(std::int32_t r) const { return shifted ? row_shift[r] : 0.0; }
     // The least of a storage row's costs less their shift, before any column_shift.
-    double row_low(std::int32_t r) const { return row_min[static_cast<std::size_t>(r)] - shift(r); }
+    double row_low(std::int32_t r) const { return row_min[r] - shift(r); }
     double shift_of_column(std::int32_t j) const {
-        return column_shift.empty() ? 0.0 : column_shift[static_cast<std::size_t>(j)];
+        return column_shift.empty() ? 0.0 : column_shift[j];
     }
 };
 
@@ -58,7 +58,7 @@ void for_each_row(const Source& source, F&& f) {
     const std::int64_t rows = source.storage_rows(), m = source.cols();
     std::int64_t block = std::clamp(kBlockEntries / std::max(m, std::int64_t{1}), std::int64_t{16}, std::int64_t{64});
     if (!source.column_major() || rows == 1) block = 1;
-    std::vector<double> buffer(static_cast<std::size_t>(m * std::min(block, rows)));
+    Array<double> buffer = filled(m * std::min(block, rows), 0.0);
     for (std::int64_t r = 0; r < rows; r++) {
         const double* row;
         if (block == 1) {

@@ -3,7 +3,7 @@
 // 1. lower each loose pair's price by its excess (others may loosen: a few passes leave a few percent);
 // 2. free the rows that are still loose;
 // 3. augmenting row reduction: bid with eps = 0, which keeps pairs tight (Jonker and Volgenant 1987);
-// 4. match what is left along shortest augmenting paths (paths.cpp).
+// 4. match what is left along shortest augmenting paths (augment.cpp).
 #include "assignment/cpu/finish.hpp"
 
 #include <cmath>
@@ -15,9 +15,9 @@ void repair_prices(Work& w, int passes) {
     for (int pass = 0; pass < passes && !w.cancelled(); pass++) {
         double fall = 0.0;
         for (std::int32_t i = 0; i < w.n; i++) {
-            std::int32_t j = w.x[static_cast<std::size_t>(i)];
+            std::int32_t j = w.x[i];
             if (j < 0) continue;
-            double least = w.least(i), c = w.cost(i, j), price = w.p[static_cast<std::size_t>(j)];
+            double least = w.least(i), c = w.rows.cost(i, j), price = w.p[j];
             double lower = w.n < w.m ? std::max(w.floor(j), least - c) : least - c;
             if (c + price > least && lower < price) {
                 fall = std::max(fall, price - lower);
@@ -34,10 +34,10 @@ bool is_loose(Work& w, std::int32_t i, std::int32_t j) {
     return value - w.least(i, value) > w.rounding(i, j);
 }
 
-std::vector<std::int32_t> free_loose_rows(Work& w) {
-    std::vector<std::int32_t> free_rows;
+Array<std::int32_t> free_loose_rows(Work& w) {
+    Array<std::int32_t> free_rows;
     for (std::int32_t i = 0; i < w.n; i++) {
-        std::int32_t j = w.x[static_cast<std::size_t>(i)];
+        std::int32_t j = w.x[i];
         if (j >= 0 && !is_loose(w, i, j)) continue;
         w.free_row(i);
         free_rows.push_back(i);
@@ -45,9 +45,9 @@ std::vector<std::int32_t> free_loose_rows(Work& w) {
     return free_rows;
 }
 
-std::vector<std::int32_t> reduce_rows(Work& w, std::vector<std::int32_t> free_rows, std::int64_t limit,
-                                      bool* exhausted) {
-    std::vector<std::int32_t> rest;
+Array<std::int32_t> reduce_rows(Work& w, Array<std::int32_t> free_rows, std::int64_t limit,
+                                bool* exhausted) {
+    Array<std::int32_t> rest;
     if (exhausted) *exhausted = false;
     while (!free_rows.empty()) {
         std::int32_t i = free_rows.back();
@@ -60,18 +60,17 @@ std::vector<std::int32_t> reduce_rows(Work& w, std::vector<std::int32_t> free_ro
                 rest.push_back(i);
                 break;
             }
-            auto column = [&](std::int32_t j) { return static_cast<std::size_t>(j); };
             if (b.w2 - b.w1 > w.rounding(i, b.j1)) {
-                w.set_price(b.j1, w.p[column(b.j1)] + (b.w2 - b.w1));
-            } else if (w.y[column(b.j1)] >= 0) {
-                if (b.j2 < 0 || w.y[column(b.j2)] >= 0) {
+                w.set_price(b.j1, w.p[b.j1] + (b.w2 - b.w1));
+            } else if (w.y[b.j1] >= 0) {
+                if (b.j2 < 0 || w.y[b.j2] >= 0) {
                     rest.push_back(i);
                     break;
                 }
                 b.j1 = b.j2;
             }
-            std::int32_t loser = w.y[column(b.j1)];
-            if (loser >= 0) w.x[static_cast<std::size_t>(loser)] = -1;
+            std::int32_t loser = w.y[b.j1];
+            if (loser >= 0) w.x[loser] = -1;
             w.match(i, b.j1);
             i = loser;
         }

@@ -12,15 +12,15 @@ void repair_prices(Work& work, int passes);
 bool is_loose(Work& work, std::int32_t i, std::int32_t j);
 
 // Frees the rows whose pair is not their best choice; returns every free row.
-std::vector<std::int32_t> free_loose_rows(Work& work);
+Array<std::int32_t> free_loose_rows(Work& work);
 
 // Augmenting row reduction: free rows bid with eps = 0, at most `limit` times together. Returns the rows
 // left free, by ties or, if `exhausted`, by the limit.
-std::vector<std::int32_t> reduce_rows(Work& work, std::vector<std::int32_t> free_rows, std::int64_t limit,
-                                      bool* exhausted = nullptr);
+Array<std::int32_t> reduce_rows(Work& work, Array<std::int32_t> free_rows, std::int64_t limit,
+                                bool* exhausted = nullptr);
 
 // Matches the free rows along shortest augmenting paths.
-Status augment_rows(Work& work, const std::vector<std::int32_t>& free_rows);
+Status augment_rows(Work& work, const Array<std::int32_t>& free_rows);
 
 // For a complete matching with tight pairs: the least prices p_j >= 0 that keep them tight. Where columns are left
 // over (n < m), changes the matching so that these have none: think of m - n more rows with zero cost everywhere,

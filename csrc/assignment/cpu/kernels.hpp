@@ -24,12 +24,13 @@ struct RowFacts {
     std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in kernels.simd.cpp
 };
 
-// The auction at work. n rows bid for m columns; value of column j to row i: c_ij + p_j.
+// What a solve knows so far, as plain arrays, which Work owns. n rows bid for m columns; value of column j to row i:
+// c_ij + p_j.
 struct State {
     std::int32_t n, m;
     std::int32_t repeats;    // row i's costs are storage row i / repeats
-    const float* cost;       // [n / repeats, m] filter costs
-    std::int64_t stride;     // elements between rows of `cost`
+    const float* costs;      // [n / repeats, m] as the filter has them
+    std::int64_t stride;     // elements between rows of `costs`
     double* p;               // [m] prices
     float* pf;               // [m] the same, rounded
     std::int32_t *x, *y;     // row -> column, column -> row; -1 where free
@@ -48,7 +49,7 @@ struct State {
     float* hit_value;         // [m + kPadding] scratch
     // Partitions the first `count` hits so that the `keep` of least value come first; returns the least
     // value of the rest.
-    float (*partition_hits)(State&, std::int32_t count, std::int32_t keep);
+    float (*partition)(State&, std::int32_t count, std::int32_t keep);
 
     std::int64_t bids, scans;
 };

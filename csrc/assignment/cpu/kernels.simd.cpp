@@ -258,7 +258,7 @@ static std::int32_t columns_below(const float* row, const float* pf, std::int32_
 
 static void scan(State& s, std::int32_t r, float guess) {
     s.scans++;
-    const float* c = s.cost + s.stride * r;
+    const float* c = s.costs + s.stride * r;
     float threshold = guess;
     std::int32_t count = 0;
     bool accepted = false;
@@ -283,7 +283,7 @@ static void scan(State& s, std::int32_t r, float guess) {
             float value = c[s.hit[k]] + s.pf[s.hit[k]];
             s.hit_value[k] = value < kInfF ? value : kInfF;  // a NaN would take the sort out of its array
         }
-        s.bound[r] = s.partition_hits(s, count, kCacheSize);
+        s.bound[r] = s.partition(s, count, kCacheSize);
         count = kCacheSize;
         for (std::int32_t k = 0; k < count; k++) col[k] = s.hit[k];
     } else {
@@ -358,7 +358,7 @@ static BestTwo best_two_row(const C* row, const double* p, std::int32_t m) {
 
 // The same in float over a whole row, with column blocks counted in floats: good enough to bid by.
 static BestTwo best_two_dense(State& s, std::int32_t i) {
-    const float *c = s.cost + s.stride * (s.repeats == 1 ? i : i / s.repeats), *pf = s.pf;
+    const float *c = s.costs + s.stride * (s.repeats == 1 ? i : i / s.repeats), *pf = s.pf;
     const std::int32_t m = s.m;
     VecF a1 = set_f(kInfF), a2 = a1, b1 = a1, b2 = a1, ja = set_f(0.0f), jb = ja, block = ja;
     const VecF one = set_f(1.0f);

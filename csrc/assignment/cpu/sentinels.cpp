@@ -71,14 +71,14 @@ Gap uppermost_gap(const Source& source) {
 }
 
 // D as float16, row by row of storage, forbidden where the source is.
-std::vector<std::uint16_t> sentinel_matrix(const Source& source, double from, bool* negative) {
+Array<std::uint16_t> sentinel_matrix(const Source& source, double from, bool* negative) {
     constexpr std::uint16_t one = 0x3c00, minus = 0x8000, infinite = 0x7c00;
-    auto m = static_cast<std::size_t>(source.cols());
-    std::vector<std::uint16_t> matrix(static_cast<std::size_t>(source.storage_rows()) * m);
+    const std::int64_t m = source.cols();
+    Array<std::uint16_t> matrix = filled(source.storage_rows() * m, std::uint16_t{0});
     *negative = false;
     for_each_row(source, [&](std::int64_t r, const double* row) {
-        std::uint16_t* out = matrix.data() + static_cast<std::size_t>(r) * m;
-        for (std::size_t j = 0; j < m; j++) {
+        std::uint16_t* out = matrix.data() + r * m;
+        for (std::int64_t j = 0; j < m; j++) {
             bool sentinel = std::fabs(row[j]) >= from;
             std::uint16_t sign = row[j] < 0.0 ? minus : 0;
             *negative |= sentinel && sign;
@@ -89,17 +89,17 @@ std::vector<std::uint16_t> sentinel_matrix(const Source& source, double from, bo
     return matrix;
 }
 
-double count_sentinels(const Source& source, double from, const std::vector<std::int32_t>& x) {
+double count_sentinels(const Source& source, double from, const Array<std::int32_t>& x) {
     double count = 0.0;
-    for (std::size_t i = 0; i < x.size(); i++) {
-        double cost = source.at(static_cast<std::int64_t>(i), x[i]);
+    for (std::int64_t i = 0; i < x.count(); i++) {
+        double cost = source.at(i, x[i]);
         if (std::fabs(cost) >= from) count += cost < 0.0 ? -1.0 : 1.0;
     }
     return count;
 }
 
 // The fewest sentinels, with prices.
-Answer solve_counts(const Source& source, const std::vector<std::uint16_t>& matrix, const Kernels& kernels, Cancel* cancel) {
+Answer solve_counts(const Source& source, const Array<std::uint16_t>& matrix, const Kernels& kernels, Cancel* cancel) {
     Cost cost;
     cost.data = matrix.data();
     cost.dtype = DType::float16;
@@ -122,14 +122,14 @@ bool spans_too_much(const Filter& filter) {
 // Certifies on the source's own costs, with the factor that rounds none of them unless sums would overflow, an answer
 // to the same costs lessened: its prices have another factor, and `fewest`, if any, has those of what was taken off.
 void recertify(Source& source, const Filter& filter, const Kernels& kernels, double factor, Answer& answer,
-               double taken_off = 0.0, const std::vector<double>* fewest = nullptr) {
+               double taken_off = 0.0, const Array<double>* fewest = nullptr) {
     const double largest = filter.largest / source.factor();
     if (largest > 0x1p-900) source.set_factor(largest > 0x1p1000 ? 0x1p-20 : 1.0);
     for (std::size_t j = 0; j < answer.p.size(); j++) {
         answer.p[j] *= source.factor() / factor;
         if (fewest) answer.p[j] += taken_off * source.factor() * (*fewest)[j];
     }
-    answer.certificate = certify_plainly(source, kernels, answer.x, answer.p, answer.u);
+    answer.certificate = certify_plainly(source, kernels, answer.x.data(), answer.p.data(), answer.u);
 }
 
 // The optimum of costs that span too much, in which no cost above `cap` can be.
@@ -147,8 +147,7 @@ Answer solve_capped(Source& source, const Filter& filter, const Kernels& kernels
     const std::size_t before = raw.steps();
     while (answer.solved() && capped.steps() - before < kSteps) {
         double total = -least * static_cast<double>(raw.rows());
-        for (std::size_t i = 0; i < answer.x.size(); i++)
-            total += std::fabs(raw.at(static_cast<std::int64_t>(i), answer.x[i]));
+        for (std::int64_t i = 0; i < answer.x.count(); i++) total += std::fabs(raw.at(i, answer.x[i]));
         if (!(total > 0.0 && 2.0 * total < kWorthCapping * cap)) break;
         cap = 2.0 * total;
         capped.add_step({cap, cap, true});
@@ -167,7 +166,7 @@ Answer solve_by_magnitude(Source& source, const Filter& filter, const Kernels& k
     raw.set_factor(1.0);
     Gap gap;
     if (!integers && raw.steps() < kSteps && has_gap(filter)) gap = uppermost_gap(raw);
-    std::vector<std::uint16_t> matrix;
+    Array<std::uint16_t> matrix;
     Answer fewest;
     bool negative = true;
     for (double share : {kFirst, kSecond * static_cast<double>(source.rows())}) {

@@ -24,11 +24,11 @@ constexpr std::int64_t kSmall = 4096;  // entries that are worth converting to f
 
 struct Search {
     const Source& source;
-    std::vector<std::int32_t>&x, &y;
-    std::vector<double>& p;
-    std::vector<double> u, distance, buffer;
-    std::vector<std::int32_t> predecessor, remaining, scanned;
-    std::vector<double> matrix;  // all costs, where they are few
+    Array<std::int32_t>&x, &y;
+    Array<double>& p;
+    Array<double> u, distance, buffer;
+    Array<std::int32_t> predecessor, remaining, scanned;
+    Array<double> matrix;  // all costs, where they are few
 
     const double* row(std::int32_t i) {
         if (matrix.empty()) return source.row(i, buffer.data());
@@ -37,7 +37,7 @@ struct Search {
 
     void gather_small() {
         if (source.rows() * source.cols() > kSmall) return;
-        matrix.resize(static_cast<std::size_t>(source.rows() * source.cols()));
+        matrix = filled(source.rows() * source.cols(), 0.0);
         for (std::int64_t i = 0; i < source.rows(); i++) {
             double* out = matrix.data() + i * source.cols();
             const double* c = source.row(i, out);
@@ -101,24 +101,22 @@ struct Search {
 
 }  // namespace
 
-Status shortest_paths(const Source& source, Cancel* cancel, std::vector<std::int32_t>& x,
-                      std::vector<std::int32_t>& y, std::vector<double>& p) {
-    auto n = static_cast<std::size_t>(source.rows()), m = static_cast<std::size_t>(source.cols());
-    x.assign(n, -1);
-    y.assign(m + kPadding, -1);
-    p.assign(m + kPadding, 0.0);
-    Search search{source, x, y, p, std::vector<double>(n), std::vector<double>(m), std::vector<double>(m),
-                  std::vector<std::int32_t>(m), std::vector<std::int32_t>(m), {}, {}};
-    search.scanned.reserve(m);
+Status shortest_paths(const Source& source, Cancel* cancel, Array<std::int32_t>& x, Array<std::int32_t>& y,
+                      Array<double>& p) {
+    const auto n = static_cast<std::int32_t>(source.rows()), m = static_cast<std::int32_t>(source.cols());
+    x = filled(n, -1);
+    y = filled(m + kPadding, -1);
+    p = filled(m + kPadding, 0.0);
+    Search search{source, x, y, p, filled(n, 0.0), filled(m, 0.0), filled(m, 0.0), filled(m, 0), filled(m, 0), {}, {}};
+    search.scanned.reserve(static_cast<std::size_t>(m));
     search.gather_small();
-    for (std::size_t i = 0; i < n; i++) {
+    for (std::int32_t i = 0; i < n; i++) {
         if (cancel && cancel->look()) return Status::cancelled;
-        auto row = static_cast<std::int32_t>(i);
         double length;
-        std::int32_t sink = search.run(row, length);
+        const std::int32_t sink = search.run(i, length);
         if (sink < 0) return Status::infeasible;
-        search.raise_prices(row, length);
-        search.exchange(row, sink);
+        search.raise_prices(i, length);
+        search.exchange(i, sink);
     }
     return Status::optimal;
 }

@@ -20,7 +20,7 @@ constexpr std::int64_t kBlockEntries = 1 << 14;
 
 // False at an invalid entry.
 bool read_block(const Source& source, const Kernels& kernels, std::int64_t first, std::int64_t width,
-                std::vector<double>& buffer, std::vector<Nearest>& nearest, Filter& filter) {
+                Array<double>& buffer, Array<Nearest>& nearest, Filter& filter) {
     const std::int64_t rows = source.storage_rows();
     if (source.column_major()) read_tile(source, kernels, 0, rows, first, width, buffer.data());
     for (std::int64_t r = 0; r < rows; r++) {
@@ -35,7 +35,7 @@ bool read_block(const Source& source, const Kernels& kernels, std::int64_t first
             return false;
         }
         filter.largest = std::max(filter.largest, facts.largest);
-        Nearest& near = nearest[static_cast<std::size_t>(r)];
+        Nearest& near = nearest[r];
         if (!(facts.least < near.limit)) continue;
         constexpr std::int64_t side = 16;  // entries that are looked at together
         for (std::int64_t j = 0; j < width; j += side) {
@@ -49,8 +49,8 @@ bool read_block(const Source& source, const Kernels& kernels, std::int64_t first
     return true;
 }
 
-std::vector<std::int64_t> columns_of(const std::vector<Nearest>& nearest) {
-    std::vector<std::int64_t> columns;
+Array<std::int64_t> columns_of(const Array<Nearest>& nearest) {
+    Array<std::int64_t> columns;
     for (const Nearest& near : nearest)
         for (const auto& [cost, column] : near.found) columns.push_back(column);
     std::sort(columns.begin(), columns.end());
@@ -62,13 +62,13 @@ std::vector<std::int64_t> columns_of(const std::vector<Nearest>& nearest) {
 
 void Nearest::offer(double cost, std::int64_t column) {
     found.push_back({cost, column});
-    if (found.size() == 2 * keep) trim();
+    if (found.count() == 2 * keep) trim();
 }
 
 void Nearest::trim() {
-    if (found.size() <= keep) return;
-    std::nth_element(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(keep) - 1, found.end());
-    found.resize(keep);
+    if (found.count() <= keep) return;
+    std::nth_element(found.begin(), found.begin() + keep - 1, found.end());
+    found.resize(static_cast<std::size_t>(keep));
     limit = found.back().first;
 }
 
@@ -76,12 +76,11 @@ bool is_skinny(const Source& source) {
     return source.rows() > 0 && source.rows() <= kMostRows && source.cols() >= kColumnsPerRow * source.rows();
 }
 
-std::vector<Nearest> nearest_columns(const Source& source, Filter& filter, const Kernels& kernels, Cancel* cancel) {
+Array<Nearest> nearest_columns(const Source& source, Filter& filter, const Kernels& kernels, Cancel* cancel) {
     const std::int64_t rows = source.storage_rows(), m = source.cols();
-    const auto keep = static_cast<std::size_t>(source.rows()) + 1;
-    std::vector<Nearest> nearest(static_cast<std::size_t>(rows), Nearest{keep, {}});
+    Array<Nearest> nearest = filled(rows, Nearest{source.rows() + 1, {}});
     const std::int64_t width = std::min(m, std::max(kBlockEntries / rows, std::int64_t{64}));
-    std::vector<double> buffer(static_cast<std::size_t>(rows * width));
+    Array<double> buffer = filled(rows * width, 0.0);
     for (std::int64_t first = 0; first < m; first += width) {
         if (cancel && cancel->look()) break;
         if (!read_block(source, kernels, first, std::min(width, m - first), buffer, nearest, filter)) break;
@@ -90,24 +89,24 @@ std::vector<Nearest> nearest_columns(const Source& source, Filter& filter, const
     return nearest;
 }
 
-Answer solve_skinny(Source& source, const std::vector<Nearest>& nearest, const Kernels& kernels,
+Answer solve_skinny(Source& source, const Array<Nearest>& nearest, const Kernels& kernels,
                     const Options& options, bool integers) {
     Answer answer;
     if (options.cancel && options.cancel->look()) return answer;
     answer.status = Status::infeasible;
-    const std::vector<std::int64_t> columns = columns_of(nearest);
-    const std::size_t rows = nearest.size(), count = columns.size();
-    if (count < static_cast<std::size_t>(source.rows())) return answer;
-    std::vector<double> costs(rows * count, kInf);
-    for (std::size_t r = 0; r < rows; r++)
+    const Array<std::int64_t> columns = columns_of(nearest);
+    const std::int64_t rows = nearest.count(), count = columns.count();
+    if (count < source.rows()) return answer;
+    Array<double> costs = filled(rows * count, kInf);
+    for (std::int64_t r = 0; r < rows; r++)
         for (const auto& [cost, column] : nearest[r].found) {
             auto k = std::lower_bound(columns.begin(), columns.end(), column) - columns.begin();
-            costs[r * count + static_cast<std::size_t>(k)] = cost;
+            costs[r * count + k] = cost;
         }
     Cost cost;
     cost.data = costs.data();
-    cost.rows = static_cast<std::int64_t>(rows);
-    cost.cols = static_cast<std::int64_t>(count);
+    cost.rows = rows;
+    cost.cols = count;
     cost.row_stride = 8 * cost.cols;
     cost.col_stride = 8;
     cost.row_repeats = source.row_repeats();
@@ -119,15 +118,15 @@ Answer solve_skinny(Source& source, const std::vector<Nearest>& nearest, const K
     if (!answer.solved()) return answer;
     source.set_factor(near.factor());
     answer.stats.path = "nearest columns";
-    const std::vector<std::int32_t> y = std::move(answer.y);
-    const std::vector<double> p = std::move(answer.p);
-    answer.y.assign(static_cast<std::size_t>(source.cols()), -1);
-    answer.p.assign(static_cast<std::size_t>(source.cols()), 0.0);
-    for (std::size_t k = 0; k < count; k++) {
-        answer.y[static_cast<std::size_t>(columns[k])] = y[k];
-        answer.p[static_cast<std::size_t>(columns[k])] = p[k];
+    const Array<std::int32_t> y = std::move(answer.y);
+    const Array<double> p = std::move(answer.p);
+    answer.y = filled(source.cols(), -1);
+    answer.p = filled(source.cols(), 0.0);
+    for (std::int64_t k = 0; k < count; k++) {
+        answer.y[columns[k]] = y[k];
+        answer.p[columns[k]] = p[k];
     }
-    for (std::int32_t& j : answer.x) j = static_cast<std::int32_t>(columns[static_cast<std::size_t>(j)]);
+    for (std::int32_t& j : answer.x) j = static_cast<std::int32_t>(columns[j]);
     return answer;
 }
 

@@ -12,8 +12,8 @@ bool is_skinny(const Source& source);
 
 // The least `keep` costs of a row so far, the first of equal ones, with their columns, and at most as many others.
 struct Nearest {
-    std::size_t keep;
-    std::vector<std::pair<double, std::int64_t>> found;
+    std::int64_t keep;
+    Array<std::pair<double, std::int64_t>> found;
     double limit = std::numeric_limits<double>::infinity();  // costs from here on are not among them
 
     void offer(double cost, std::int64_t column);
@@ -22,10 +22,10 @@ struct Nearest {
 
 // What an optimal matching needs of every storage row, after one look at every entry: what that tells of them is in
 // `filter` as after `make_filter`, but for the copy and the minima.
-std::vector<Nearest> nearest_columns(const Source& source, Filter& filter, const Kernels& kernels, Cancel* cancel);
+Array<Nearest> nearest_columns(const Source& source, Filter& filter, const Kernels& kernels, Cancel* cancel);
 
 // `solve_exactly` with these entries alone. Gives the source the factor of the answer.
-Answer solve_skinny(Source& source, const std::vector<Nearest>& nearest, const Kernels& kernels,
+Answer solve_skinny(Source& source, const Array<Nearest>& nearest, const Kernels& kernels,
                     const Options& options, bool integers);
 
 }  // namespace loomfast::assignment

@@ -1,15 +1,12 @@
-// Starting from a previous solution.
+// Starting from what is known of a previous solution.
 #pragma once
 
 #include "assignment/cpu/work.hpp"
 
 namespace loomfast::assignment {
 
-// The matched rows whose pair is not their best choice.
-std::vector<std::int32_t> loose_rows(Work& work);
-
-// Raises prices until the rows' pairs are tight, freeing rows that come up too often. False if that takes so
-// long, or so many rows keep waiting, that the start is not worth keeping.
-bool push_prices(Work& work, const std::vector<std::int32_t>& loose);
+// From column prices `v` of the source, a matching `col4row` of the caller's, or both; either may be null, and either may
+// be worth nothing, in which case the solve is a cold one and hardly slower.
+Status solve_warm(Work& work, const double* v, const std::int64_t* col4row);
 
 }  // namespace loomfast::assignment

@@ -1,93 +1,90 @@
-// One problem being solved: its costs, prices and matching, and exact reading of them.
+// A solve under way: its prices, its matching, its caches of candidates, and exact answers about rows.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <memory>
-#include <vector>
 
-#include "assignment/cpu/filter.hpp"
+#include "assignment/cpu/rows.hpp"
 
 namespace loomfast::assignment {
 
-struct Work {
+// Rounding a price or a sum to float32 moves it by at most 2^-24 of its magnitude. A scan meets two such roundings, of
+// the price and of the sum, and a third of the cost where the filter is a copy: 2^-24 (2 |sum| + max |p|) at most, for
+// which this times (|sum| + max |p|) has room; float32's denormals are a matter of kDenormal.
+constexpr double kScanRounding = 1.3e-7;
+// The same with the threshold of a look rounded too.
+constexpr double kLookRounding = 1.9e-7;
+constexpr double kDenormal = 0x1p-120;
+
+// Owns what its State points to.
+class Work : public State {
+public:
     Work(const Source& source, const Filter& filter, const Kernels& kernels, Cancel* cancel);
     Work(const Work&) = delete;
 
-    const Source& source;
+    Rows rows;
     const Filter& filter;
     const Kernels& kernels;
     Cancel* cancel;
-    State s{};
-    std::int32_t n, m;
-    std::vector<double> p;
-    std::vector<std::int32_t> x, y;
     Stats stats;
     double target_gap = 0.0;  // a gap that is small enough; 0: solve exactly
 
-    // Caches exist from the first use of use_caches() on.
-    bool cached = false;
-    void use_caches();
-    void forget_exact_caches() { std::fill(exact_valid_.begin(), exact_valid_.end(), 0); }
-    // After prices fell: caches hold only as long as they do not.
-    void forget_caches();
-
+    bool square() const { return n == m; }
     bool cancelled() const { return cancel && cancel->look(); }
-    std::int32_t storage(std::int32_t i) const { return s.repeats == 1 ? i : i / s.repeats; }
+    std::int32_t storage(std::int32_t i) const { return repeats == 1 ? i : i / repeats; }
+    const float* filter_row(std::int32_t i) const { return costs + stride * storage(i); }
 
+    // ---- prices ----
     void set_price(std::int32_t j, double price);
+    // Every price is about to be set: there is no bound yet.
+    void forget_prices() { price_bound = 0.0; }
     // The price of a column free of charge: no price is lower where columns are left over.
     double floor(std::int32_t j) const { return n < m ? filter.shift_of_column(j) : 0.0; }
-    bool charged(std::int32_t j) const { return p[static_cast<std::size_t>(j)] > floor(j); }
-    // Lowers the caches' bounds after prices fell by at most `fall`.
+    bool charged(std::int32_t j) const { return p[j] > floor(j); }
+
+    // ---- the matching ----
+    void free_row(std::int32_t i);
+    void free_all_rows();
+    void match(std::int32_t i, std::int32_t j);
+    Array<std::int32_t> free_rows() const;
+
+    // ---- caches, which exist from the first use_caches() on ----
+    bool cached = false;
+    void use_caches();
+    void forget_exact_costs();
+    // After prices fell: caches hold only as long as they do not,
+    void forget_caches();
+    // or after they fell by at most `fall`.
     void lower_bounds(double fall);
+    void rescan(std::int32_t r);
+    // No column outside of the cache has a value below this.
+    double safe_bound(std::int32_t r) const;
+    const std::int32_t* candidates(std::int32_t r) const { return cache_col + std::int64_t{r} * kCacheSize; }
+    RowView candidate_costs(std::int32_t r);
 
-    // Exact costs, less the filter's shifts; prices are those of the costs so shifted.
-    double cost(std::int32_t i, std::int32_t j) const;
-    double value(std::int32_t i, std::int32_t j) const { return cost(i, j) + p[static_cast<std::size_t>(j)]; }
-    const float* filter_row(std::int32_t i) const { return filter.cost + filter.stride * storage(i); }
-    const double* exact_row(std::int32_t i);  // where the filter is not exact
-    // The source's own costs.
-    double true_cost(std::int32_t i, std::int32_t j) const {
-        return filter.exact ? filter.shift(storage(i)) + filter_row(i)[j] : source.at(i, j);
-    }
-    const double* true_row(std::int32_t i) {
-        row_buffer_.resize(static_cast<std::size_t>(m));
-        return source.row(i, row_buffer_.data());
-    }
-    // How many columns of a storage row may have a value of at most `value`: every other one's is greater. They are in
-    // s.hit unless there are more than `most`.
-    std::int32_t columns_within(std::int32_t r, double value, std::int32_t most);
-    std::int32_t few() const { return m / 8; }  // entries, one by one, that take as long to read as a row
-
-    // Least, and least two, values of row i, exactly; `known` is a value that the least does not exceed.
+    // ---- exact values: shifted costs and prices ----
+    double value(std::int32_t i, std::int32_t j) const { return rows.cost(i, j) + p[j]; }
+    // Least, and least two, values of row i; `known` is a value that the least does not exceed.
     double least(std::int32_t i, double known = HUGE_VAL);
     BestTwo best_two(std::int32_t i);
     // How far rounding can take apart the values of a row's tight pairs.
     double rounding(std::int32_t i, std::int32_t j) const;
-    // The cache as exact costs.
-    BestTwo evaluate(std::int32_t r);
-    void rescan(std::int32_t r);
-    double safe_bound(std::int32_t r) const;
-    const double* exact_cache(std::int32_t r);
-
-    void free_row(std::int32_t i);
-    void match(std::int32_t i, std::int32_t j);
+    // How many columns of a storage row may have a value of at most `value`: every other one's is greater. They are in
+    // `hit` unless there are more than `most`.
+    std::int32_t columns_within(std::int32_t r, double value, std::int32_t most);
+    std::int32_t few() const { return m / 8; }  // entries, one by one, that take as long to read as a row
 
 private:
-    void shift_row(std::int64_t r, const double* row, double* out) const;
-    void copy_rows();
+    BestTwo best_cached(std::int32_t r);
 
-    std::vector<float> pf_, width_, hit_value_;
-    std::vector<std::int32_t> cache_size_, hit_;
-    std::vector<double> bound_, row_buffer_, exact_row_;
-    std::vector<std::uint64_t> mask_;
-    std::vector<char> exact_valid_;
-    std::unique_ptr<std::int32_t[]> cache_col_;
-    std::unique_ptr<float[]> cache_cost_;
-    std::unique_ptr<double[]> exact_cost_;
-    std::unique_ptr<double[]> rows_;  // all exact rows, where many are needed
-    std::int64_t rows_read_ = 0;
+    Array<double> prices_, bounds_;
+    Array<float> rounded_prices_, widths_, hit_values_;
+    Array<std::int32_t> x_, y_, hits_, cache_sizes_;
+    Array<std::uint64_t> mask_;
+    Array<char> exact_costs_known_;
+    std::unique_ptr<std::int32_t[]> cache_columns_;
+    std::unique_ptr<float[]> cache_costs_;
+    std::unique_ptr<double[]> exact_costs_;
 };
 
 }  // namespace loomfast::assignment
