@@ -29,6 +29,24 @@ def is_tensor(array):
     return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in kind.__mro__)
 
 
+def library(*arrays):
+    """Whose arrays these are: "torch" if one is a tensor, "cuda" if one is `on_device`, else "numpy"."""
+    found = "numpy"
+    for array in arrays:
+        if type(array) is np.ndarray:
+            continue
+        if is_tensor(array):
+            return "torch"
+        if on_device(array):
+            found = "cuda"
+    return found
+
+
+def module(name):
+    """The module of that name, imported at its first use: an import statement asks more, every time."""
+    return sys.modules.get(name) or importlib.import_module(name)
+
+
 def on_device(array):
     """Whether ``array`` is another library's array in the memory of a CUDA device, CuPy's say.
 
@@ -40,11 +58,6 @@ def on_device(array):
         cuda_device_type = 2  # kDLCUDA
         return array.__dlpack_device__()[0] == cuda_device_type
     return hasattr(array, "__cuda_array_interface__")
-
-
-def module(name):
-    """The module of that name, imported at its first use: an import statement asks more, every time."""
-    return sys.modules.get(name) or importlib.import_module(name)
 
 
 def to_numpy(array):

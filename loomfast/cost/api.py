@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loomfast._arrays import check_out, count, flat, is_tensor, module, on_device
+from loomfast._arrays import check_out, count, flat, library, module
 from loomfast.cost import cpu
 from loomfast.cost.spec import (
     check_as_many,
@@ -62,10 +62,11 @@ def pairwise_cost(
         TypeError: x and z of different kinds or not real numbers.
         RuntimeError: the named backend or precision cannot run here.
     """
-    if is_tensor(x) or is_tensor(z):
+    owner = library(x, z)
+    if owner == "torch":
         request = metric, label_weight, assignment_only, precision, backend, threads
         return module(_TORCH_OPS).cost_of_tensors(x, z, labels, request, out)
-    if on_device(x):
+    if owner == "cuda":
         from loomfast._torch import through_tensors
 
         options = {"metric": metric, "labels": labels, "label_weight": label_weight, "precision": precision}
@@ -107,9 +108,10 @@ def pairwise_cost_from_ids(
     """
     spec = cost_spec(metric, label_weight, assignment_only, precision, backend, threads)
     noise = noise_spec(seed, domain, backend, threads)
-    if is_tensor(x):
+    owner = library(x)
+    if owner == "torch":
         return module(_TORCH_OPS).cost_from_ids_of_tensor(x, ids, labels, (noise, spec), out)
-    if on_device(x):
+    if owner == "cuda":
         from loomfast._torch import through_tensors
 
         options = {"metric": metric, "labels": labels, "label_weight": label_weight, "precision": precision}
@@ -140,9 +142,10 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
         ValueError, TypeError: as ``pairwise_cost``.
     """
     check_metric(metric)
-    if is_tensor(x) or is_tensor(z):
+    owner = library(x, z)
+    if owner == "torch":
         return module(_TORCH_OPS).paired_cost_of_tensors(x, z, metric)
-    if on_device(x):
+    if owner == "cuda":
         from loomfast._torch import through_tensors
 
         return through_tensors(paired_cost, x, z, metric=metric)

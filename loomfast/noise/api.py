@@ -3,7 +3,7 @@
 import numpy as np
 
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import FLOATS, dtype_name, is_tensor, item_shape, module, on_device, real_array
+from loomfast._arrays import FLOATS, dtype_name, item_shape, library, module, real_array
 from loomfast.backends import check_backend_of_arrays
 from loomfast.noise import reference
 from loomfast.noise.cpu import fill_interpolated, noise_of_array
@@ -43,11 +43,11 @@ def noise_from_ids(
     """
     shape = item_shape(shape)
     name = dtype_name(dtype, DTYPES)
-    if device is not None or is_tensor(ids):
-        return module(_TORCH_OPS).noise_of_tensor(
-            ids, shape, name, device, (seed, domain, backend, threads), out
-        )
-    if on_device(ids):
+    owner = library(ids)
+    if device is not None or owner == "torch":
+        request = seed, domain, backend, threads
+        return module(_TORCH_OPS).noise_of_tensor(ids, shape, name, device, request, out)
+    if owner == "cuda":
         from loomfast._torch import through_tensors
 
         where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
@@ -73,11 +73,11 @@ def interpolate_from_ids(x, ids, t, *, seed, domain=0, backend="auto", threads=N
     Raises:
         ValueError, TypeError, RuntimeError: as ``noise_from_ids``, and if the batch sizes differ.
     """
-    if is_tensor(x):
-        return module(_TORCH_OPS).interpolation_of_tensor(
-            x, ids, t, noise_spec(seed, domain, backend, threads)
-        )
-    if on_device(x):
+    owner = library(x)
+    if owner == "torch":
+        spec = noise_spec(seed, domain, backend, threads)
+        return module(_TORCH_OPS).interpolation_of_tensor(x, ids, t, spec)
+    if owner == "cuda":
         from loomfast._torch import through_tensors
 
         where = {"seed": seed, "domain": domain, "backend": backend, "threads": threads}
