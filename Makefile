@@ -22,7 +22,7 @@ demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sa
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-bench: bench-assignment bench-assignment_forms bench-families bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
+bench: bench-assignment bench-assignment_forms bench-families bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
 bench-assignment: OPTIONS := --sizes 128,256,512,1024,2048,4096
 bench-coupling: OPTIONS := --figure runs/bench/coupling.png
@@ -65,6 +65,7 @@ $(VENV)/installed: requirements-dev.lock
 $(VENV)/peers: $(VENV)/installed
 	$(BIN)/python -m pip install lapx==0.11.1 lapjv==1.3.29 POT==0.9.7.post1 py-lap-solver==0.1.4 \
 		fastlap==0.4.0
+	$(BIN)/python -m pip install --no-deps torchcfm==1.0.7
 	touch $@
 
 $(VENV)/built: $(VENV)/installed pyproject.toml CMakeLists.txt $(shell find csrc -type f)

@@ -61,14 +61,14 @@ class Operator(NamedTuple):
     into: Callable
 
 
-def register(name, tensors, kind, *, known, parse, check, empty, fill, at_once=None, more=""):
+def register(name, tensors, kind, *, parse, check, empty, fill, known=None, at_once=None, more=""):
     """Register ``loomfast::<name>`` and ``loomfast::<name>_out``, with their fake kernels.
 
     Args:
         name: of the operator that makes its result.
         tensors: torch's schema of the leading arguments, ``"Tensor x, Tensor? labels"``.
         kind: the class of the spec that follows them; ``kind.parse`` reads the string of its ``text()``.
-        known, parse, check, at_once: as in `Operator`.
+        parse, check, known, at_once: as in `Operator`; what is not known is parsed.
         empty: ``empty(*tensors, spec, *more)`` makes the result, not filled in; it must not read the spec.
         fill: ``fill(*tensors, spec, out)`` fills in ``out``; the tensors may require a gradient.
         more: schema of what else ``empty`` needs, ``", SymInt[] shape"``.
@@ -98,7 +98,14 @@ def register(name, tensors, kind, *, known, parse, check, empty, fill, at_once=N
     into.register_fake(lambda *arguments: None)
     operators = torch.ops.loomfast
     return Operator(
-        known, parse, at_once, check, make, fill, getattr(operators, name), getattr(operators, f"{name}_out")
+        known or parse,
+        parse,
+        at_once,
+        check,
+        make,
+        fill,
+        getattr(operators, name),
+        getattr(operators, f"{name}_out"),
     )
 
 

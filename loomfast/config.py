@@ -12,7 +12,9 @@ from loomfast._arrays import MOST_THREADS, check_integers, integer
 from loomfast.coupling.build import COUPLINGS
 from loomfast.models import MLPConfig, UNetConfig
 
-_METHODS = "; ".join(f"{name}: {kind.summary}" for name, kind in COUPLINGS.items())
+_PARTS = tuple(name for name, kind in COUPLINGS.items() if name != "mixed" and not kind.chooses_items)
+# tyro keeps a line that begins with a dash.
+_METHODS = "".join(f"\n- {name}: {kind.summary}" for name, kind in COUPLINGS.items())
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,48 @@ class CouplingConfig:
     num_caches: int = 4
     """loom: noises an item holds (paper, Section 3.2)."""
     metric: Literal["sqeuclidean", "euclidean"] = "sqeuclidean"
-    """loom, minibatch-ot: transport cost of a pair."""
+    """Transport cost of a pair, for all that look at it."""
     init: str = ""
     """loom, semidiscrete: file to start from, as written by `loomfast couple`."""
+    pairs: str = ""
+    """paired: file of the ends that items are paired with, .npy or as of loomfast.coupling.write_pairs."""
+    source: str = ""
+    """Couplings with new noise: .npy file of items at the other end of the flow, instead of noise."""
+    replace: bool = False
+    """minibatch-ot, sinkhorn: draw the pairs of a batch from its plan with replacement, as OT-CFM does."""
+    epsilon: float = 0.05
+    """sinkhorn, partial, unbalanced: entropic regularisation, as a share of a batch's mean cost."""
+    mass: float = 0.9
+    """partial: share of the mass that is transported."""
+    marginal_weight: float = 1.0
+    """unbalanced: penalty of the marginals, in units of the mean cost."""
+    groups: int = 4
+    """hierarchical: groups that a batch is divided into."""
+    candidates: int = 4
+    """nearest: noises an item has to choose from."""
+    target_ratio: float = 0.05
+    """conditional, loom-conditional: where label_weight is 0, share of a batch's pairs that stay candidates
+    (C2OT's r); for labels conditional keeps noises within their class instead."""
+    condition_metric: Literal["cosine", "sqeuclidean"] = "cosine"
+    """conditional, loom-conditional: distance of continuous conditions."""
+    by_class: bool = False
+    """semidiscrete: prices for each class, so that noise and class are independent; needs labels."""
+    mixed_first: Literal[*_PARTS] = "loom"
+    """mixed: the coupling that an item is paired by with the probability share."""
+    mixed_second: Literal[*_PARTS] = "independent"
+    """mixed: the coupling of all other items."""
+    share: float = 0.5
+    """mixed: share of the items that the first coupling pairs (the paper's phi)."""
+    share_end: float | None = None
+    """mixed: that share after share_steps steps, to which it changes linearly; none for the same."""
+    share_steps: int = 0
+    """mixed: steps in which the share changes."""
+    refresh_epochs: int = 10
+    """loom-refresh: epochs between replacements of all noise."""
+    injection: float = 0.05
+    """loom-inject: probability that an item of a batch gets new noise."""
     label_weight: float = 0.0
-    """loom: cost of a pair whose labels differ; needs data with labels."""
+    """loom, conditional, loom-conditional: cost of a pair whose labels differ; needs data with labels."""
     tolerance: float = 0.0
     """loom: share of its gain by which a batch may fall short of its optimum."""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -40,7 +79,7 @@ class CouplingConfig:
 
     def __post_init__(self):
         check_integers(self, "coupling.")
-        for name in ("num_caches", "ot_batch"):
+        for name in ("num_caches", "ot_batch", "groups", "candidates", "refresh_epochs"):
             integer(getattr(self, name), f"coupling.{name}", 1)
 
 
@@ -54,6 +93,8 @@ class TrainConfig:
     """Dataset: the name of one that needs no download, or a path to images, arrays or latents."""
     num_items: int = 0
     """Training items to use, a fixed choice; 0 for all."""
+    stream: bool = False
+    """Read training items from their files (.npy, HDF5, images in folders) by the batch, not into memory."""
     flips: bool = False
     """Mirror images at random, left to right. A mirrored image is an item of its own to the coupling: the
     cache is twice as large."""
@@ -77,6 +118,10 @@ class TrainConfig:
     """Decay of the moving average of the weights, which is what is sampled from."""
     sigma: float = 1e-7
     """Standard deviation of the noise on the path (paper, eq. 3 and Table 4)."""
+    path: Literal["straight", "target", "variance-preserving", "bridge"] = "straight"
+    """Path of a pair: straight (the paper, I-CFM), target (Lipman et al. 2023), variance-preserving (Albergo
+    and Vanden-Eijnden 2023), or bridge (SB-CFM, Tong et al. 2024: give sigma, and coupling.method
+    sinkhorn)."""
     time_law: Literal["uniform", "beta", "u-shaped"] = "uniform"
     """Law of the training times."""
     checkpoint_every: int = 250

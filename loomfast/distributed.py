@@ -112,9 +112,14 @@ class World:
                 raise RuntimeError(f"the couplings of processes 0 and {rank} differ; nothing was written")
 
     def first_sends(self, value):
-        """Return the first process's value in all of them, sent by the group of the couplings."""
+        """Return the first process's value in all of them, sent by the group of the couplings.
+
+        An exception is what it failed with: the others raise FailedElsewhere.
+        """
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.coupling_group)
+        if self.rank and isinstance(box[0], Exception):
+            raise FailedElsewhere from box[0]
         return box[0]
 
 

@@ -12,14 +12,40 @@ from loomfast.extras import need
 from loomfast.noise import StepDomain, step_uniforms
 
 LAWS = ("uniform", "beta", "u-shaped")
+PATHS = ("straight", "target", "variance-preserving", "bridge")
 
 
-def interpolate(x, z, t, sigma_noise=None, sigma=1e-7):
-    """The point x_t = t·x + (1 − t)·z + ε on the path of each pair, and its velocity x − z.
+def interpolate(x, z, t, sigma_noise=None, sigma=1e-7, path="straight"):
+    """The point x_t on the path of each pair, and its velocity, for any coupling of x and z.
 
-    x, z: (B, ...) data and noise of one shape; t: (B,) times in [0, 1]; sigma_noise: None (ε = 0) or
-    standard normals of x's shape, and then ε = sigma·sigma_noise.
-    Returns (x_t, velocity), both of x's shape. Raises ValueError where the shapes do not fit.
+    The family of Tong et al. (2024), with ε standard normals, one a number of x:
+
+    ========================  =======================================  =====================================
+    path                      x_t                                      velocity
+    ========================  =======================================  =====================================
+    ``straight``              t x + (1 − t) z + σ ε                    x − z
+    ``target``                t x + (1 − (1 − σ) t) z                  x − (1 − σ) z
+    ``variance-preserving``   sin(πt/2) x + cos(πt/2) z + σ ε          π/2 (cos(πt/2) x − sin(πt/2) z)
+    ``bridge``                t x + (1 − t) z + σ √(t (1 − t)) ε       x − z + σ (1 − 2t)/(2 √(t (1 − t))) ε
+    ========================  =======================================  =====================================
+
+    ``straight`` is the paper's (LOOM-CFM, eq. 3; I-CFM where x and z are independent, rectified flow at σ =
+    0); ``target`` that of Lipman et al. (2023), where z is noise; ``variance-preserving`` that of Albergo and
+    Vanden-Eijnden (2023); ``bridge`` is a Schrödinger bridge where x and z are coupled with ε = 2σ²
+    (`loomfast.coupling.Sinkhorn`). z may be noise or data.
+
+    Args:
+        x, z: (B, ...) data and what it is paired with, of one shape.
+        t: (B,) times in [0, 1].
+        sigma_noise: None (ε = 0), or standard normals of x's shape; not looked at by ``target``.
+        sigma: σ.
+        path: a name out of `PATHS`.
+
+    Returns:
+        (x_t, velocity), both of x's shape.
+
+    Raises:
+        ValueError: where the shapes do not fit, or for another path.
     """
     if x.shape != z.shape:
         raise ValueError(f"x and z must have the same shape, got {tuple(x.shape)} and {tuple(z.shape)}")
@@ -27,25 +53,65 @@ def interpolate(x, z, t, sigma_noise=None, sigma=1e-7):
         raise ValueError(f"t must have shape ({x.shape[0]},), one time an item, got {tuple(t.shape)}")
     if sigma_noise is not None and sigma_noise.shape != x.shape:
         raise ValueError(f"sigma_noise must have x's shape {tuple(x.shape)}, got {tuple(sigma_noise.shape)}")
+    if path not in PATHS:
+        raise ValueError(f"path must be one of {', '.join(PATHS)}, got {path!r}")
     t = t.view(-1, *[1] * (x.ndim - 1))
-    x_t = t * x + (1 - t) * z
-    if sigma_noise is not None:
-        x_t = x_t + sigma * sigma_noise
-    return x_t, x - z
+    if path == "target":
+        return t * x + (1 - (1 - sigma) * t) * z, x - (1 - sigma) * z
+    if path == "variance-preserving":
+        sin, cos = torch.sin(math.pi / 2 * t), torch.cos(math.pi / 2 * t)
+        x_t, velocity = sin * x + cos * z, math.pi / 2 * (cos * x - sin * z)
+    else:
+        x_t, velocity = t * x + (1 - t) * z, x - z
+    if sigma_noise is None:
+        return x_t, velocity
+    if path == "bridge":
+        off = sigma * torch.sqrt(t * (1 - t)) * sigma_noise
+        # The 1e-8 is torchcfm's: at the ends, where the path's velocity has no bound, the noise is 0.
+        return x_t + off, velocity + (1 - 2 * t) / (2 * t * (1 - t) + 1e-8) * off
+    return x_t + sigma * sigma_noise, velocity
 
 
-def flow_matching_loss(model, x, z, t, *, sigma=1e-7, sigma_noise=None, y=None):
-    """Equation 3 on one batch of pairs: the mean of (v(x_t, t) − (x − z))² over items *and* elements.
+def flow_matching_loss(model, x, z, t, *, sigma=1e-7, sigma_noise=None, y=None, path="straight"):
+    """Equation 3 on one batch of pairs: the mean of (v(x_t, t) − velocity)² over items *and* elements.
 
     The paper's squared norm is this times the number of elements of an item, a constant. model takes
     (x_t, t), or (x_t, t, y) where labels y are given; the rest is as in ``interpolate``. The difference is
     taken in float32 whatever the model returns. Returns a scalar tensor.
     """
-    x_t, velocity = interpolate(x, z, t, sigma_noise, sigma)
+    x_t, velocity = interpolate(x, z, t, sigma_noise, sigma, path)
+    return torch.nn.functional.mse_loss(_predicted(model, x, x_t, t, y), velocity.float())
+
+
+def bridge_score_loss(model, x, z, t, sigma_noise, *, sigma=1.0, y=None):
+    """The score of a Schrödinger bridge by regression: the mean of (λ(t) s(x_t, t) + ε)².
+
+    A second network, or a second head, s learns the score of the ``bridge`` path's points; with it samples
+    may be drawn by the bridge's stochastic equation (Tong et al., 2024, "Simulation-free Schrödinger bridges
+    via score and flow matching", eq. 10). λ(t) = σ √(t (1 − t)) makes the target ε at all times.
+
+    Args:
+        model: takes (x_t, t), or (x_t, t, y); returns the score, of x's shape.
+        x, z, t, sigma_noise, sigma: as for `interpolate`; the noise is needed, and sigma is positive.
+
+    Returns:
+        A scalar tensor.
+
+    Raises:
+        ValueError: without noise, or for a sigma that is not positive.
+    """
+    if sigma_noise is None or not sigma > 0:
+        raise ValueError(f"a score needs sigma_noise and a positive sigma, got sigma={sigma}")
+    x_t, _ = interpolate(x, z, t, sigma_noise, sigma, "bridge")
+    weight = sigma * torch.sqrt(t * (1 - t)).view(-1, *[1] * (x.ndim - 1))
+    return torch.mean((weight * _predicted(model, x, x_t, t, y) + sigma_noise) ** 2)
+
+
+def _predicted(model, x, x_t, t, y):
     predicted = model(x_t, t) if y is None else model(x_t, t, y)
     if predicted.shape != x.shape:
         raise ValueError(f"model must return x's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")
-    return torch.nn.functional.mse_loss(predicted.float(), velocity.float())
+    return predicted.float()
 
 
 def timesteps(index, *, seed, step, law="uniform", beta=(2.0, 2.0), u_shape=4.0):

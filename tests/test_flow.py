@@ -4,7 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from loomfast.flow import LAWS, drop_labels, flow_matching_loss, interpolate, timesteps
+from loomfast.compat.torchcfm import (
+    ConditionalFlowMatcher,
+    SchrodingerBridgeConditionalFlowMatcher,
+    TargetConditionalFlowMatcher,
+    VariancePreservingConditionalFlowMatcher,
+)
+from loomfast.flow import (
+    LAWS,
+    PATHS,
+    bridge_score_loss,
+    drop_labels,
+    flow_matching_loss,
+    interpolate,
+    timesteps,
+)
 from loomfast.models import MLPConfig, build
 
 
@@ -140,3 +154,57 @@ def test_gaussian_to_gaussian_learns_equation_4(sigma):
         with torch.no_grad():
             error = (model(at, torch.full((2000,), t)) - exact).square().mean().sqrt()
         assert error < 0.1, f"t = {t}"
+
+
+MATCHERS = {
+    "straight": ConditionalFlowMatcher,
+    "variance-preserving": VariancePreservingConditionalFlowMatcher,
+    "bridge": SchrodingerBridgeConditionalFlowMatcher,
+    "target": TargetConditionalFlowMatcher,
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("shape", [(2,), (3, 4, 4)])
+def test_paths_are_those_of_tong_et_al(path, shape):
+    """Against torchcfm's formulas, which its own tests hold the classes to."""
+    rng = torch.Generator().manual_seed(0)
+    x, z, noise = (torch.randn(16, *shape, generator=rng) for _ in range(3))
+    t = torch.rand(16, generator=rng)
+    matcher = MATCHERS[path](sigma=0.3)
+    x_t, velocity = interpolate(x, z, t, noise, 0.3, path)
+    # Lipman's path has the noise that an item is paired with where the others have noise of their own.
+    expected = matcher.sample_xt(z, x, t, z if path == "target" else noise)
+    torch.testing.assert_close(x_t, expected)
+    torch.testing.assert_close(
+        velocity, matcher.compute_conditional_flow(z, x, t, expected), rtol=2e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_velocity_is_the_derivative_of_its_path(path):
+    x, z, noise = (torch.randn(8, 5, dtype=torch.float64) for _ in range(3))
+    t = torch.linspace(0.1, 0.9, 8, dtype=torch.float64)
+    ahead, behind = (interpolate(x, z, t + h, noise, 0.2, path)[0] for h in (1e-6, -1e-6))
+    torch.testing.assert_close((ahead - behind) / 2e-6, interpolate(x, z, t, noise, 0.2, path)[1])
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_ends_at_its_pair(path):
+    x, z, noise = (torch.randn(4, 3) for _ in range(3))
+    for t, end in ((0.0, z), (1.0, x)):
+        x_t, velocity = interpolate(x, z, torch.full((4,), t), noise, 1e-7, path)
+        torch.testing.assert_close(x_t, end, rtol=1e-5, atol=1e-5)
+        assert torch.isfinite(velocity).all()
+
+
+def test_a_bridges_score_is_learnt_from_its_noise():
+    x, z, noise = (torch.randn(64, 2) for _ in range(3))
+    t = torch.rand(64) * 0.8 + 0.1
+    spread = (0.5 * torch.sqrt(t * (1 - t)))[:, None]
+    assert bridge_score_loss(lambda x_t, t: -noise / spread, x, z, t, noise, sigma=0.5) < 1e-10
+    assert bridge_score_loss(lambda x_t, t: 0 * x_t, x, z, t, noise, sigma=0.5) > 0.5
+    with pytest.raises(ValueError, match="positive sigma"):
+        bridge_score_loss(lambda x_t, t: x_t, x, z, t, noise, sigma=0.0)
+    with pytest.raises(ValueError, match="path must be one of straight"):
+        interpolate(x, z, t, path="curved")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # be imported inside a function; and the engine, so that `loomfast doctor` can say that it is broken.
 HEAVY = {
     *("torch", "torchdiffeq", "triton", "cupy", "ml_dtypes", "scipy", "sklearn", "diffusers", "safetensors"),
-    *("matplotlib", "PIL", "rich", "tyro", "h5py", "wandb", "tensorboard"),
+    *("matplotlib", "PIL", "rich", "tyro", "ot", "h5py", "wandb", "tensorboard"),
 }
 
 

@@ -275,3 +275,31 @@ def test_compiled_sampling_is_the_same_within_rounding():
     arguments = {"num": CPU_BLOCK + 3, "shape": (2,), "seed": 0, "solver": "rk4", "nfe": 8}
     compiled = generate(torch.compile(model, fullgraph=True, dynamic=False), **arguments)
     torch.testing.assert_close(compiled, generate(model, **arguments), rtol=1e-5, atol=1e-6)
+
+
+def test_guidance_goes_on_from_no_label_through_the_label():
+    """A network whose velocity is its label: at -1, no label, it is that too."""
+
+    def network(x, t, y):
+        return y.to(x.dtype).view(-1, 1).expand(x.shape)
+
+    y = np.array([2, 0, 1])
+    plain = generate(network, 3, (2,), seed=0, nfe=1, y=y)
+    for scale in (0.0, 1.0, 3.5):
+        guided = generate(network, 3, (2,), seed=0, nfe=1, y=y, guidance=scale)
+        by_hand = plain - torch.from_numpy(y)[:, None] + (-1 + scale * (torch.from_numpy(y)[:, None] + 1))
+        torch.testing.assert_close(guided, by_hand.float())
+    part = generate(network, 1, (2,), seed=0, nfe=1, y=y[1:2], start=1, guidance=3.5)
+    torch.testing.assert_close(part, guided[1:2], rtol=0, atol=0)
+    with pytest.raises(ValueError, match="needs labels"):
+        generate(lambda x, t: x, 3, (2,), seed=0, nfe=1, guidance=2.0)
+    with pytest.raises(ValueError, match="guidance must be a finite number"):
+        generate(network, 3, (2,), seed=0, nfe=1, y=y, guidance=-1.0)
+
+
+def test_samples_begin_at_a_source_in_turn():
+    source = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    still = generate(lambda x, t: 0 * x, 7, (2,), seed=0, nfe=1, source=source, start=3)
+    np.testing.assert_array_equal(still.numpy(), source[(3 + np.arange(7)) % 5])
+    with pytest.raises(ValueError, match="source must hold items of shape"):
+        generate(lambda x, t: x, 3, (3,), seed=0, nfe=1, source=source)

@@ -218,3 +218,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(out, run, tmp_path, monkeypa
     assert str(tmp_path / out) in line
     assert list(tmp_path.iterdir()) == []
     assert len(written) == {"s.npz": 0, "s.png": 1, "pictures/": 3}[out]
+
+
+def test_guidance_is_for_networks_that_have_seen_no_label(run, classes, tmp_path, capsys):
+    guided = untrained_run(tmp_path / "guided", images(num_classes=3), label_dropout=0.1)
+    out = tmp_path / "samples.npz"
+    assert sample(guided, "--num", 4, "--nfe", 2, "--guidance", 1.5, "--out", out) == 0
+    assert np.load(out)["samples"].shape[0] == 4
+    for wrong, message in ((run, "without labels"), (classes, "train with --label-dropout")):
+        assert sample(wrong, "--num", 4, "--guidance", 1.5, "--out", out) == 2
+        assert message in capsys.readouterr().err

@@ -61,6 +61,24 @@ void noise_interpolate(const Items& items, uint64_t seed, uint32_t word3, const 
                              to_velocity, threads);
 }
 
+using Doubles = py::array_t<double, py::array::c_style>;
+
+void noise_fill_nearest(const Items& items, uint64_t seed, uint32_t word3, const Floats& x, const Doubles& g,
+                        const Doubles& q, Floats out, Floats a, Floats b, int threads) {
+    check_out(items, out);
+    const int64_t count = items.shape(0);
+    const auto pairs = [&](const Doubles& part) {
+        return part.ndim() == 2 && part.shape(0) == count && part.shape(1) == g.shape(1);
+    };
+    if (x.ndim() != 2 || x.shape(0) != count || x.shape(1) != out.shape(1) || !pairs(g) || !pairs(q) ||
+        a.ndim() != 1 || a.shape(0) != count || b.ndim() != 1 || b.shape(0) != count)
+        throw py::value_error("x must be like out, g and q (n, k), a and b (n,)");
+    float *const to = out.mutable_data(), *const to_a = a.mutable_data(), *const to_b = b.mutable_data();
+    const Entered entered;
+    noise::fill_nearest({seed, word3}, items.data(), count, x.shape(1), x.data(), g.data(), q.data(), g.shape(1), to,
+                        to_a, to_b, threads);
+}
+
 #ifdef LOOMFAST_CUDA_BUILT
 // Device pointers and the stream as integers; the caller has checked shapes and types and set the device.
 void noise_fill_cuda(std::uintptr_t ids, int64_t num_items, int64_t item_size, int64_t stride, uint64_t seed,
@@ -100,6 +118,10 @@ void bind_noise(py::module_& m) {
           py::arg("word3"), py::arg("x").noconvert(), py::arg("t").noconvert(), py::arg("point").noconvert(),
           py::arg("velocity").noconvert(), py::arg("threads"),
           "t x + (1 - t) z and x - z into point and velocity, z being the normals of noise_fill.");
+    m.def("noise_fill_nearest", &noise_fill_nearest, py::arg("items").noconvert(), py::arg("seed"),
+          py::arg("word3"), py::arg("x").noconvert(), py::arg("g").noconvert(), py::arg("q").noconvert(),
+          py::arg("out").noconvert(), py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("threads"),
+          "The nearest to x of the normals of noise_fill and of candidates (g, q), as a z + b x into out.");
 #ifdef LOOMFAST_CUDA_BUILT
     m.def("noise_fill_cuda", &noise_fill_cuda, "noise_fill in device memory, by pointers, on a stream.");
 #endif

@@ -40,6 +40,10 @@ struct Kernels {
     void (*to_doubles)(const float* from, double* to, int64_t count);
     void (*to_bfloat16s)(const float* from, uint16_t* to, int64_t count);
     void (*interpolate)(const float* z, const float* x, float t, float* point, float* velocity, int64_t count);
+    // sums = {x.x, x.z, z.z}.
+    void (*dots)(const float* x, const float* z, int64_t count, double* sums);
+    // z = a z + b x.
+    void (*blend)(float a, float b, const float* x, float* z, int64_t count);
 };
 
 LOOMFAST_DECLARE_TABLES(Kernels, kernels)

@@ -1,6 +1,8 @@
 #include "noise/noise.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "noise/kernels.hpp"
 #include "noise/philox.hpp"
@@ -10,6 +12,7 @@ namespace loomfast::noise {
 namespace {
 
 constexpr int64_t kTile = 2048;  // numbers whose words and normals stay in the first-level cache
+constexpr int64_t kNearestNumbers = 4096;  // of noise made before their items are looked at
 constexpr int64_t kLeastBlocks = 1024;  // a thread takes at a time
 
 Key split(uint64_t seed) { return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}; }
@@ -127,6 +130,55 @@ void fill_interpolated(Stream stream, const uint64_t* items, int64_t num_items, 
         request.kernels.interpolate(z, x + offset, t[item], point + offset, velocity + offset, count);
     };
     make_all(request, nullptr, threads, put);
+}
+
+namespace {
+
+// The factors (a, b) of z and x that make z the nearest candidate; `sums` are x.x, x.z and z.z.
+void nearest_factors(const double* sums, const double* g, const double* q, int64_t others, float& a, float& b) {
+    a = 1, b = 0;
+    if (!std::isfinite(sums[0])) a = b = std::numeric_limits<float>::quiet_NaN();
+    const double length = std::sqrt(sums[0]);
+    int64_t best = -1;
+    double least = sums[2] - 2 * sums[1];
+    for (int64_t k = 0; k < others; ++k) {
+        const double distance = g[k] * g[k] + q[k] - 2 * length * g[k];
+        if (distance < least) least = distance, best = k;
+    }
+    if (best < 0 || !std::isfinite(sums[0])) return;
+    constexpr double tiny = std::numeric_limits<double>::min();
+    if (length == 0) {  // no direction is special: only the length of the noise is chosen
+        a = static_cast<float>(std::sqrt((g[best] * g[best] + q[best]) / std::max(sums[2], tiny)));
+        return;
+    }
+    const double own = sums[1] / length, rest = std::max(sums[2] - own * own, tiny);
+    const double scale = std::sqrt(q[best] / rest);
+    a = static_cast<float>(scale);
+    b = static_cast<float>((g[best] - scale * own) / length);
+}
+
+}  // namespace
+
+void fill_nearest(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, const float* x,
+                  const double* g, const double* q, int64_t others, float* out, float* a, float* b, int threads) {
+    const Request request{kernels(), stream, items, num_items, item_size};
+    const Schedule schedule(split(stream.seed));
+    const int64_t blocks = request.item_blocks();
+    const auto put = [=](const float* values, int64_t, int64_t offset, int64_t count) {
+        std::copy_n(values, count, out + offset);
+    };
+    // So few items at a time that they are still in a cache near by when they are looked at.
+    const int64_t grain = std::max<int64_t>(1, kNearestNumbers / std::max<int64_t>(item_size, 1));
+    run_chunks(num_items, grain, threads, [&](int64_t begin, int64_t end) {
+        make(request, schedule, begin * blocks, end * blocks, item_size % 4 == 0 ? out : nullptr, put);
+        for (int64_t i = begin; i < end; ++i) {
+            double sums[3];
+            request.kernels.dots(x + i * item_size, out + i * item_size, item_size, sums);
+            nearest_factors(sums, g + i * others, q + i * others, others, a[i], b[i]);
+            if (a[i] != 1 || b[i] != 0)
+                request.kernels.blend(a[i], b[i], x + i * item_size, out + i * item_size, item_size);
+        }
+    });
 }
 
 void fill_bits(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, uint32_t* out) {

@@ -23,6 +23,12 @@ void fill_normals(Stream stream, const uint64_t* items, int64_t num_items, int64
 void fill_interpolated(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, const float* x,
                        const float* t, float* point, float* velocity, int threads);
 
+// Of each item's normals z and of `others` candidates known by two numbers alone, their component g along x and the
+// squared length q of the rest (num_items x others), the one that is nearest to x: out = a z + b x, with z itself,
+// (1, 0), where it is. a and b are NaN where x is not finite. Why two numbers do: loomfast/coupling/nearest.py.
+void fill_nearest(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, const float* x,
+                  const double* g, const double* q, int64_t others, float* out, float* a, float* b, int threads);
+
 // The raw words behind them: out is num_items x item_size uint32.
 void fill_bits(Stream stream, const uint64_t* items, int64_t num_items, int64_t item_size, uint32_t* out);
 

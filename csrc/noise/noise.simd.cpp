@@ -179,10 +179,48 @@ void interpolate(const float* z, const float* x, float t, float* point, float* v
     }
 }
 
+// In so many lanes whatever the target has, so that all have the same bits: float32 sums of pieces, added in float64.
+constexpr int kSumLanes = 16;
+constexpr int kSumVectors = kSumLanes / kLanesF;
+constexpr std::int64_t kSumPiece = 1024;
+constexpr std::int64_t kFewDots = 16;  // numbers up to which all is float64: differences of these sums are small
+
+void dots(const float* x, const float* z, std::int64_t count, double* sums) {
+    double xx = 0, xz = 0, zz = 0;
+    for (std::int64_t k = 0; count <= kFewDots && k < count; ++k) {
+        const double a = x[k], b = z[k];
+        xx += a * a, xz += a * b, zz += b * b;
+    }
+    for (std::int64_t begin = 0; count > kFewDots && begin < count; begin += kSumPiece) {
+        const std::int64_t end = begin + kSumPiece < count ? begin + kSumPiece : count;
+        VecF parts[3][kSumVectors] = {};
+        std::int64_t k = begin;
+        for (; k + kSumLanes <= end; k += kSumLanes) {
+#pragma GCC unroll 4
+            for (int v = 0; v < kSumVectors; ++v) {
+                const VecF a = load<VecF>(x + k + v * kLanesF), b = load<VecF>(z + k + v * kLanesF);
+                parts[0][v] += a * a, parts[1][v] += a * b, parts[2][v] += b * b;
+            }
+        }
+        alignas(64) float lanes[3][kSumLanes];
+        for (int part = 0; part < 3; ++part)
+            for (int v = 0; v < kSumVectors; ++v) store(lanes[part] + v * kLanesF, parts[part][v]);
+        for (int lane = 0; k < end; ++k, ++lane)
+            lanes[0][lane] += x[k] * x[k], lanes[1][lane] += x[k] * z[k], lanes[2][lane] += z[k] * z[k];
+        for (int lane = 0; lane < kSumLanes; ++lane) xx += lanes[0][lane], xz += lanes[1][lane], zz += lanes[2][lane];
+    }
+    sums[0] = xx, sums[1] = xz, sums[2] = zz;
+}
+
+void blend(float a, float b, const float* x, float* z, std::int64_t count) {
+    for (std::int64_t k = 0; k < count; ++k) z[k] = a * z[k] + b * x[k];
+}
+
 }  // namespace
 
 namespace LOOMFAST_TARGET {
-const Kernels kernels = {kLanesF, words, mixed_words, normals_of_groups, to_doubles, to_bfloat16s, interpolate};
+const Kernels kernels = {kLanesF,      words,       mixed_words, normals_of_groups, to_doubles,
+                         to_bfloat16s, interpolate, dots,        blend};
 }
 
 }  // namespace loomfast::noise

@@ -76,6 +76,19 @@ def add_times_and_labels(command):
     )
     labels.add_argument("--labels", type=natural_list, metavar="K,K,...", help="classes, taken in turn")
     command.add_argument(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="classifier-free guidance: go W times as far from the unlabelled velocity as the label says, "
+        "for a network trained with --label-dropout (1: as the label says; default: no guidance)",
+    )
+    command.add_argument(
+        "--source",
+        metavar="FILE",
+        help=".npy file of items to begin at, in turn, for a run that was trained with --coupling.source "
+        "(default: that file)",
+    )
+    command.add_argument(
         "--trajectory", action="store_true", help="write the whole paths, not their ends alone"
     )
 

@@ -179,7 +179,6 @@ def fill_cost_from_ids(x, ids, labels_x, labels_z, spec, out):
 
 COST_FROM_IDS = register(
     *("pairwise_cost_from_ids", f"Tensor x, Tensor ids, {_LABELS}", FromIdsSpec),
-    known=FromIdsSpec,
     parse=FromIdsSpec,
     check=_check_request_from_ids,
     empty=_empty_cost,

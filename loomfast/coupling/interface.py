@@ -12,8 +12,9 @@ import numpy as np
 
 from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
 from loomfast.assignment import solve
+from loomfast.coupling.cache import mean_of
 from loomfast.files import json_object, read_tensors, readable, write_tensors
-from loomfast.noise import NoiseDomain
+from loomfast.noise import NoiseDomain, noise_from_ids
 
 MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
 
@@ -50,15 +51,20 @@ class Pair:
 
     Attributes:
         noise: (B, *shape) float32, of the kind and on the device of the ``x`` that was given.
-        ids: (B,) int64 NumPy array; ``noise`` is ``noise_from_ids(ids, shape, seed=..., domain=domain)``.
-        fields: the per-item arrays that were given to `Coupling.couple`; the data keep their order.
+        ids: (B,) int64 NumPy array, which noise it is; `Coupling.noise_of` makes it again.
+        fields: the per-item arrays that were given to `Coupling.couple`, in the order of the noise.
         swaps: how many items hold another noise than before the coupling.
         cost_before, cost_after: mean transport cost of a pair, before and after (float64; nan where a
             coupling does not look at costs).
         gap: proven bound on how far the batch's *total* cost is from its optimum, in the cost form that was
             solved (nan where nothing was solved).
         seconds: wall time by part: ``noise``, ``cost``, ``solve``, ``write``.
-        domain: the `NoiseDomain` of the ids.
+        domain: the `NoiseDomain` of the ids, or (B,) int64 with that of each.
+        rows: None where noise k belongs to ``x[k]``; or (B,) int64, and it belongs to ``x[rows[k]]``: a
+            coupling that draws from a plan may take an item of the batch twice and leave out another.
+        blend: None, or two (B,) float32 arrays (a, b): the noise is a·(noise of the id) + b·x.
+        marginal_error: how far the plan behind the pairs is from its marginals, the sum of what is missing
+            and of what is too much in rows and columns (nan where there is no such plan).
         status: None; of a coupling whose cache is on a device an int32 tensor () there, 0 where the step
             could be made, else bits of `Trouble`. The ids and the numbers are tensors on that device then,
             too, but for ``seconds``, which are the host's; `on_host` waits for them.
@@ -72,7 +78,10 @@ class Pair:
     cost_after: float = float("nan")
     gap: float = float("nan")
     seconds: dict | None = None
-    domain: NoiseDomain = NoiseDomain.FRESH
+    domain: NoiseDomain | np.ndarray = NoiseDomain.FRESH
+    rows: np.ndarray | None = None
+    blend: tuple | None = None
+    marginal_error: float = float("nan")
     status: Any = None
 
     def on_host(self):
@@ -118,6 +127,9 @@ class Coupling:
         method: the name of the coupling in a configuration, of the class.
         summary: what it does, in a few words for ``loomfast train --help``, of the class.
         takes_init: whether it can start from a file of `loomfast couple`, of the class.
+        takes_source: whether it can take items of another dataset instead of noise, of the class.
+        takes_labels: whether `from_config` takes the dataset's labels, of the class.
+        needs_labels: whether `couple` and `recall` take labels, and cannot do without.
         chooses_items: whether `items` follows from what was coupled so far, of the class; `pair_up` then has
             to refuse other items.
         num_items: how many items there are. shape: of one item. seed: of the run.
@@ -127,6 +139,9 @@ class Coupling:
     method = ""
     summary = ""
     takes_init = False
+    takes_source = False
+    needs_labels = False
+    takes_labels = False
     chooses_items = False
 
     @classmethod
@@ -174,8 +189,8 @@ class Coupling:
             x: (B, *shape) floating point, NumPy array or torch tensor: the data of the batch.
             index: (B,) integers: which items they are, each at most once.
             step: the training step; one more than the last by default.
-            labels: (B,) integers of 0 or more, the items' labels; only a `Loom` with a label_weight looks at
-                them.
+            labels: (B,) integers of 0 or more, the items' labels, or (B, c) floating point, their conditions;
+                only couplings that say so look at them.
             fields: per-item arrays that are handed on as ``Pair.fields``, and not looked at.
 
         Returns:
@@ -191,7 +206,9 @@ class Coupling:
         step = self.step if step is None else check_step(step)
         prepared = self.pair_up(x, rows, step, labels)
         if fields:
-            prepared = replace(prepared, pair=replace(prepared.pair, fields=tuple(fields)))
+            taken = prepared.pair.rows
+            fields = tuple(fields) if taken is None else tuple(field[taken] for field in fields)
+            prepared = replace(prepared, pair=replace(prepared.pair, fields=fields))
         return prepared
 
     def pair_up(self, x, rows, step, labels):
@@ -213,6 +230,21 @@ class Coupling:
         This is how a step that feeds several optimizer steps is continued after a restart; nothing is solved.
         """
         raise NotImplementedError
+
+    def noise_of(self, prepared, x):
+        """Return the noise of a Prepared made again from its ids, like the ``x`` (B, *shape) it was made for.
+
+        The same bits wherever it is done: what one process coupled, the others need to be told as ids only.
+        """
+        pair = prepared.pair
+        domains = np.unique(pair.domain)
+        noise = noise_from_ids(like(pair.ids, x), self.shape, seed=self.seed, domain=int(domains[0]))
+        for domain in domains[1:]:
+            of_it = np.flatnonzero(pair.domain == domain)
+            noise[of_it] = noise_from_ids(
+                like(pair.ids[of_it], x), self.shape, seed=self.seed, domain=int(domain)
+            )
+        return noise if pair.blend is None else blended(noise, taken(x, pair.rows), pair.blend)
 
     def metadata(self):
         """Return what a state of this coupling belongs to, as a dict of plain JSON values."""
@@ -277,6 +309,37 @@ class Stopwatch:
         self.seconds[self._part] = self.seconds.get(self._part, 0.0) + time.perf_counter() - self._start
 
 
+def recalled(coupler, x, index, step, labels):
+    """Return what a coupling recalls of a step; the labels are for those which need them."""
+    more = {"labels": labels} if coupler.needs_labels else {}
+    return coupler.recall(x, index, step=step, **more)
+
+
+def rows_of(x, rows):
+    """Return ``x[rows]`` for (n,) int64 NumPy rows; of images, in a third of the time that indexing takes."""
+    if is_tensor(x):
+        return x.index_select(0, like(rows, x))
+    return x.take(rows, axis=0)
+
+
+def taken(x, rows):
+    """Return ``x[rows]``, or ``x`` itself where ``rows`` is None."""
+    return x if rows is None else rows_of(x, rows)
+
+
+def blended(noise, x, blend):
+    """Return a·noise + b·x, (B, *shape) float32, for ``blend`` = (a, b) of (B,) float32 each.
+
+    Every product and sum is rounded on its own, so that all machines have the same bits. ``noise`` is
+    overwritten.
+    """
+    moved = np.flatnonzero((blend[0] != 1) | (blend[1] != 0))
+    a, b = (like(part[moved].reshape(-1, *[1] * (noise.ndim - 1)), x) for part in blend)
+    towards = x[moved].float() if is_tensor(x) else x[moved].astype(np.float32)
+    noise[moved] = noise[moved] * a + towards * b
+    return noise
+
+
 def like(array, x):
     """Return a NumPy array as an array of the kind and on the device of ``x``, NumPy or torch."""
     if not is_tensor(x):
@@ -315,7 +378,7 @@ def check_distinct(rows):
 
 def mean_cost(costs):
     """Return the mean of costs (B,) as a float; nan for an empty batch."""
-    return float(costs.mean()) if len(costs) else float("nan")
+    return float(mean_of(costs))
 
 
 def solve_batch(cost, x, **options):

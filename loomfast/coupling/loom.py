@@ -26,6 +26,8 @@ from loomfast.coupling.interface import (
     checked_step,
     fits_this_run,
     like,
+    mean_cost,
+    rows_of,
     solve_batch,
 )
 from loomfast.coupling.whole_dataset import solve_globally
@@ -33,7 +35,7 @@ from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids
 
 
 @dataclass(frozen=True)
-class _Update:
+class Update:
     """What `Loom.prepare` found out about a batch: the places it read, and what belongs there."""
 
     held: tuple  # where the batch's ids are in the cache
@@ -82,7 +84,7 @@ class Loom(Coupling):
     """
 
     method = "loom"
-    summary = "remembered and improved"
+    summary = "remembered and improved (LOOM-CFM, Davtyan et al. 2025)"
     takes_init = True
 
     def __init__(
@@ -215,7 +217,7 @@ class Loom(Coupling):
         with watch("noise"):
             held = rows, self._choose_caches(rows, step)
             ids = self.ids[held].astype(np.int64)  # τ of the step before
-            noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
+            noise = self._noise(ids, x, rows, step)
             pair_labels = None if labels is None else (labels, self._labels_of(ids, rows, labels))
         with watch("cost"):
             cost = pairwise_cost(
@@ -232,9 +234,9 @@ class Loom(Coupling):
             assignment = solve_batch(cost, x, start=start, tolerance=self.tolerance)  # ω of eq. 9
         with watch("write"):
             found = to_numpy(assignment.col4row)
-            order, before, after = self._strict_improvement(x, noise, found, pair_labels)
+            order, noise, before, after = self._strict_improvement(x, noise, found, pair_labels)
         pair = Pair(
-            noise=noise[order],
+            noise=noise,
             ids=ids[order],
             swaps=int((order != np.arange(len(order))).sum()),
             cost_before=before,
@@ -243,7 +245,7 @@ class Loom(Coupling):
             seconds=watch.seconds,
             domain=NoiseDomain.CACHE,
         )
-        update = _Update(held, ids, ids[order], to_numpy(assignment.v), rows, labels)
+        update = Update(held, ids, ids[order], to_numpy(assignment.v), rows, labels)
         return Prepared(pair, step, update)
 
     def commit(self, prepared):
@@ -282,8 +284,8 @@ class Loom(Coupling):
             return on_device.recall(self, x, on_device.as_rows(x, index, self), check_step(step))
         rows, step = checked_batch(x, index, self.shape, self.num_items), check_step(step)
         ids = self.ids[rows, self._choose_caches(rows, step)].astype(np.int64)
-        noise = noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
-        cost = float(mean_of(to_numpy(paired_cost(x, noise, metric=self.metric))))
+        noise = self._noise(ids, x, rows, step)
+        cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
         return Pair(noise, ids, cost_before=cost, cost_after=cost, seconds={}, domain=NoiseDomain.CACHE)
 
     def solve_globally(self, data, **options):
@@ -324,22 +326,30 @@ class Loom(Coupling):
         found[new] = labels[by_row[np.searchsorted(rows, holders[new], sorter=by_row)]]
         return found
 
+    def _noise(self, ids, x, rows, step):
+        """Return the noises ``ids`` (B,) that items ``rows`` hold in ``step``, (B, *shape) like ``x``."""
+        return noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
+
     def _choose_caches(self, rows, step):
         """Return one of each item's caches, (B,), uniformly by (seed, step, item) (Section 3.2)."""
         bits = step_bits(rows, 1, seed=self.seed, step=step, domain=StepDomain.CACHE_CHOICE)[:, 0]
         return (bits.astype(np.uint64) * np.uint64(self.num_caches)) >> np.uint64(32)
 
     def _strict_improvement(self, x, noise, order, labels=None):
-        """Return what of ``order`` is worth writing, with the mean pair cost before and after it.
+        """Return what of ``order`` is worth writing, the noise in it, the mean pair cost before, and after.
 
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
-        old and new pairs, computed directly in float64.
+        old and new pairs, computed directly in float64. ``noise`` is overwritten.
         """
         before = to_numpy(paired_cost(x, noise, metric=self.metric))
-        after = before.copy()
-        moved = np.flatnonzero(order != np.arange(len(order)))
-        if moved.size:
-            after[moved] = to_numpy(paired_cost(x[moved], noise[order[moved]], metric=self.metric))
+        found, moved, after = order, np.flatnonzero(order != np.arange(len(order))), before.copy()
+        most = 2 * len(moved) > len(order)  # a copy of some rows of x costs more than the costs of all
+        if most:
+            new = rows_of(noise, order)
+            after = to_numpy(paired_cost(x, new, metric=self.metric))
+        elif moved.size:
+            new = rows_of(noise, order[moved])
+            after[moved] = to_numpy(paired_cost(rows_of(x, moved), new, metric=self.metric))
         differs = np.zeros((2, len(order)))  # labels, before and after
         if labels is not None:
             differs[:] = labels[0] != labels[1], labels[0] != labels[1][order]
@@ -349,7 +359,14 @@ class Loom(Coupling):
         )
         before, after = before + self.label_weight * differs[0], after + self.label_weight * differs[1]
         kept = np.where(order == np.arange(len(order)), before, after)
-        return order, float(mean_of(before)), float(mean_of(kept))
+        if most:
+            left = np.flatnonzero(order != found)
+            new[left] = noise[left]
+            noise = new
+        elif moved.size:
+            taken = order[moved] == found[moved]
+            noise[moved[taken]] = new[taken]
+        return order, noise, mean_cost(before), mean_cost(kept)
 
     def remember_prices(self, ids, v):
         """Keep a batch's dual prices ``v``, moved to the mean these noises had: prices are relative."""

@@ -3,10 +3,8 @@
 Solving everywhere would rest on every BLAS to round alike.
 """
 
+from contextlib import contextmanager
 from dataclasses import replace
-
-from loomfast.coupling.interface import like
-from loomfast.noise import noise_from_ids
 
 
 class SharedCoupler:
@@ -31,20 +29,30 @@ class SharedCoupler:
         """Prepare a batch as the coupling does, in the first process; the others receive what it found."""
         prepared = None
         if self._world.rank == 0:
-            prepared = self._coupler.prepare(x, index, **options)
+            with self._telling_the_others():
+                prepared = self._coupler.prepare(x, index, **options)
             noise = prepared.pair.noise
             self._world.first_sends(replace(prepared, pair=replace(prepared.pair, noise=None)))
         else:
             prepared = self._world.first_sends(None)
-            pair = prepared.pair  # its noise has the same bits in every process
-            noise = noise_from_ids(
-                like(pair.ids, x), self._coupler.shape, seed=self._coupler.seed, domain=pair.domain
-            )
+            noise = self._coupler.noise_of(prepared, x)  # the same bits in every process
         return replace(prepared, pair=replace(prepared.pair, noise=noise))
 
     def items(self, step, num, in_turn):
         """Return the items of a step as the coupling does; where it chooses them, the first process does."""
         if not self._coupler.chooses_items:
             return self._coupler.items(step, num, in_turn)
-        chosen = self._coupler.items(step, num, in_turn) if self._world.rank == 0 else None
+        chosen = None
+        if self._world.rank == 0:
+            with self._telling_the_others():
+                chosen = self._coupler.items(step, num, in_turn)
         return self._world.first_sends(chosen)
+
+    @contextmanager
+    def _telling_the_others(self):
+        """Within, an error of the first process is also sent to the others, who would wait for its result."""
+        try:
+            yield
+        except Exception as error:
+            self._world.first_sends(RuntimeError(str(error)))
+            raise

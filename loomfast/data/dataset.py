@@ -9,14 +9,16 @@ import numpy as np
 from loomfast._arrays import integer
 from loomfast.data.builtin import DRAWN, LOADERS
 from loomfast.data.files import load_path
+from loomfast.data.streamed import Streamed, stream_path
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Items and what is held out from them.
 
-    train, heldout: float32 (N, C, H, W) images in [-1, 1], or (N, 2) points. train_labels, heldout_labels:
-    int64 (N,) or None. fingerprint: sha256, hexadecimal, of train's bytes and shape.
+    train, heldout: float32 (N, C, H, W) images in [-1, 1], or (N, 2) points; train may be a
+    `loomfast.data.streamed.Streamed`, whose items are read when they are asked for. train_labels,
+    heldout_labels: int64 (N,) or None. fingerprint: sha256, hexadecimal, of train's bytes and shape.
     """
 
     name: str
@@ -29,13 +31,15 @@ class Dataset:
 
 def fingerprint(items):
     """Return the sha256, hexadecimal, of an array's shape, dtype and bytes."""
+    if isinstance(items, Streamed):
+        return items.fingerprint()
     items = np.ascontiguousarray(items)
     digest = hashlib.sha256(f"{items.dtype.str}{items.shape}".encode())
     digest.update(items.data)
     return digest.hexdigest()
 
 
-def load_dataset(name, *, image_size=None, num_items=None):
+def load_dataset(name, *, image_size=None, num_items=None, stream=False):
     """The dataset of that name, or at that path.
 
     ``digits``: scikit-learn's 1797 images as (1, 8, 8), every fifth of each class held out. ``patches32``:
@@ -48,10 +52,15 @@ def load_dataset(name, *, image_size=None, num_items=None):
     num_items: as many training items: more crops or points of what is drawn, a fixed random choice of what is
     not. The held-out items stay what they are.
 
+    stream: of a path, do not read the training items, but map or open their files: see
+    `loomfast.data.streamed`.
+
     Raises ValueError for a name that is neither, for content that does not fit, or for more items than there
     are, and ImportError where a package is needed and missing.
     """
     num_items = None if num_items is None else integer(num_items, "num_items", 1)
+    if stream and name in (*DRAWN, *LOADERS):
+        raise ValueError(f"stream is for data in files; {name} is made in memory")
     if name in DRAWN:
         return make_dataset(name, *DRAWN[name](num_items))
     if name in LOADERS:
@@ -62,12 +71,15 @@ def load_dataset(name, *, image_size=None, num_items=None):
             f"there is no data set {str(name)!r}, nor a file or directory of that name; the names are "
             f"{', '.join((*LOADERS, *DRAWN))}"
         )
-    return choose_items(make_dataset(str(name), *load_path(path, image_size)), num_items)
+    load = stream_path if stream else load_path
+    return choose_items(make_dataset(str(name), *load(path, image_size)), num_items)
 
 
 def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):
     """Return a Dataset of these arrays: items become contiguous float32, labels int64."""
-    items = [np.ascontiguousarray(a, dtype=np.float32) for a in (train, heldout)]
+    items = [
+        a if isinstance(a, Streamed) else np.ascontiguousarray(a, dtype=np.float32) for a in (train, heldout)
+    ]
     labels = [None if a is None else np.asarray(a, dtype=np.int64) for a in (train_labels, heldout_labels)]
     return Dataset(name, *items, *labels, fingerprint(items[0]))
 
@@ -104,4 +116,6 @@ def choose_items(dataset, num_items):
         )
     chosen = np.sort(np.random.default_rng(0).permutation(available)[:num_items])
     labels = None if dataset.train_labels is None else dataset.train_labels[chosen]
-    return make_dataset(dataset.name, dataset.train[chosen], dataset.heldout, labels, dataset.heldout_labels)
+    train = dataset.train
+    train = train.chosen(chosen) if isinstance(train, Streamed) else train[chosen]
+    return make_dataset(dataset.name, train, dataset.heldout, labels, dataset.heldout_labels)

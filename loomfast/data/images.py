@@ -45,7 +45,7 @@ def class_names(*roots):
 
 def load_images(root, classes, image_size, size=None):
     """Return the images under ``root``, sorted by path: (N, 3, H, W) float32, and labels (N,) or None."""
-    paths = sorted(p for p in root.rglob("*") if _is_image(p, root))
+    paths = image_paths(root)
     if not paths:
         raise ValueError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     size = (image_size, image_size) if image_size else size
@@ -67,6 +67,11 @@ def load_images(root, classes, image_size, size=None):
     if labels and len(labels) < len(paths):
         raise ValueError(f"{root} has images both in class folders and outside of them")
     return images, np.array(labels) if labels else None
+
+
+def image_paths(root):
+    """Return the paths of the images under ``root``, sorted."""
+    return sorted(p for p in root.rglob("*") if _is_image(p, root))
 
 
 def read_image(path, image_size=None):

@@ -43,6 +43,18 @@ def fill(ids, out, seed, word3, threads=0):
     _engine.noise_fill(ids.view(np.uint64), seed, word3, flat(out), threads)
 
 
+def fill_nearest(x, ids, g, q, out, factors, *, seed, domain, threads=0):
+    """The nearest to each item of its noise z and of candidates (g, q) into ``out``, as a z + b x.
+
+    x and ``out`` (n, ...) are contiguous float32, ids int64 (n,), g and q contiguous float64 (n, k),
+    ``factors`` two float32 arrays (n,) that take a and b. What a candidate is says
+    `loomfast.coupling.nearest`.
+    """
+    threads = threads or default_threads(out.size, LEAST_PER_THREAD)
+    arrays = (flat(x), g, q, flat(out), *factors)
+    _engine.noise_fill_nearest(ids.view(np.uint64), seed, domain, *arrays, threads)
+
+
 def fill_interpolated(x, ids, t, point, velocity, spec):
     """t x + (1 - t) z and x - z into ``point`` and ``velocity``, z being the noise of the ids.
 

@@ -40,3 +40,11 @@ class StepDomain(IntEnum):
     LABEL_DROPOUT = 5
     DROPOUT = 6
     BLOCKS = 7
+    PLAN = 8
+    MIX = 9
+    INJECTION = 10
+    CANDIDATES = 11
+    PROPOSALS = 12
+    ACCEPTANCE = 13
+    SOURCE = 14
+    CLASSES = 15

@@ -145,8 +145,7 @@ def step_words(index, *, seed, step, domain):
         seed: as in `step_bits`. domain: a ``StepDomain`` or any integer in [0, 2^31).
         step: an integer, or an int64 tensor () on the same device, which a CUDA graph reads anew.
     """
-    spec = NoiseSpec(seed, STEP_BIT + domain, "auto", 0)
-    return call(WORDS, (index | (step << 32),), (spec,))
+    return call(WORDS, (index | (step << 32),), (seed, STEP_BIT + domain, "auto", 0))
 
 
 def _fill_words(items, spec, out):
@@ -162,10 +161,9 @@ def _fill_words(items, spec, out):
 
 WORDS = register(
     *("step_words", "Tensor items", NoiseSpec),
-    known=lambda spec: spec,
-    parse=lambda spec: spec,
-    check=lambda items, spec, out: (items,),
-    empty=lambda items, spec: torch.empty_like(items),
+    parse=NoiseSpec,
+    check=lambda items, *_: (items,),
+    empty=lambda items, _: torch.empty_like(items),
     fill=_fill_words,
 )
 

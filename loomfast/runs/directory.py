@@ -107,6 +107,7 @@ def load_data(config):
         config.data,
         image_size=getattr(config.model, "image_size", None),
         num_items=config.num_items or None,
+        stream=config.stream,
     )
 
 

@@ -7,10 +7,11 @@ import torch
 
 from loomfast import metrics
 from loomfast._arrays import integer
+from loomfast.coupling.fresh import read_source
 from loomfast.models import classes_in_turn
-from loomfast.noise import NoiseDomain, noise_from_ids
+from loomfast.noise import NoiseDomain
 from loomfast.runs.directory import load_data
-from loomfast.sampling.generate import generate_solution
+from loomfast.sampling.generate import generate_solution, starting_points
 from loomfast.sampling.ode import check_solver
 
 CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
@@ -44,7 +45,8 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
         check_solver(solver, evaluations)
     dataset = load_data(config)
     shape = dataset.train.shape[1:]
-    noise = torch.from_numpy(noise_from_ids(np.arange(num), shape, seed=seed, domain=NoiseDomain.SAMPLING))
+    source = read_source(config.coupling.source)
+    begin = starting_points(np.arange(num), shape, seed, source)
     entries = []
     for i, evaluations in enumerate(nfe):
         before = i * num
@@ -56,6 +58,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             solver=solver,
             nfe=evaluations,
             y=classes_in_turn(config.model, num),
+            source=source,
             progress=progress and (lambda done, before=before: progress(before + done, num * len(nfe))),
         )
         entries.append(
@@ -63,7 +66,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
                 "solver": solution.solver,
                 "nfe": solution.nfe,
                 **sample_quality(solution.x, dataset),
-                "transport_cost": float(metrics.transport_cost(solution.x, noise)),
+                "transport_cost": float(metrics.transport_cost(solution.x, begin)),
             }
         )
     return {
@@ -93,7 +96,8 @@ def sample_quality(samples, dataset):
 def mean_curvature(config, model, shape, seed):
     """Return the curvature of the sampling paths, measured as in the paper's Section 4.1 and Figure 6."""
     ids = np.arange(CURVATURE_TRAJECTORIES)
-    noise = noise_from_ids(ids, shape, seed=seed, domain=NoiseDomain.VALIDATION)
+    source = read_source(config.coupling.source)
+    begin = starting_points(ids, shape, seed, source, NoiseDomain.VALIDATION)
     y = classes_in_turn(config.model, CURVATURE_TRAJECTORIES)
     velocity = model if y is None else lambda x, t: model(x, t, y)
-    return float(metrics.curvature(velocity, torch.from_numpy(noise), steps=CURVATURE_STEPS))
+    return float(metrics.curvature(velocity, begin, steps=CURVATURE_STEPS))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from loomfast.coupling.fresh import read_source
 from loomfast.distributed import resolve_device
 from loomfast.models import classes_in_turn, item_shape
 from loomfast.plots import save_coupling_figure, save_samples
@@ -26,7 +27,8 @@ def save_sample_picture(model, config, out, step):
     shape = item_shape(config.model)
     num = 100 if len(shape) == 3 else 2000
     y = classes_in_turn(config.model, num)
-    samples = generate(model, num, shape, seed=config.seed, nfe=8, y=y)
+    source = read_source(config.coupling.source)
+    samples = generate(model, num, shape, seed=config.seed, nfe=8, y=y, source=source)
     path = out / "samples" / f"step-{step:07d}.png"
     if len(shape) == 3 and shape[0] not in (1, 3):
         samples = samples[:, :3]  # latents: their first channels give an idea

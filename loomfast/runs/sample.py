@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from loomfast.coupling.fresh import read_source
 from loomfast.distributed import world
 from loomfast.extras import need_compiler
 from loomfast.files import atomic, atomic_directory, check_new_directory, writable
@@ -17,7 +18,7 @@ from loomfast.models import item_shape
 from loomfast.plots import save_image_files, save_samples, save_trajectory
 from loomfast.runs.directory import load_model
 from loomfast.sampling.codec import autoencoder_kl
-from loomfast.sampling.generate import blocks, generate_solution, shares
+from loomfast.sampling.generate import blocks, check_guidance, generate_solution, shares
 from loomfast.sampling.ode import ADAPTIVE, check_solver
 
 NFE = 8  # evaluations where nothing says how many
@@ -47,6 +48,11 @@ class SampleRequest:
     """Times from 0 (noise) to 1 (data), or the name of a law that spaces the steps of ``nfe``."""
     labels: list | None = None
     """Classes, taken in turn; None for all of the network's."""
+    guidance: float | None = None
+    """Scale of classifier-free guidance, as of `generate_solution`; None for none."""
+    source: str | None = None
+    """File of the items that samples begin at; None for the run's own, which is noise but for
+    ``coupling.source``."""
     trajectory: bool = False
     """Write the whole paths, not their ends alone."""
     codec: str | None = None
@@ -136,7 +142,9 @@ def make_plan(request, group):
     check_kind(kind, shape, request.codec)
     codec = codec_of(request.codec, shape, group.device)
     labels = labels_of(config.model.num_classes, request.labels, request.start, request.num)
-    ending = "-trajectory" if request.trajectory else ""
+    check_guided(config, request.guidance)
+    ending = "" if request.guidance is None else f"-guidance{request.guidance:g}"
+    ending += "-trajectory" if request.trajectory else ""
     name = f"seed{request.seed}-{solver}{f'-nfe{nfe}' if nfe else ''}{ending}"
     out = output_of(request.out, kind, request.directory, name)
     model = model.to(group.device)
@@ -157,6 +165,8 @@ def make_plan(request, group):
             "solver": solver,
             "batch_size": request.batch_size,
             "trajectory": request.trajectory,
+            "guidance": request.guidance,
+            "source": read_source(request.source or config.coupling.source),
         }
         | settings,
     )
@@ -235,6 +245,19 @@ def labels_of(classes, labels, start, num):
     if turn.max() >= classes:
         raise ValueError(f"labels must be below {classes}, this network's classes; got {turn.max()}")
     return turn[(start + np.arange(num)) % len(turn)]
+
+
+def check_guided(config, guidance):
+    """Raise ValueError unless the run's network can be guided so: with classes, and samples without one."""
+    if guidance is None:
+        return
+    if config.model.num_classes is None:
+        raise ValueError("this network was trained without labels: leave --guidance out")
+    if not config.label_dropout:
+        raise ValueError(
+            "--guidance needs a network that has seen items without their label: train with --label-dropout"
+        )
+    check_guidance(guidance, ())
 
 
 def drawn(plan, update):

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from loomfast._arrays import integer
@@ -48,6 +49,8 @@ def generate_solution(
     batch_size=256,
     device=None,
     y=None,
+    guidance=None,
+    source=None,
     progress=None,
     time_grid=None,
     trajectory=False,
@@ -68,6 +71,11 @@ def generate_solution(
 
     model: takes (x, t) or, where labels y (num,) are given, (x, t, y); put into evaluation mode meanwhile. It
     gets x in the dtype of its parameters (bfloat16, say); the states are float32.
+    guidance: None, or the scale w of classifier-free guidance (Ho and Salimans, 2022) on labels y: the
+    velocity is v(x, t, none) + w (v(x, t, y) − v(x, t, none)), both from one call of the network on twice the
+    items, and one evaluation; the network has to know the label −1, "none". 1 is no guidance, 0 no label.
+    source: None for noise; or (M, *shape) floating point, NumPy, which the flow begins at instead: sample k
+    begins at item k mod M.
     solver, nfe, time_grid: as in ``check_solver`` (an even nfe alone is midpoint, an odd one euler). device:
     where the model is, taken from its parameters when None. progress: called with the number of samples
     finished. rtol, atol: of an adaptive solver.
@@ -75,6 +83,7 @@ def generate_solution(
     Raises ValueError for num < 1, a negative start, y of another length, a solver and nfe that do not fit, or
     a model that makes NaN or infinity of the noise.
     """
+    guidance = check_guidance(guidance, y)
     solver, arguments = check_solver(solver, nfe, time_grid)
     arguments |= {"trajectory": trajectory, "rtol": rtol, "atol": atol}
     num, start, batch_size = _check_request(num, start, batch_size, y)
@@ -84,7 +93,9 @@ def generate_solution(
     with _evaluating(model):
         states, evaluations = None, 0
         for first, last in blocks(start, start + num, batch_size, device):
-            part = _solve_block(model, first, last, shape, seed, start, y, device, solver, arguments)
+            part = _solve_block(
+                model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments
+            )
             kept = part.x[None] if part.trajectory is None else part.trajectory
             if states is None:
                 states = torch.empty(len(kept), num, *shape, dtype=torch.float32, device="cpu")
@@ -95,6 +106,29 @@ def generate_solution(
                 progress(high - start)
     mean_nfe = part.nfe if solver in FIXED else evaluations / num
     return Solution(states[-1], mean_nfe, solver, states if trajectory else None, part.times)
+
+
+def starting_points(ids, shape, seed, source=None, domain=NoiseDomain.SAMPLING):
+    """Return where samples begin, (n, *shape) float32 on the CPU: noise, or items of a source (M, *shape).
+
+    ids: (n,) int64 NumPy, the numbers of the samples. Raises ValueError for a source of another shape.
+    """
+    if source is None:
+        return torch.from_numpy(noise_from_ids(ids, tuple(shape), seed=seed, domain=domain))
+    if tuple(source.shape[1:]) != tuple(shape):
+        raise ValueError(f"source must hold items of shape {tuple(shape)}, got shape {tuple(source.shape)}")
+    return torch.from_numpy(np.array(source[ids % len(source)], np.float32))
+
+
+def check_guidance(guidance, y):
+    """Return the scale of classifier-free guidance as a float, or None; ValueError if it is none, or y is."""
+    if guidance is None:
+        return None
+    if not 0 <= guidance < float("inf"):
+        raise ValueError(f"guidance must be a finite number of at least 0, got {guidance}")
+    if y is None:
+        raise ValueError(f"guidance={guidance} needs labels y to guide to")
+    return float(guidance)
 
 
 @contextmanager
@@ -130,13 +164,13 @@ def blocks(low, high, batch_size, device):
     return [(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]
 
 
-def _solve_block(model, first, last, shape, seed, start, y, device, solver, arguments):
+def _solve_block(model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments):
     """The Solution of ids first ... last - 1.
 
     Ids outside the asked range, which fill an aligned block, take the labels of its ends.
     """
     ids = torch.arange(first, last, device="cpu")
-    z = noise_from_ids(ids, tuple(shape), seed=seed, domain=NoiseDomain.SAMPLING).to(device)
+    z = starting_points(ids.numpy(), shape, seed, source).to(device)
     labels = ()
     if y is not None:
         labels = (torch.as_tensor(y, device="cpu")[(ids - start).clamp(0, len(y) - 1)].to(device),)
@@ -144,7 +178,12 @@ def _solve_block(model, first, last, shape, seed, start, y, device, solver, argu
     dtype = z.dtype if parameter is None else parameter.dtype
 
     def velocity(x, t):
-        return model(x.to(dtype), t, *labels).to(x.dtype)
+        if guidance is None:
+            return model(x.to(dtype), t, *labels).to(x.dtype)
+        both = torch.cat([labels[0], torch.full_like(labels[0], -1)])
+        found = model(torch.cat([x, x]).to(dtype), torch.cat([t, t]), both).to(x.dtype)
+        labelled, unlabelled = found.chunk(2)
+        return unlabelled + guidance * (labelled - unlabelled)
 
     solution = integrate(velocity, z, solver=solver, **arguments)
     if not torch.isfinite(solution.x).all():

@@ -8,6 +8,7 @@ import torch
 
 from loomfast._arrays import cores
 from loomfast.coupling import Ahead, build_coupler
+from loomfast.coupling.interface import recalled
 from loomfast.coupling.shared import SharedCoupler
 from loomfast.data import coupled_items
 from loomfast.noise import StepDomain, step_bits, step_uniforms
@@ -26,13 +27,16 @@ class Batches:
         fresh: whether the run begins here, and not at a checkpoint.
 
     Attributes:
-        coupler: the coupling. data: (num_items, ...) float32 tensor, the training items.
+        coupler: the coupling. data: (num_items, ...) the training items, a float32 tensor, or a `Streamed`
+            that is read by the batch.
         labels: int64 array, of the mirrored items too, or None.
     """
 
     def __init__(self, config, dataset, world, *, fresh=True):
         self.config, self.world = config, world
-        self.data = place(torch.from_numpy(dataset.train), world.device)
+        self.data = dataset.train
+        if isinstance(self.data, np.ndarray):
+            self.data = place(torch.from_numpy(self.data), world.device)
         self.num_items = len(self.data)
         num_coupled, take, self.labels, fingerprint = coupled_items(dataset, config.flips)
         coupler = build_coupler(
@@ -42,6 +46,7 @@ class Batches:
             seed=config.seed,
             fingerprint=fingerprint,
             data=lambda: take(np.arange(num_coupled)),
+            labels=self.labels,
             fresh=fresh,
         )
         if world.device.type == "cuda" and world.size == 1 and coupler.can_be_on(world.device):
@@ -59,18 +64,19 @@ class Batches:
         others None.
 
         Returns:
-            (dict, Pair or None): ``x`` and ``noise`` (B, *shape), ``index`` (B,), ``labels`` (B,) if any.
+            (dict, Pair or None): ``x`` and ``noise`` (B, *shape), ``index`` (B,), ``labels`` (B,) if any; and
+            ``draws`` (B,) int64, what the times and all else that is drawn for an item are functions of.
         """
         k = self.config.coupling.ot_batch
         group, self._part_taken = divmod(step, k)
         pair = None
         if self._part_taken == 0:
             batch, pair = self._ahead.take(group, last=(group + 1) * k >= self.config.steps)
-            self._group, self._batch = group, {**batch, "noise": pair.noise}
+            self._group, self._batch = group, coupled_batch(batch, pair)
         elif group != self._group:  # after a restart: the coupling has this OT batch's pairs already
             batch = self.batch_at(group)
-            noise = self.coupler.recall(batch["x"], batch["index"], step=group).noise
-            self._group, self._batch = group, {**batch, "noise": noise}
+            found = recalled(self.coupler, batch["x"], batch["index"], group, batch.get("labels"))
+            self._group, self._batch = group, coupled_batch(batch, found)
         return self.last(), pair
 
     def last(self):
@@ -114,12 +120,18 @@ class Batches:
     def batch_at(self, group):
         """Return a group's OT batch, not coupled yet: a dict of ``x``, ``index``, and ``labels`` if any."""
         index = self.items(group)
-        x = self.data[torch.from_numpy(index % self.num_items).to(self.data.device)]
+        x = self._read(index % self.num_items)
         if self.config.flips:
             mirrored = torch.from_numpy(index >= self.num_items).to(x.device)
             x = torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
         batch = {"x": x.to(self.world.device), "index": index}
         return batch if self.labels is None else {**batch, "labels": self.labels[index]}
+
+    def _read(self, rows):
+        """Return the data of items (B,) as a tensor (B, ...), from memory or from their files."""
+        if isinstance(self.data, torch.Tensor):
+            return self.data[torch.from_numpy(rows).to(self.data.device)]
+        return torch.from_numpy(self.data[rows])
 
     def join(self):
         """Couple as one with the other processes from here on; all of them must come here."""
@@ -129,6 +141,18 @@ class Batches:
     def close(self):
         """Stop coupling the next batch ahead."""
         self._ahead.close()
+
+
+def coupled_batch(batch, pair):
+    """Return a batch with the noise of its Pair, and with the items that the Pair takes.
+
+    An item that comes twice has two different times: its draws go by the place in the batch.
+    """
+    if pair.rows is None:
+        return {**batch, "noise": pair.noise, "draws": batch["index"]}
+    rows = pair.rows
+    taken = {name: value[rows] for name, value in batch.items()}
+    return {**taken, "noise": pair.noise, "draws": np.arange(len(rows))}
 
 
 def works_ahead(prefetch, device):

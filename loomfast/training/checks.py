@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from loomfast import models
+from loomfast.coupling.build import COUPLINGS
 from loomfast.runs.directory import checkpoint_step
 from loomfast.training.step import part_loss, parts_with_times
 
@@ -32,15 +33,34 @@ def check_fit(config, dataset, processes=1):
         )
     if config.flips and len(shape) != 3:
         raise ValueError(f"flips are for images; the items of {dataset.name} have shape {shape}")
+    if config.stream and "semidiscrete" in methods_of(config.coupling):
+        raise ValueError("coupling.method semidiscrete looks at all items: they cannot be streamed")
     wants = config.model.num_classes
-    if dataset.train_labels is None and (wants is not None or config.coupling.label_weight):
-        asked = f"model.num_classes is {wants}" if wants is not None else "coupling.label_weight is not 0"
+    asked = f"model.num_classes is {wants}" if wants is not None else asks_for_labels(config.coupling)
+    if dataset.train_labels is None and asked:
         raise ValueError(f"{asked}, but {dataset.name} has no labels")
     if wants is not None and dataset.train_labels.max() >= wants:
         raise ValueError(
             f"model.num_classes must be at least {dataset.train_labels.max() + 1} for the labels of "
             f"{dataset.name}, got {wants}"
         )
+
+
+def asks_for_labels(coupling):
+    """Return what of a CouplingConfig cannot do without labels, in words; "" if nothing."""
+    for method in methods_of(coupling):
+        if COUPLINGS[method].needs_labels:
+            return f"coupling.method is {method}"
+        if method == "semidiscrete" and coupling.by_class:
+            return "coupling.by_class is set"
+    return "coupling.label_weight is not 0" if coupling.label_weight else ""
+
+
+def methods_of(coupling):
+    """Return the names of the couplings that a CouplingConfig comes to, a tuple."""
+    if coupling.method == "mixed":
+        return coupling.mixed_first, coupling.mixed_second
+    return (coupling.method,)
 
 
 def check_finite(tensors):

@@ -60,7 +60,7 @@ def parts_with_times(state, batch):
     """Yield this process's Parts of a coupled batch; what is drawn is a function of (seed, step, item)."""
     config, draw = state.config, {"seed": state.config.seed, "step": state.step}
     for number, rows in state.batches.parts():
-        x, index = batch["x"][rows], batch["index"][rows]
+        x, index = batch["x"][rows], batch["draws"][rows]
         t = timesteps(index, law=config.time_law, **draw).to(state.device)
         sigma_noise = torch.from_numpy(step_normals(index, x.shape[1:], domain=StepDomain.SIGMA, **draw))
         y = None
@@ -77,9 +77,8 @@ def part_loss(state, network, part):
     reseed_dropout(config.seed, state.step, part.number)
     half = config.precision == "bfloat16"
     with torch.autocast(state.device.type, torch.bfloat16) if half else nullcontext():
-        loss = flow_matching_loss(
-            network, part.x, part.z, part.t, sigma=config.sigma, sigma_noise=part.sigma_noise, y=part.y
-        )
+        options = {"sigma": config.sigma, "sigma_noise": part.sigma_noise, "path": config.path}
+        loss = flow_matching_loss(network, part.x, part.z, part.t, y=part.y, **options)
     return loss / config.accumulate
 
 
@@ -102,4 +101,5 @@ def _coupling_entry(config, batch, pair):
         "cost_after": pair.cost_after,
         "gap": None if np.isnan(pair.gap) else pair.gap,
         "coupling_seconds": sum(pair.seconds.values()),
+        **({} if np.isnan(pair.marginal_error) else {"marginal_error": pair.marginal_error}),
     }
