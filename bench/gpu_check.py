@@ -44,7 +44,7 @@ STEPS = {
     "versions": Step("gpu.machine:versions", 30, "machine", quick=True),
     "install": Step("gpu.machine:install", 40, "machine", quick=True),
     "micro": Step("gpu.machine:micro", 30, "machine", quick=True),
-    "golden": Step("gpu.correct:golden", 60, "correct", quick=True),
+    "golden": Step("gpu.correct:golden", 100, "correct", quick=True),
     "tests": Step("gpu.correct:gpu_tests", 75, "correct"),
     "sanitizers": Step("gpu.correct:sanitizers", 75, "correct"),
     "assignment": Step("gpu.speed:assignment", 130, "assignment", quick=True, times=True),

@@ -71,7 +71,7 @@ class NothingToTheHost(TorchFunctionMode):
 
     FORBIDDEN = (
         *("cpu", "numpy", "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__array__"),
-        *("nonzero", "argwhere", "masked_select", "unique", "__len__of_mask__", "equal", "allclose"),
+        *("nonzero", "argwhere", "masked_select", "unique", "equal", "allclose"),
     )
 
     def __init__(self):

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from loomfast.cli import main
+from loomfast.config import PRESETS
 from loomfast.coupling import Ahead, Loom, captured, whole_dataset
 from loomfast.coupling.cache import is_permutation
 from loomfast.coupling.prefetch import tensors_in
+from loomfast.files import read_tensors
 
 SHAPE = (20,)
 OPTIONS = [{}, {"metric": "euclidean", "num_caches": 1}, {"label_weight": 3.0}]
@@ -178,6 +181,25 @@ def test_the_whole_dataset_is_coupled_on_the_device(options, blocks, monkeypatch
     assert found["duals"].shape == (200,)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_command_couples_on_the_device_it_is_told(device, monkeypatch, tmp_path, capsys):
+    moved, to = [], Loom.to
+    monkeypatch.setattr(Loom, "to", lambda self, where: moved.append(where) or to(self, where and "cpu"))
+    out = tmp_path / "c.safetensors"
+    assert main(["couple", "moons", "--num-items", "100", "--device", device, "--out", str(out)]) == 0
+    assert ("cuda" in moved) == (device == "cuda")
+    coupler = Loom(100, (2,), num_caches=PRESETS["moons"][1].coupling.num_caches)
+    assert len(read_tensors(out)[0]["ids"]) == coupler.num_items
+
+    def refused(self, where):
+        raise RuntimeError("there are no kernels")
+
+    monkeypatch.setattr(Loom, "to", lambda self, where: where and refused(self, where))
+    code = main(["couple", "moons", "--num-items", "100", "--device", "cuda", "--out", str(out)])
+    assert code == 2
+    assert "--device cuda: there are no kernels" in capsys.readouterr().err
+
+
 def test_a_block_that_the_device_has_no_room_for_is_solved_on_the_host(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (whole_dataset.block_bytes(100, 2), 1 << 40))
     problem = SimpleNamespace(device=torch.device("cuda"), coupler=Loom(200, SHAPE, num_caches=2))
@@ -193,7 +215,6 @@ def test_a_block_that_the_device_has_no_room_for_is_solved_on_the_host(monkeypat
 
 
 def test_training_with_the_cache_on_the_device_is_training(tmp_path):
-    from loomfast.config import PRESETS
     from loomfast.runs.directory import load_data
     from loomfast.training.state import TrainingState
     from loomfast.training.step import training_step

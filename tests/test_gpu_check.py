@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import gpu_check  # noqa: E402
 import gpu_table  # noqa: E402
-from gpu import correct, goldens, kit, machine, table, target  # noqa: E402
+from gpu import correct, goldens, kit, machine, speed, table, target  # noqa: E402
 from gpu import device as gpu_device  # noqa: E402
 
 pytestmark = [
@@ -307,6 +308,24 @@ def test_the_profiled_launches_are_the_projects_own(monkeypatch):
         target.main()
     assert solved == [(2, 30, 30)]
     assert filled == [(5, ((64,),), {"seed": 0, "backend": "cuda"})]
+
+
+def test_a_training_step_is_timed_on_the_device_of_its_configuration(monkeypatch):
+    from loomfast.config import PRESETS
+    from loomfast.training import state
+
+    worlds = []
+
+    class Recorded:
+        def __init__(self, config, dataset, world=None):
+            worlds.append(world)
+
+        def join(self):
+            pass
+
+    monkeypatch.setattr(state, "TrainingState", Recorded)
+    speed._run(replace(PRESETS["moons"][1], device="cuda"), 32, "loom", "on")
+    assert [str(world.device) for world in worlds] == ["cuda"]
 
 
 def test_the_timeouts_fit_the_deadlines():

@@ -131,7 +131,7 @@ def everything():
         jobs["norms", capability] = lambda c=capability: compile_norms(c)
         jobs["finish", capability] = lambda c=capability: compile_finish(c)
         jobs["finish in float64", capability] = lambda c=capability: compile_finish(c, "fp64", "fp64")
-        jobs["finish bf16, repair", capability] = lambda c=capability: compile_finish(
+        jobs["finish bfloat16, repair", capability] = lambda c=capability: compile_finish(
             c, element="bf16", repair=True
         )
         for precision in ("ieee", "tf32", "bf16"):

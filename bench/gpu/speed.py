@@ -212,7 +212,7 @@ def noise_and_cost(context, save):
                     "without norms": lambda x=x, z=z, o=options: pairwise_cost(
                         x, z, assignment_only=True, **o
                     ),
-                    "product alone": lambda x=x_, z=z_: torch.mm(x, z.T),
+                    "product alone": lambda x=x_, z=z_: product(x, z),
                     "from ids": lambda x=x, i=ids, o=options: pairwise_cost_from_ids(x, i, seed=1, **o),
                     "noise, then cost": lambda x=x, i=ids, o=options: pairwise_cost(
                         x, noise_from_ids(i, (size,), seed=1), **o
@@ -223,6 +223,13 @@ def noise_and_cost(context, save):
     if not device.dry:
         _time_routes(device, size, time_row)
     return True
+
+
+def product(x, z):
+    """x z^T in float32, as the cost is stored, by the BLAS alone."""
+    if x.dtype is torch.bfloat16 and x.is_cuda:
+        return torch.mm(x, z.T, out_dtype=torch.float32)
+    return torch.mm(x, z.T)
 
 
 def _time_routes(device, size, time_row):
@@ -250,7 +257,7 @@ def _time_routes(device, size, time_row):
             functions = {
                 "cuBLAS and a pass": routed(run, takes_cublas=lambda *_: True),
                 "fused": routed(run, takes_cublas=lambda *_: False),
-                "product alone": lambda x_=x_, z_=z_: torch.mm(x_, z_.T),
+                "product alone": lambda x_=x_, z_=z_: product(x_, z_),
             }
             time_row(what="routes", n=n, d=d, precision=precision, functions=functions)
     ids, x = device.put(torch.arange(4096)), device.put(torch.rand((64, size)))
@@ -399,11 +406,12 @@ def training(context, save):
 def _run(base, batch, method, prefetch):
     from dataclasses import replace
 
+    from loomfast.distributed import World
     from loomfast.runs.directory import load_data
     from loomfast.training.state import TrainingState
 
     coupling = replace(base.coupling, method=method, prefetch=prefetch)
     config = replace(base, batch_size=batch, coupling=coupling)
-    run = TrainingState(config, load_data(config))
+    run = TrainingState(config, load_data(config), World(device=torch.device(config.device)))
     run.join()
     return run

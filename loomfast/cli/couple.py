@@ -54,6 +54,12 @@ def describe(command):
         "--memory", type=size, help="memory a block may take, such as 12G (default: 70 %% of what is free)"
     )
     command.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where blocks that fit there are computed and solved (default: %(default)s)",
+    )
+    command.add_argument(
         "--min-gain",
         type=share,
         default=1e-3,
@@ -90,6 +96,11 @@ def run(arguments):
         tolerance=coupling.tolerance,
         dataset_fingerprint=fingerprint,
     )
+    if arguments.device == "cuda":
+        try:
+            coupler.to(arguments.device)
+        except RuntimeError as error:
+            raise ValueError(f"--device cuda: {error}") from None
     partial = arguments.out.with_name(arguments.out.name + ".partial")
     with ExitStack() as stack:
         result = solve_globally(
