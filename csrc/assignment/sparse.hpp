@@ -24,8 +24,9 @@ struct Indices {
     }
 };
 
-// A sparse matrix of costs that the caller owns, contiguous arrays that nobody changes during a call. Stored zeros are costs; +inf (-inf when
-// maximising) forbids a pair as its absence does; pairs that are stored more than once cost the sum, in float64.
+// A sparse matrix of costs that the caller owns, contiguous arrays that nobody changes during a call. Stored zeros are
+// costs; +inf (-inf when maximising) forbids a pair as its absence does; pairs that are stored more than once cost the
+// sum, in float64.
 struct SparseCost {
     Layout layout = Layout::compressed_rows;
     const void* data = nullptr;

@@ -7,7 +7,8 @@
 
 namespace {
 
-// cost (n, m) with any strides. Returns (col4row (k, n), row4col (k, m), totals (k,), u, v, gap, status, bad_row, bad_col).
+// cost (n, m) with any strides. Returns (col4row (k, n), row4col (k, m), totals (k,), u, v, gap, status, bad_row,
+// bad_col).
 py::tuple assignment_solve_k_best(const py::array& costs, const std::string& dtype, std::int64_t most, bool maximize) {
     const lap::Cost cost = matrix_of(costs, dtype, maximize);
     py::array_t<double> u(cost.rows), v(cost.cols);

@@ -63,7 +63,8 @@ Sparse make_sparse(Random& r) {
     std::shuffle(permutation.begin(), permutation.end(), r.engine);
     for (std::int64_t i = 0; i < s.n; i++)
         for (std::int64_t j = 0; j < s.m; j++) {
-            const bool kept = hidden && (s.n <= s.m ? permutation[std::size_t(i)] == j : permutation[std::size_t(j)] == i);
+            const bool by_row = s.n <= s.m;
+            const bool kept = hidden && permutation[std::size_t(by_row ? i : j)] == (by_row ? j : i);
             if (!kept && r.uniform() >= density) continue;
             for (std::int64_t copies = duplicates ? 1 + r.below(3) : 1; copies > 0; copies--) {
                 double x = draw(r, family);
@@ -138,8 +139,11 @@ const char* check_blocked(const Sparse& s, const lap::SparseOutput& out) {
     return nullptr;
 }
 
-const char* check_sparse(const Sparse& s, const lap::SparseOutput& out, const std::vector<std::int64_t>& x,
-                         const std::vector<std::int64_t>& y, const std::vector<double>& u, const std::vector<double>& v) {
+using Matching = std::vector<std::int64_t>;
+using Prices = std::vector<double>;
+
+const char* check_sparse(const Sparse& s, const lap::SparseOutput& out, const Matching& x, const Matching& y,
+                         const Prices& u, const Prices& v) {
     long double total = 0, dual = 0, size = 0;
     const long double sign = s.maximize ? -1 : 1;
     double largest = 0;
@@ -179,7 +183,8 @@ const char* check_sparse(const Sparse& s, const lap::SparseOutput& out, const st
     const long double bound = s.integers ? 0 : 8.0L * std::min(s.n, s.m) * 0x1p-53L * largest + 0x1p-1074L;
     if (!(out.gap <= bound)) return "gap exceeds the exactness bound";
     const bool overflown = std::fabs(total) > std::numeric_limits<double>::max();
-    if (!overflown && !(std::fabs(out.total - total) <= 0x1p-50L * (size + std::fabs(total)) + 0x1p-1074L)) return "total";
+    const long double rounding = 0x1p-50L * (size + std::fabs(total)) + 0x1p-1074L;
+    if (!overflown && !(std::fabs(out.total - total) <= rounding)) return "total";
     return nullptr;
 }
 
@@ -189,7 +194,8 @@ const char* run_damaged(Random& r, Stored& t) {
     if (part.empty()) return nullptr;
     auto& damaged = part[std::size_t(r.below(std::int64_t(part.size())))];
     const std::int64_t before = damaged;
-    damaged = r.chance(2) ? -1 - r.below(1000) : (std::int64_t{1} << r.below(62)) + t.cost.entries + t.cost.rows + t.cost.cols;
+    const std::int64_t large = (std::int64_t{1} << r.below(62)) + t.cost.entries + t.cost.rows + t.cost.cols;
+    damaged = r.chance(2) ? -1 - r.below(1000) : large;
     t.cost.major = {t.major.data(), true};
     t.cost.minor = {t.minor.data(), true};
     lap::SparseOutput out;
@@ -301,7 +307,7 @@ const char* run_k_best(Random& r) {
     if (s.matchings.empty() != (out.status == lap::Status::infeasible)) return "feasibility of k best";
     if (s.matchings.empty()) return nullptr;
     if (out.status != lap::Status::optimal) return "status of k best";
-    if (std::int64_t(out.totals.size()) != std::min<std::int64_t>(k, std::int64_t(totals.size()))) return "number of matchings";
+    if (out.totals.size() != std::min(std::size_t(k), totals.size())) return "number of matchings";
     const std::set<std::vector<std::int64_t>> all(s.matchings.begin(), s.matchings.end());
     const std::set<std::vector<std::int64_t>> found(out.matchings.begin(), out.matchings.end());
     if (found.size() != out.matchings.size()) return "a matching twice";

@@ -206,9 +206,11 @@ private:
         std::vector<char> inside(std::size_t(m_), 0);
         for (const std::int32_t j : neighbours_) inside[std::size_t(j)] = 1;
         double least = upper_;
-        for (const std::int32_t i : crowded_)
-            for (std::int64_t e = pairs_.first[std::size_t(i)]; e < pairs_.first[std::size_t(i) + 1]; e++)
-                if (!inside[std::size_t(pairs_.column[std::size_t(e)])]) least = std::min(least, pairs_.cost[std::size_t(e)]);
+        for (const std::int32_t i : crowded_) {
+            const auto end = std::size_t(pairs_.first[std::size_t(i) + 1]);
+            for (auto e = std::size_t(pairs_.first[std::size_t(i)]); e < end; e++)
+                if (!inside[std::size_t(pairs_.column[e])]) least = std::min(least, pairs_.cost[e]);
+        }
         return least;
     }
 

@@ -50,7 +50,7 @@ public:
     Ranking(const Source& source, std::int64_t k)
         : n_(std::int32_t(source.rows())), m_(std::int32_t(source.cols())), k_(k),
           cost_(std::size_t(source.rows() * source.cols())), d_(std::size_t(m_)), w_(std::size_t(m_)),
-          from_(std::size_t(m_)), y_(std::size_t(m_)) {
+          bound_(std::size_t(n_)), from_(std::size_t(m_)), y_(std::size_t(m_)) {
         std::vector<double> buffer(std::size_t(source.cols()));
         for (std::int64_t i = 0; i < n_; i++) {
             const double* row = source.row(i, buffer.data());
@@ -84,14 +84,13 @@ public:
     void divide(const std::shared_ptr<Solved>& solution) {
         Solved& s = *solution;
         const std::size_t count = s.order.size() - s.fixed;
-        std::vector<double> bound(std::size_t(n_), 0.0);
-        bounds(s, bound);
+        bounds(s);
         std::sort(s.order.begin() + std::ptrdiff_t(s.fixed), s.order.end(), [&](std::int32_t a, std::int32_t b) {
-            const double p = bound[std::size_t(a)], q = bound[std::size_t(b)];
+            const double p = bound_[std::size_t(a)], q = bound_[std::size_t(b)];
             return p != q ? p > q : a < b;
         });
         for (std::size_t k = s.fixed; k < s.fixed + count; k++) {
-            const double least = s.total + bound[std::size_t(s.order[k])];
+            const double least = s.total + bound_[std::size_t(s.order[k])];
             if (least < kInf && least <= most()) parts_.push({least, number_++, solution, nullptr, k});
         }
     }
@@ -106,22 +105,23 @@ private:
         if (std::int64_t(least_.size()) > k_) least_.pop();
     }
 
-    void forbid(const Solved& s, std::vector<double>& saved) {
-        saved.clear();
+    void forbid(const Solved& s) {
+        saved_.clear();
         for (const auto& [i, j] : s.excluded) {
-            saved.push_back(cost(i, j));
+            saved_.push_back(cost(i, j));
             cost(i, j) = kInf;
         }
     }
-    void allow(const Solved& s, const std::vector<double>& saved) {
-        for (std::size_t k = saved.size(); k-- > 0;) cost(s.excluded[k].first, s.excluded[k].second) = saved[k];
+    void allow(const Solved& s) {
+        for (std::size_t k = saved_.size(); k-- > 0;) cost(s.excluded[k].first, s.excluded[k].second) = saved_[k];
     }
 
     // By how much the total rises, at least, if a row gives up its column: a path leaves the row by one pair and comes
     // to the column by another.
-    void bounds(const Solved& s, std::vector<double>& bound) {
-        std::vector<double> saved, into(std::size_t(m_), kInf);
-        forbid(s, saved);
+    void bounds(const Solved& s) {
+        std::vector<double>& into = d_;  // the cheapest pair into a column
+        std::fill(into.begin(), into.end(), kInf);
+        forbid(s);
         w_ = s.v;
         for (std::size_t k = 0; k < s.fixed; k++) w_[std::size_t(s.x[std::size_t(s.order[k])])] = -kInf;
         for (std::size_t k = s.fixed; k < s.order.size(); k++) {
@@ -140,15 +140,15 @@ private:
                 into[std::size_t(j)] = std::min(into[std::size_t(j)], r);
             }
             into[std::size_t(own)] = kept;
-            bound[std::size_t(i)] = std::max(0.0, least);
+            bound_[std::size_t(i)] = std::max(0.0, least);
         }
         for (std::size_t k = s.fixed; k < s.order.size(); k++) {
             const std::int32_t i = s.order[k], own = s.x[std::size_t(i)];
             double last = into[std::size_t(own)];
             if (n_ < m_) last = std::min(last, -s.rest - s.v[std::size_t(own)]);
-            bound[std::size_t(i)] += std::max(0.0, last);
+            bound_[std::size_t(i)] += std::max(0.0, last);
         }
-        allow(s, saved);
+        allow(s);
     }
 
     std::shared_ptr<Solved> solve(const Part& part) {
@@ -164,10 +164,9 @@ private:
         s.u = p.u;
         s.v = p.v;
         s.rest = p.rest;
-        std::vector<double> saved;
-        forbid(s, saved);
+        forbid(s);
         const double rise = path(s, row, most() - p.total);
-        allow(s, saved);
+        allow(s);
         if (!(rise < kInf)) return nullptr;
         std::erase_if(s.excluded, [&](const auto& pair) { return is_fixed(s, pair.first); });
         s.total = total_of(s.x);
@@ -305,7 +304,7 @@ private:
 
     const std::int32_t n_, m_;
     const std::int64_t k_;
-    std::vector<double> cost_, d_, w_;
+    std::vector<double> cost_, d_, w_, bound_, saved_;
     std::vector<std::int32_t> from_, y_;  // y: row of each column; the rest's, or out of the search
     std::vector<std::pair<std::int32_t, double>> settled_;
     std::priority_queue<Part> parts_;

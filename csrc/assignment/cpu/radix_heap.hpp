@@ -15,7 +15,8 @@ namespace loomfast::assignment {
 class RadixHeap {
 public:
     void clear() {
-        for (std::uint64_t left = filled_; left; left &= left - 1) buckets_[std::size_t(std::countr_zero(left)) + 1].clear();
+        for (std::uint64_t left = filled_; left; left &= left - 1)
+            buckets_[std::size_t(std::countr_zero(left)) + 1].clear();
         buckets_[0].clear();
         filled_ = 0;
         last_ = 0;

@@ -17,7 +17,7 @@ public:
 private:
     SparseState& s_;
     bool built_ = false;
-    std::vector<std::pair<double, std::int32_t>> heap_;  // least price first; prices that have risen since are looked up
+    std::vector<std::pair<double, std::int32_t>> heap_;  // least price first, as prices were when they were pushed
 };
 
 // Bids until no row is free, `most` entries were looked at or `patience` since a row last found a free column; free

@@ -7,7 +7,7 @@ namespace loomfast::assignment {
 
 namespace {
 constexpr double kInf = SparseState::kInf;
-// The search goes on until this many times the entries that a path has taken on average were looked at for the next one.
+// The search goes on until the next path has taken this many times the entries that one has taken on average.
 constexpr double kPatience = 4.0;
 // With few trees, which are large, it does not: the next search is around fewer of them.
 constexpr std::size_t kFewTrees = 16;

@@ -19,8 +19,8 @@ class SparseForest {
 public:
     explicit SparseForest(SparseState& state);
 
-    // One pass; in wide problems all unmatched columns have to stand on the floor, and do so afterwards. How many rows were matched, 0 also where `cancel` stopped it. `epsilon` 0: exact lengths.
-    // All rows can be matched: `match_most` has found out.
+    // One pass; how many rows were matched. 0: `cancel` stopped it, or no free column can be reached. `epsilon` 0:
+    // exact lengths. In wide problems all unmatched columns have to stand on the floor, and do so afterwards.
     std::int64_t pass(std::vector<std::int32_t>& free_rows, double epsilon, Cancel* cancel);
 
     std::int64_t looked() const { return looked_; }  // entries

@@ -44,7 +44,8 @@ std::int64_t next_best(const SparseState& s, std::int32_t i, std::int64_t but) {
     return found;
 }
 
-// One sweep of bids without epsilon, while the budget of entries lasts; a row whose bid did not raise the price leaves the one it displaces to the next.
+// One sweep of bids without epsilon, while the budget of entries lasts; a row whose bid did not raise the price leaves
+// the one it displaces to the next sweep.
 void sweep(SparseState& s, std::vector<std::int32_t>& rows, std::int64_t& budget) {
     std::vector<std::int32_t> later;
     for (std::int32_t i : rows)

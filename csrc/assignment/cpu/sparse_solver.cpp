@@ -155,8 +155,8 @@ private:
         if (asked_) return true;
         asked_ = true;
         std::vector<std::int32_t> x = s_.x, y = s_.y, rows, columns;
-        const std::int64_t left = match_most({s_.g.n, s_.g.m, s_.g.first.data(), s_.g.column.data()}, x, y, rows, columns,
-                                             options_.cancel);
+        const Adjacency graph{s_.g.n, s_.g.m, s_.g.first.data(), s_.g.column.data()};
+        const std::int64_t left = match_most(graph, x, y, rows, columns, options_.cancel);
         if (left > 0) {
             out_.status = Status::infeasible;
             out_.crowded.assign(rows.begin(), rows.end());
@@ -206,7 +206,8 @@ private:
             auction(epsilon);
             if (cancelled() || (!complete && !rows_.empty() && !possible())) return false;
             if (!s_.wide()) {
-                const std::int64_t budget = complete || raised == 2 ? std::numeric_limits<std::int64_t>::max() : 8 * entries_;
+                const bool all = complete || raised == 2;
+                const std::int64_t budget = all ? std::numeric_limits<std::int64_t>::max() : 8 * entries_;
                 if (!grow(epsilon, budget)) return false;
                 if (!rows_.empty()) {
                     epsilon *= up;
@@ -249,8 +250,8 @@ private:
         }
     }
 
-    // Integers serve integral costs. If u <= c + p + epsilon, then floor(u - t) <= c + floor(p - t), unless the fraction
-    // of p - t is within epsilon of 1: so t is chosen that few are.
+    // Integers serve integral costs. If u <= c + p + epsilon, then floor(u - t) <= c + floor(p - t), unless the
+    // fraction of p - t is within epsilon of 1: so t is chosen that few are.
     void round_prices() {
         const auto& p = s_.p;
         const int bins = int(std::clamp(1.0 / std::max(epsilon_, 1e-4), 1.0, 4096.0));

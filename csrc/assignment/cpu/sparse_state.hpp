@@ -24,7 +24,8 @@ public:
 
     explicit SparseState(const SparseGraph& graph)
         : g(graph), p(std::size_t(graph.m), 0.0), x(std::size_t(graph.n), kFree), entry(std::size_t(graph.n), -1),
-          y(std::size_t(graph.m), kFree), floor(graph.n < graph.m ? 0.0 : -kInf), spare(graph.n < graph.m ? graph.n : 0) {}
+          y(std::size_t(graph.m), kFree), floor(graph.n < graph.m ? 0.0 : -kInf),
+          spare(graph.n < graph.m ? graph.n : 0) {}
 
     const SparseGraph& g;
     std::vector<double> p;
