@@ -60,6 +60,43 @@ def test_views_batches_and_starts(on_shim):
     assert cold.stats.shape == (3, len(COUNTERS))
 
 
+def test_problems_of_a_batch_have_sizes(on_shim):
+    cost = torch.rand((3, 7, 9), generator=torch.Generator().manual_seed(5))
+    rows, columns = torch.tensor([7, 2, 0], dtype=torch.int32), [9, 9, 4]
+    result = cuda.solve(cost, sizes=(rows, columns)).check()
+    for k, (n, m) in enumerate([(7, 9), (2, 9), (0, 4)]):
+        parts = {
+            "col4row": result.col4row[k, :n],
+            "row4col": result.row4col[k, :m],
+            "status": result.status[k],
+        }
+        parts |= {"u": result.u[k, :n], "v": result.v[k, :m], "total": result.total[k], "gap": result.gap[k]}
+        if n:
+            check(cost[k, :n, :m], loomfast.Assignment(**parts, stats=None))
+        assert (result.col4row[k, n:] == -1).all()
+    assert torch.equal(cuda.solve(cost, sizes=(rows, None)).col4row[0], cuda.solve(cost).col4row[0])
+    with pytest.raises(ValueError, match="sizes must be between 0 and the rows"):
+        cuda.solve(cost, sizes=(None, torch.tensor([9, 10, 9]))).check()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "error", "message"),
+    [
+        ([1, 2, 3], {}, TypeError, "sizes must be a pair"),
+        (([1, 2], None), {}, ValueError, r"sizes rows must have shape \(3,\)"),
+        ((None, [1.0, 2, 3]), {}, TypeError, "sizes columns must be integers"),
+        (([1, 2, 8], None), {}, ValueError, "sizes rows must be between 0 and 7, got 8"),
+        (([1, 2, -1], None), {}, ValueError, "sizes rows must be between 0 and 7, got -1"),
+        (([1, 2, 3], None), {"row_repeats": 2}, ValueError, "sizes cannot be combined with row_repeats"),
+    ],
+)
+def test_sizes_that_fit_no_batch_are_refused(on_shim, sizes, options, error, message):
+    with pytest.raises(error, match=message):
+        cuda.solve(torch.zeros((3, 7, 9)), sizes=sizes, **options)
+    with pytest.raises(ValueError, match="those of a batch"):
+        cuda.solve(torch.zeros((7, 9)), sizes=([7], [9]))
+
+
 def test_the_status_is_raised_when_asked_for(on_shim):
     cost = torch.rand((2, 4, 4), generator=torch.Generator().manual_seed(1))
     check_status(cuda.solve(cost).status)
