@@ -44,14 +44,30 @@ std::int64_t next_best(const SparseState& s, std::int32_t i, std::int64_t but) {
     return found;
 }
 
+// What the sweeps may take. Once it is spent, it grows to what all rows will take if they go on as evenly as so far,
+// unless that is far more or the rows left are the last ones, which take longest.
+struct Budget {
+    std::int64_t most = 0, spent = 0;
+    bool firm = false;
+
+    bool lasts(std::size_t done, std::size_t all) {
+        if (spent < most) return true;
+        const double needed = double(spent) * double(all) / double(done + 1);
+        if (firm || 10 * done > 9 * all || needed > 4.0 * double(most)) return false;
+        firm = true;
+        most = std::int64_t(1.5 * needed);
+        return true;
+    }
+};
+
 // One sweep of bids without epsilon, while the budget of entries lasts; a row whose bid did not raise the price leaves
 // the one it displaces to the next sweep.
-void sweep(SparseState& s, std::vector<std::int32_t>& rows, std::int64_t& budget) {
+void sweep(SparseState& s, std::vector<std::int32_t>& rows, Budget& budget) {
     std::vector<std::int32_t> later;
-    for (std::int32_t i : rows)
-        while (i >= 0 && budget > 0) {
+    for (std::size_t k = 0; k < rows.size(); k++)
+        for (std::int32_t i = rows[k]; i >= 0 && budget.lasts(k, rows.size());) {
             const SparseState::Best best = s.best(i);
-            budget -= s.g.first[std::size_t(i) + 1] - s.g.first[std::size_t(i)] + kBid;
+            budget.spent += s.g.first[std::size_t(i) + 1] - s.g.first[std::size_t(i)] + kBid;
             const bool raises = best.first < best.second && best.second < kInf;
             std::int64_t e = best.entry;
             if (raises) s.p[std::size_t(s.column(e))] += best.second - best.first;
@@ -85,7 +101,9 @@ void reduce(SparseState& s) {
     transfer(s);
     std::vector<std::int32_t> rows = s.free_rows();
     const std::int64_t each = std::int64_t(s.g.cost.size()) + kBid * s.g.n;
-    std::int64_t budget = std::min(kSweeps * each, 2 * each + kSweepsAtLeast);
+    Budget budget;
+    budget.most = std::min(kSweeps * each, 2 * each + kSweepsAtLeast);
+    budget.firm = budget.most < kSweeps * each;
     for (int k = 0; k < 2; k++) sweep(s, rows, budget);
 }
 
