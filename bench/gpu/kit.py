@@ -97,8 +97,8 @@ def fetch_wheels(out, python):
     run(*command, "--implementation", "cp", *platforms, "--dest", out / "wheels", *WHEELS)
 
 
-def build_programs(out, architecture):
-    nvcc = [find_nvcc(), "-std=c++17", "-O3", "-lineinfo", f"-arch=sm_{architecture}", f"-I{ROOT / 'csrc'}"]
+def build_programs(out, architecture, options=("-O3", "-lineinfo")):
+    nvcc = [find_nvcc(), "-std=c++17", *options, f"-arch=sm_{architecture}", f"-I{ROOT / 'csrc'}"]
     run(*nvcc, ROOT / "bench/gpu/micro.cu", "-o", out / "micro")
     sources = ("bench/gpu/driver.cu", "csrc/assignment/cuda/assignment.cu", "csrc/noise/noise.cu")
     named = f'-DLOOMFAST_CUDA_ARCHITECTURES="{architecture}"'

@@ -150,7 +150,9 @@ int main() {
     }
     for (std::thread& thread : threads) thread.join();
     expect(attributes >= 2 && attributes <= 8, "the attribute is set once a device, not once a solve");
-    expect(largest_shared == smallest_shared && largest_shared == 227 << 10, "to the most a block may have");
+    // A kernel's own, static part counts against the limit; it is below 2 KB.
+    const int held_back = (227 << 10) - largest_shared;
+    expect(largest_shared == smallest_shared && held_back >= 0 && held_back < 2048, "to the most a block may have");
 
     const lf::Versions versions = lf::versions();
     expect(versions.driver == 12040 && versions.runtime == CUDART_VERSION, "versions");
