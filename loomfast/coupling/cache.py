@@ -64,6 +64,8 @@ def cycle_sums(order, values):
     xp, label = _library_of(order), cycle_labels(order)
     jump, open_ended = order, order != label
     for _ in range(max(1, len(order) - 1).bit_length()):
+        if xp is np and not open_ended.any():  # on a device nobody looks: that would wait for it
+            break
         values = values + xp.where(open_ended, values[:, jump], 0.0)
         open_ended = open_ended & open_ended[jump]
         jump = jump[jump]
@@ -77,11 +79,11 @@ def mean_of(values):
     """
     if len(values) == 0:
         return values.sum() * math.nan
-    rest, join = values, _library_of(values).concatenate
-    while len(rest) > 1:
-        half = len(rest) // 2
+    rest, left, join = values, len(values), _library_of(values).concatenate
+    while left > 1:
+        half, odd = divmod(left, 2)
         paired = rest[:half] + rest[half : 2 * half]
-        rest = join((paired, rest[2 * half :])) if len(rest) % 2 else paired
+        rest, left = join((paired, rest[2 * half :])) if odd else paired, half + odd
     return rest[0] / len(values)
 
 
