@@ -16,7 +16,7 @@ from sklearn.datasets import make_moons
 
 from loomfast.config import CouplingConfig
 from loomfast.coupling import COUPLINGS, Loom, Mixed, Paired, build_coupler
-from loomfast.coupling.fresh import Fresh
+from loomfast.coupling.memoryless import Fresh
 from loomfast.noise import noise_from_ids
 
 NUM, BATCH = 1024, 128

@@ -2,8 +2,8 @@
 
 from loomfast._arrays import to_numpy
 from loomfast.cost import pairwise_cost
-from loomfast.coupling.fresh import Fresh, FreshByCost
 from loomfast.coupling.interface import Prepared, Stopwatch, solve_batch
+from loomfast.coupling.memoryless import Fresh, FreshByCost
 from loomfast.coupling.plans import draw_places
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from loomfast._arrays import finite, to_numpy
 from loomfast.cost import paired_cost, pairwise_cost
 from loomfast.coupling.cache import improving_cycles
-from loomfast.coupling.fresh import FreshByCost
 from loomfast.coupling.interface import (
     Pair,
     Prepared,
@@ -24,6 +23,7 @@ from loomfast.coupling.interface import (
     solve_batch,
 )
 from loomfast.coupling.loom import Loom, Update
+from loomfast.coupling.memoryless import FreshByCost
 from loomfast.noise import NoiseDomain
 
 CONDITION_METRICS = ("cosine", "sqeuclidean")

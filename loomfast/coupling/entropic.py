@@ -11,8 +11,8 @@ import numpy as np
 from loomfast._arrays import finite, to_numpy
 from loomfast.assignment import solve
 from loomfast.cost import pairwise_cost
-from loomfast.coupling.fresh import FreshByCost
 from loomfast.coupling.interface import Prepared, Stopwatch, solve_batch
+from loomfast.coupling.memoryless import FreshByCost
 from loomfast.coupling.plans import draw_columns, draw_pairs
 
 LARGEST_SCALING = 1e100  # of a factor that is kept apart from the kernel

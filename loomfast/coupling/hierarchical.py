@@ -5,8 +5,8 @@ import numpy as np
 from loomfast._arrays import integer, to_numpy
 from loomfast.assignment import solve
 from loomfast.cost import pairwise_cost
-from loomfast.coupling.fresh import FreshByCost
 from loomfast.coupling.interface import Prepared, Stopwatch, solve_batch
+from loomfast.coupling.memoryless import FreshByCost
 
 
 class Hierarchical(FreshByCost):

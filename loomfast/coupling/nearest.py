@@ -13,8 +13,8 @@ noise is given its g and q. The law is exactly that of the nearest of k independ
 import numpy as np
 
 from loomfast._arrays import integer, is_tensor, to_numpy
-from loomfast.coupling.fresh import Fresh
 from loomfast.coupling.interface import Prepared, Stopwatch, blended, like
+from loomfast.coupling.memoryless import Fresh
 from loomfast.noise import NoiseDomain, StepDomain, fill_nearest, step_normals, step_uniforms
 
 DIRECT = 16  # dimensions up to which a candidate is drawn in full: its numbers are few

@@ -5,8 +5,8 @@ import numpy as np
 from loomfast._arrays import finite, to_numpy
 from loomfast.cost import pairwise_cost
 from loomfast.coupling.entropic import check_finite_costs
-from loomfast.coupling.fresh import FreshByCost
 from loomfast.coupling.interface import Prepared, Stopwatch
+from loomfast.coupling.memoryless import FreshByCost
 from loomfast.coupling.plans import draw_pairs
 from loomfast.extras import need
 

@@ -5,8 +5,8 @@ import numpy as np
 from loomfast._arrays import to_numpy
 from loomfast.cost import pairwise_cost
 from loomfast.coupling.entropic import check_finite_costs
-from loomfast.coupling.fresh import FreshByCost
 from loomfast.coupling.interface import Prepared, Stopwatch
+from loomfast.coupling.memoryless import FreshByCost
 
 
 def stable_matching(cost):

@@ -7,7 +7,7 @@ import torch
 
 from loomfast import metrics
 from loomfast._arrays import integer
-from loomfast.coupling.fresh import read_source
+from loomfast.coupling.memoryless import read_source
 from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain
 from loomfast.runs.directory import load_data

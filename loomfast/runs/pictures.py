@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from loomfast.coupling.fresh import read_source
+from loomfast.coupling.memoryless import read_source
 from loomfast.distributed import resolve_device
 from loomfast.models import classes_in_turn, item_shape
 from loomfast.plots import save_coupling_figure, save_samples

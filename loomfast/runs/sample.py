@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from loomfast.coupling.fresh import read_source
+from loomfast.coupling.memoryless import read_source
 from loomfast.distributed import world
 from loomfast.extras import need_compiler
 from loomfast.files import atomic, atomic_directory, check_new_directory, writable
