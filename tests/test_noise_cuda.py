@@ -148,9 +148,7 @@ def test_compiles_without_spills_or_inexact_operations(tmp_path, architecture):
 @pytest.mark.parametrize("architecture", [80, 90, 100])
 def test_four_normals_take_few_instructions(tmp_path, architecture):
     """All of the loop, stores of less than four and calls for denormal roots included: it bounds the rate."""
-    triton = pytest.importorskip(
-        "triton", reason="triton brings cuobjdump"
-    )
+    triton = pytest.importorskip("triton", reason="triton brings cuobjdump")
     compile_cuda(tmp_path, architecture)
     command = [triton.knobs.nvidia.cuobjdump.path, "-sass", tmp_path / "noise.cubin"]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
