@@ -38,7 +38,7 @@ def targets_of(machine):
 
 
 def standard_headers(out, sources, command):
-    """Flags that take the standard headers of ``sources`` from a precompiled one in ``out``: a third less time.
+    """Flags that take the standard headers of ``sources`` precompiled in ``out``: a third less time.
 
     Whether each source includes what it needs, the build of the engine finds.
     """
