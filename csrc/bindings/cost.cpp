@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "bindings/bindings.hpp"
@@ -42,6 +43,22 @@ void cost_paired(const Dense<T>& x, const Dense<T>& z, Dense<double> out, bool e
     double* const to = out.mutable_data();
     const Entered entered;
     loomfast::cost::paired(x.data(), z.data(), x.shape(0), x.shape(1), euclidean, to, threads);
+}
+
+template <class T>
+py::array_t<double> cost_paired_again(const Dense<T>& x, const Dense<T>& z, const Dense<int64_t>& order,
+                                      bool euclidean, int threads) {
+    const auto rows = x.ndim() == 2 ? x.shape(0) : -1;
+    if (z.ndim() != 2 || z.shape(0) != rows || z.shape(1) != x.shape(1) || order.ndim() != 1 || order.shape(0) != rows)
+        throw py::value_error("x and z must be (n, d) and order (n,)");
+    const int64_t* const of = order.data();
+    if (std::any_of(of, of + rows, [&](int64_t j) { return j < 0 || j >= rows; }))
+        throw py::value_error("order must hold numbers of rows");
+    py::array_t<double> costs({py::ssize_t{2}, rows});
+    double* const before = costs.mutable_data();
+    const Entered entered;
+    loomfast::cost::paired_again(x.data(), z.data(), of, rows, x.shape(1), euclidean, before, before + rows, threads);
+    return costs;
 }
 
 template <class T>
@@ -118,6 +135,9 @@ void bind_cost_of(py::module_& m) {
     m.def("cost_paired", &cost_paired<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
           py::arg("out").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of the pairs of rows of x and z (n, d) into float64 out (n,).");
+    m.def("cost_paired_again", &cost_paired_again<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
+          py::arg("order").noconvert(), py::arg("euclidean"), py::arg("threads"),
+          "Costs (2, n) of the pairs of rows of x and z (n, d), and of x[i] and z[order[i]].");
     m.def("cost_finish", &cost_finish<T>, py::arg("block").noconvert(),
           py::arg("norms_x").noconvert().none(true), py::arg("norms_z").noconvert().none(true),
           py::arg("euclidean"), py::arg("threads"),

@@ -21,6 +21,11 @@ void norms(const T* x, int64_t rows, int64_t d, T* out, int threads);
 template <class T>
 void paired(const T* x, const T* z, int64_t rows, int64_t d, bool euclidean, double* out, int threads);
 
+// The same for the pairs of a reassignment: before[i] as above, after[i] of x_i and z_order[i].
+template <class T>
+void paired_again(const T* x, const T* z, const int64_t* order, int64_t rows, int64_t d, bool euclidean,
+                  double* before, double* after, int threads);
+
 // products x_i . z_j to costs, in place: -2 x.z without norms, else max(0, |x_i|^2 + |z_j|^2 - 2 x.z), a NaN
 // staying a NaN; the root of that if `euclidean`. norms_x, norms_z: squared norms, or both null.
 template <class T>

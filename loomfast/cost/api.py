@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loomfast._arrays import check_out, count, flat, library, module
+from loomfast._arrays import check_out, count, flat, library, module, to_numpy
 from loomfast.cost import cpu
 from loomfast.cost.spec import (
     check_as_many,
@@ -155,3 +155,27 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     cost = np.empty(len(x))
     cpu.fill_paired(cost, flat(x), flat(z), metric == "euclidean")
     return cost
+
+
+def reassigned_cost(x, z, order, *, metric="sqeuclidean"):
+    """Costs of each pair (x_i, z_i) and of (x_i, z_order[i]), as `paired_cost`: NumPy float64 (2, n).
+
+    Args:
+        x, z: (n, ...) real arrays of one kind and shape, NumPy or torch.
+        order: (n,) int64 NumPy array, numbers of items of z.
+        metric: "sqeuclidean" or "euclidean".
+
+    Raises:
+        ValueError, TypeError: as ``paired_cost``, and for a number in order that is no item's.
+    """
+    check_metric(metric)
+    if type(x) is type(z) is np.ndarray:
+        costs = cpu.reassigned(x, z, order, metric == "euclidean")
+        if costs is not None:
+            return costs
+    chosen = order
+    if library(x, z) == "torch":
+        torch = module("torch")
+        chosen = torch.from_numpy(order).to(z.device)
+    pairs = (paired_cost(x, part, metric=metric) for part in (z, z[chosen]))
+    return np.stack([to_numpy(costs) for costs in pairs])

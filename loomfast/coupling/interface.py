@@ -10,12 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
+from loomfast import _engine
+from loomfast._arrays import (
+    FLOATS,
+    INTEGERS,
+    check_dtype,
+    default_threads,
+    integer,
+    is_tensor,
+    name_of_dtype,
+    to_numpy,
+)
 from loomfast.assignment import solve
 from loomfast.coupling.cache import mean_of
 from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.noise import NoiseDomain, noise_from_ids
 
+LEAST_PER_THREAD = 1 << 20  # numbers moved in memory; below this a thread costs more to wake than it saves
 MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
 
 
@@ -320,6 +331,26 @@ def rows_of(x, rows):
     if is_tensor(x):
         return x.index_select(0, like(rows, x))
     return x.take(rows, axis=0)
+
+
+def viewed(x):
+    """Return a view of a tensor on the CPU as a NumPy array where NumPy has its dtype; others as they are.
+
+    A small request takes less time of an array than of a tensor.
+    """
+    if not is_tensor(x) or not x.is_cpu or name_of_dtype(x.dtype) == "bfloat16":
+        return x
+    return to_numpy(x)
+
+
+def exchanged(noise, order):
+    """Return ``noise[order]`` of contiguous ``noise`` (n, ...); a permutation on the CPU is done in its place."""
+    here = viewed(noise)
+    if not is_tensor(here):
+        threads = default_threads(here.size, LEAST_PER_THREAD)
+        if _engine.coupling_permute(here, order, threads):
+            return noise
+    return rows_of(noise, order)
 
 
 def taken(x, rows):
