@@ -344,7 +344,7 @@ def viewed(x):
 
 
 def exchanged(noise, order):
-    """Return ``noise[order]`` of contiguous ``noise`` (n, ...); a permutation on the CPU is done in its place."""
+    """Return ``noise[order]`` of contiguous ``noise`` (n, ...); on the CPU in its place if it can be."""
     here = viewed(noise)
     if not is_tensor(here):
         threads = default_threads(here.size, LEAST_PER_THREAD)
