@@ -157,25 +157,32 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     return cost
 
 
-def reassigned_cost(x, z, order, *, metric="sqeuclidean"):
-    """Costs of each pair (x_i, z_i) and of (x_i, z_order[i]), as `paired_cost`: NumPy float64 (2, n).
+def reassigned_cost(x, z, order, *, items=None, metric="sqeuclidean"):
+    """Costs of the pairs (x_i, z_i) and, after a reassignment, (x_i, z_order[i]): NumPy float64 (2, n).
 
     Args:
         x, z: (n, ...) real arrays of one kind and shape, NumPy or torch.
         order: (n,) int64 NumPy array, numbers of items of z.
+        items: None, or as order, and the pairs of the reassignment are (x_items[k], z_order[k]).
         metric: "sqeuclidean" or "euclidean".
 
     Raises:
-        ValueError, TypeError: as ``paired_cost``, and for a number in order that is no item's.
+        ValueError, TypeError: as ``paired_cost``, and for a number in order or items that is no item's.
     """
     check_metric(metric)
     if type(x) is type(z) is np.ndarray:
-        costs = cpu.reassigned(x, z, order, metric == "euclidean")
+        costs = cpu.reassigned(x, z, order, items, metric == "euclidean")
         if costs is not None:
             return costs
-    chosen = order
-    if library(x, z) == "torch":
-        torch = module("torch")
-        chosen = torch.from_numpy(order).to(z.device)
-    pairs = (paired_cost(x, part, metric=metric) for part in (z, z[chosen]))
-    return np.stack([to_numpy(costs) for costs in pairs])
+    before = to_numpy(paired_cost(x, z, metric=metric))
+    x, z = (_chosen(part, of, name) for part, of, name in ((x, items, "items"), (z, order, "order")))
+    return np.stack([before, to_numpy(paired_cost(x, z, metric=metric))])
+
+
+def _chosen(x, numbers, name):
+    """The items of x (n, ...) by their ``numbers`` (n,), all of them where that is None."""
+    if numbers is None:
+        return x
+    if len(numbers) != len(x) or (len(x) and (numbers.min() < 0 or numbers.max() >= len(x))):
+        raise ValueError(f"{name} must hold numbers of the {len(x)} items, as many")
+    return x[module("torch").from_numpy(numbers).to(x.device) if library(x) == "torch" else numbers]

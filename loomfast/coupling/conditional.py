@@ -259,7 +259,7 @@ class ConditionalLoom(Loom):
     def _improvement(self, x, noise, order, extra):
         """Return what of ``order`` is worth writing, with the mean cost before and after."""
         places = np.arange(len(order))
-        before, after = reassigned_cost(viewed(x), viewed(noise), order, metric=self.metric)
+        before, after = reassigned_cost(*viewed(x, noise), order, metric=self.metric)
         before, after = before + extra[places, places], after + extra[places, order]
         rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
         order = improving_cycles(order, before, after, rounding)

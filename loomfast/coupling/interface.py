@@ -333,19 +333,20 @@ def rows_of(x, rows):
     return x.take(rows, axis=0)
 
 
-def viewed(x):
-    """Return a view of a tensor on the CPU as a NumPy array where NumPy has its dtype; others as they are.
+def viewed(*arrays):
+    """Return tensors on the CPU as NumPy arrays of the same memory; all as they are if one cannot be.
 
     A small request takes less time of an array than of a tensor.
     """
-    if not is_tensor(x) or not x.is_cpu or name_of_dtype(x.dtype) == "bfloat16":
-        return x
-    return to_numpy(x)
+    for array in arrays:
+        if is_tensor(array) and not (array.is_cpu and name_of_dtype(array.dtype) != "bfloat16"):
+            return arrays
+    return tuple(map(to_numpy, arrays))
 
 
 def exchanged(noise, order):
     """Return ``noise[order]`` of contiguous ``noise`` (n, ...); on the CPU in its place if it can be."""
-    here = viewed(noise)
+    (here,) = viewed(noise)
     if not is_tensor(here):
         threads = default_threads(here.size, LEAST_PER_THREAD)
         if _engine.coupling_permute(here, order, threads):

@@ -233,7 +233,7 @@ class Loom(Coupling):
                 precision=self.precision,
             )
         with watch("solve"):
-            cost = viewed(cost)
+            (cost,) = viewed(cost)
             start = like(np.arange(len(rows)), cost), like(self.prices[ids], cost)
             assignment = solve_batch(cost, x, start=start, tolerance=self.tolerance)  # ω of eq. 9
         with watch("write"):
@@ -352,7 +352,7 @@ class Loom(Coupling):
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
         old and new pairs, computed directly in float64.
         """
-        before, after = reassigned_cost(viewed(x), viewed(noise), order, metric=self.metric)
+        before, after = reassigned_cost(*viewed(x, noise), order, metric=self.metric)
         rounding = (math.prod(self.shape) + len(order)) * _EPS
         if labels is None:
             kept = improving_cycles(order, before, after, rounding)

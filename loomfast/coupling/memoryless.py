@@ -20,8 +20,6 @@ from loomfast.coupling.interface import (
     exchanged,
     like,
     mean_cost,
-    rows_of,
-    taken,
     viewed,
 )
 from loomfast.files import readable
@@ -103,16 +101,13 @@ class Fresh(Coupling):
             swaps = 0
             if order is None:
                 before = after = to_numpy(paired_cost(x, noise, metric=metric))
-            elif rows is None:
-                order = to_numpy(order)
-                before, after = reassigned_cost(viewed(x), viewed(noise), order, metric=metric)
-                swaps = int(np.count_nonzero(order != np.arange(len(order))))
-                noise, ids = exchanged(noise, order), ids[order]
             else:
-                before = to_numpy(paired_cost(x, noise, metric=metric))
-                swaps = int(np.count_nonzero(order != rows))
-                noise, ids = rows_of(noise, order), ids[order]
-                after = to_numpy(paired_cost(taken(x, rows), noise, metric=metric))
+                order = to_numpy(order)
+                both = viewed(x, noise)
+                before, after = reassigned_cost(*both, order, items=rows, metric=metric)
+                places = np.arange(len(order)) if rows is None else rows
+                swaps = int(np.count_nonzero(order != places))
+                noise, ids = exchanged(noise, order), ids[order]
         return Pair(
             noise=noise,
             ids=ids,
