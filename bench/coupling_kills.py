@@ -2,10 +2,10 @@
 
     python bench/coupling_kills.py [--methods couple,loom,...] [--kills N] [--seed N] [--json FILE]
 
-``couple`` is ``loomfast couple`` (exact blocks, swept); every other word is a ``--coupling.method`` of
-``loomfast train``, all of them by default. After each kill the files are read: what is there must be whole,
-and the noise ids of a cache in it a permutation. Then the same command goes on. When it comes to its end, its
-files are compared with an uninterrupted run's, bit for bit.
+``couple`` is ``loomfast couple`` (exact blocks, swept); every other word is a ``--coupling.method``, with
+which the trainer runs; all of them by default. After each kill the files are read: what is there must be
+whole, and the noise ids of a cache in it a permutation. Then the same work goes on. When it comes to its end,
+its files are compared with an uninterrupted run's, bit for bit.
 """
 
 import argparse
@@ -22,24 +22,20 @@ import torch
 from timing import report
 
 from loomfast.cli import main as loomfast
+from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.coupling.build import COUPLINGS
 from loomfast.coupling.cache import is_permutation
 from loomfast.files import read_tensors
-from loomfast.training.loop import train  # noqa: F401  what the children need is loaded here
+from loomfast.models import MLPConfig
+from loomfast.training.loop import train
 
 COUPLE = ["couple", "digits", "--num-caches", "4", "--memory", "900k", "--min-gain", "0"]
-TRAIN = [
-    "train", "8gaussians", "--steps", "300", "--checkpoint-every", "10", "--threads", "1", "--device", "cpu",
-    "--batch-size", "16", "--model.width", "16", "--coupling.num-caches", "2", "--coupling.ot-batch", "2",
-]  # fmt: skip
 MORE = {
-    "hierarchical": ["--coupling.groups", "8"],
-    "loom-refresh": ["--coupling.refresh-epochs", "1"],
-    "mixed": ["--coupling.mixed-second", "minibatch-ot", "--coupling.replace"],
-    "paired": ["--coupling.pairs", "ends.npy"],
-    "semidiscrete": ["--coupling.by-class"],
-    "sinkhorn": ["--coupling.replace"],
-    "stable": ["--coupling.source", "ends.npy"],
+    "mixed": {"mixed_second": "minibatch-ot", "replace": True},
+    "paired": {"pairs": "ends.npy"},
+    "semidiscrete": {"by_class": True},
+    "sinkhorn": {"replace": True},
+    "stable": {"source": "ends.npy"},
 }
 POINTS = 64
 FORK = multiprocessing.get_context("fork")  # a child that has imported torch already is killed at work
@@ -55,16 +51,36 @@ def write_data(folder):
     np.save(folder / "ends.npy", rng.normal(size=(POINTS, 2)).astype(np.float32))
 
 
-def start(arguments, out):
-    process = FORK.Process(target=run, args=([*arguments, "--out", str(out)],))
+def config_of(method):
+    """A short run with a coupling, on points in the plane with labels, stopped within an OT batch or not."""
+    coupling = CouplingConfig(
+        method=method, num_caches=2, groups=8, refresh_epochs=1, ot_batch=2, **MORE.get(method, {})
+    )
+    return TrainConfig(
+        model=MLPConfig(dim=2, width=16),
+        coupling=coupling,
+        data="points.npz",
+        steps=300,
+        batch_size=16,
+        checkpoint_every=9,
+        threads=1,
+        device="cpu",
+    )
+
+
+def start(what, out):
+    process = FORK.Process(target=run, args=(what, out))
     process.start()
     return process
 
 
-def run(arguments):
+def run(what, out):
+    """What is killed: the command, or the trainer without the pictures of its end."""
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1), os.dup2(silent, 2)
-    sys.exit(loomfast(arguments))
+    if what == "couple":
+        sys.exit(loomfast([*COUPLE, "--out", str(out)]))
+    train(config_of(what), out)
 
 
 def checked_state(path):
@@ -82,19 +98,19 @@ def same(one, two):
     return one.keys() == two.keys() and all(np.array_equal(two[name], value) for name, value in one.items())
 
 
-def killed(what, arguments, folder, kills, rng):
-    """Kill the command ``kills`` times, go on to its end, and compare; a row of what was found."""
+def killed(what, folder, kills, rng):
+    """Kill the work ``kills`` times, go on to its end, and compare; a row of what was found."""
     out, state, end = FILES["couple" if what == "couple" else "train"]
     straight, other = folder / f"{what}-straight", folder / f"{what}-killed"
     begin = time.perf_counter()
-    process = start(arguments, out(straight))
+    process = start(what, out(straight))
     process.join()
     if process.exitcode:
         raise SystemExit(f"{what} failed")
     whole = time.perf_counter() - begin
     done = states = ends = 0
     while done < kills or ends == 0:
-        process = start(arguments, out(other))
+        process = start(what, out(other))
         process.join(whole * rng.uniform(0.05, 0.9) if done < kills else None)
         if process.exitcode is None:
             process.kill()
@@ -129,10 +145,7 @@ def main():
         write_data(Path(folder))
         os.chdir(folder)
         for what in arguments.methods.split(","):
-            line = COUPLE
-            if what != "couple":
-                line = [*TRAIN, "--data", "points.npz", "--coupling.method", what, *MORE.get(what, [])]
-            rows.append(killed(what, line, Path(folder), arguments.kills, rng))
+            rows.append(killed(what, Path(folder), arguments.kills, rng))
             print(rows[-1], flush=True)
     report(rows, target)
 
