@@ -44,6 +44,7 @@ PYBIND11_MODULE(_engine, m) {
     bind_assignment_k_best(m);
     bind_assignment_sparse(m);
     bind_cost(m);
+    bind_coupling(m);
     bind_dlpack(m);
     bind_noise(m);
 }

@@ -13,7 +13,7 @@ from loomfast.distributed import World
 from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.runs.directory import check_weights, saved_step
 from loomfast.training.batches import Batches
-from loomfast.training.checks import check_finite, check_fit, check_moments, check_sound
+from loomfast.training.checks import check_finite, check_fit, check_moments, check_sound, shared_settings
 
 
 class TrainingState:
@@ -52,7 +52,11 @@ class TrainingState:
         self.step = 0
 
     def join(self):
-        """Train as one with the other processes from here on; all of them must come here."""
+        """Train as one with the other processes from here on; all of them must come here.
+
+        Raises ValueError, or FailedElsewhere, if they have other settings, or other data to couple.
+        """
+        self.world.check_alike(shared_settings(self.config))
         self.batches.join()
         if self.world.size > 1:
             self.network = DistributedDataParallel(self.model)
