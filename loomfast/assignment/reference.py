@@ -58,6 +58,9 @@ def _solve_unmatched(c, r, k):
     square[:n, :m], square[:n, m:], square[n:, :m] = c, r[:, None], k
     x, y, u, v = _shortest_paths(square)
     x, y = np.where(x < m, x, -1)[:n], np.where(y < n, y, -1)[:m]
+    rows = np.flatnonzero(x >= 0)
+    dear = rows[c[rows, x[rows]] > r[rows] + k[x[rows]]]  # by less than what was rounded
+    y[x[dear]] = x[dear] = -1
     # v[j] and the price of any added row are at most k[j] together; u are the greatest prices that v allows.
     v = np.minimum(v[:m] + u[n:].max(initial=-np.inf), k)
     u = np.minimum(np.min(c - v, axis=1, initial=np.inf), r)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from loomfast._arrays import is_tensor
+
 SOLVED = ("optimal", "within_tolerance")
 # The codes that the CUDA kernels report are indices into this table. The engine for the CPU reports names.
 STATUS = (
@@ -104,7 +106,8 @@ class Assignment:
 
 
 def _pairs(col4row):
-    (rows,) = (col4row >= 0).nonzero() if isinstance(col4row, np.ndarray) else (col4row >= 0).nonzero().T
+    matched = (col4row >= 0).nonzero()
+    (rows,) = matched.T if is_tensor(col4row) else matched
     return rows, col4row[rows]
 
 

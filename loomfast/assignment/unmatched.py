@@ -67,7 +67,7 @@ def _number(value, name, unlimited):
     try:
         number = float(plain)
     except OverflowError:
-        number = math.copysign(math.inf, plain)
+        number = math.inf if plain > 0 else -math.inf
     if math.isnan(number) or (math.isinf(number) and number != unlimited):
         wanted = {None: "finite", math.inf: "a number above -inf"}
         raise ValueError(f"{name} must be {wanted.get(unlimited, _WHEN_MAXIMISING)}, got {plain!r}")
