@@ -29,6 +29,8 @@ struct Clip {
     const double* caps = nullptr;     // of the shorter side, instead of `cap`
     const double* offsets = nullptr;  // of the longer side
     bool whole = true;                // whether these are integers, so that integers stay what they are
+
+    bool uniform() const { return !caps && !offsets; }
 };
 
 // A strided matrix of costs that the caller owns. Strides are in bytes. Row i of the problem is row

@@ -101,7 +101,7 @@ public:
     bool integers() const { return is_integer(dtype_) && (!clip_ || clip_->whole); }
     // or numbers of the caller's dtype or of float32.
     bool as_narrow_as_the_dtype() const {
-        const bool narrow = !clip_ || (!clip_->offsets && !clip_->caps && static_cast<float>(clip_->cap) == clip_->cap);
+        const bool narrow = !clip_ || (clip_->uniform() && static_cast<float>(clip_->cap) == clip_->cap);
         return narrow && steps_.empty();
     }
 
@@ -147,15 +147,15 @@ public:
             reinterpret_cast<std::uintptr_t>(p) % 8 == 0)
             return reinterpret_cast<const double*>(p);
         const double scale = as_read() ? sign_ * factor_ : sign_;
-        with_type(dtype_, [&]<class T>(T) {
-            if (col_repeats_ == 1 && col_stride_ == sizeof(T))
-                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + j * sizeof(T)));
-            else if (col_repeats_ == 1)
-                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + j * col_stride_));
-            else
-                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + col_of(first + j) * col_stride_));
-        });
-        if (clip_) clip_row(row_of(i), first, width, out);
+        if (clip_ && clip_->uniform()) {
+            const double cap = clip_->cap;
+            with_type(dtype_, [&]<class T>(T) {
+                fill<T>(p, first, width, out, [=](double cost) { return scale * cost > cap ? cap : scale * cost; });
+            });
+        } else {
+            with_type(dtype_, [&]<class T>(T) { fill<T>(p, first, width, out, [=](double cost) { return scale * cost; }); });
+            if (clip_) clip_row(row_of(i), first, width, out);
+        }
         apply_steps(out, width);
         return out;
     }
@@ -206,6 +206,17 @@ private:
     bool as_read() const { return steps_.empty() && !clip_; }
     bool unchanged() const { return sign_ > 0 && factor_ == 1.0 && as_read(); }
 
+    // f(cost) of `width` columns of the row at p.
+    template <class T, class F>
+    void fill(const char* p, std::int64_t first, std::int64_t width, double* out, F f) const {
+        if (col_repeats_ == 1 && col_stride_ == sizeof(T))
+            for (std::int64_t j = 0; j < width; j++) out[j] = f(widen(read<T>(p + j * sizeof(T))));
+        else if (col_repeats_ == 1)
+            for (std::int64_t j = 0; j < width; j++) out[j] = f(widen(read<T>(p + j * col_stride_)));
+        else
+            for (std::int64_t j = 0; j < width; j++) out[j] = f(widen(read<T>(p + col_of(first + j) * col_stride_)));
+    }
+
     // Of a storage row and column. A NaN stays one.
     double clipped(double cost, std::int64_t r, std::int64_t j) const {
         if (clip_->offsets) cost -= clip_->offsets[caps_by_row_ ? j : r];
@@ -235,10 +246,9 @@ private:
 
     void apply_steps(double* costs, std::int64_t count) const {
         if (as_read()) return;
-        for (std::int64_t k = 0; k < count; k++) {
-            for (const Step& step : steps_) costs[k] = step.apply(costs[k]);
-            costs[k] *= factor_;
-        }
+        for (const Step& step : steps_)
+            for (std::int64_t k = 0; k < count; k++) costs[k] = step.apply(costs[k]);
+        for (std::int64_t k = 0; factor_ != 1.0 && k < count; k++) costs[k] *= factor_;
     }
 
     template <class T>

@@ -52,6 +52,11 @@ struct Sides {
     std::int64_t *x, *y;
     double *u, *v;
     std::int64_t n, m;
+
+    void negate_prices() const {
+        for (std::int64_t i = 0; i < n; i++) u[i] = 0.0 - u[i];
+        for (std::int64_t j = 0; j < m; j++) v[j] = 0.0 - v[j];
+    }
 };
 
 struct Problem {
@@ -183,10 +188,8 @@ double certify_unmatched(const Problem& p, const Source& source, const Kernels& 
     return std::isnan(gap.sum) ? kInf : std::max(gap.sum, 0.0);
 }
 
-// From an answer for e, in the caller's signs, to one for c.
+// From an answer for e to one for c, in the caller's signs.
 void finish(const Problem& p, const Source& source, const Sides& s, Output& out) {
-    for (std::int64_t i = 0; i < s.n; i++) s.u[i] *= p.pay.sign;
-    for (std::int64_t j = 0; j < s.m; j++) s.v[j] *= p.pay.sign;
     Bound gap;
     gap.add(out.gap);
     out.total = p.pay.sign * leave_pairs(p, source, s, gap) + 0.0;
@@ -197,8 +200,7 @@ void finish(const Problem& p, const Source& source, const Sides& s, Output& out)
         move_prices(p, s, gap);
     }
     out.gap = gap.sum;
-    for (std::int64_t i = 0; i < s.n; i++) s.u[i] = p.pay.sign * s.u[i] + 0.0;
-    for (std::int64_t j = 0; j < s.m; j++) s.v[j] = p.pay.sign * s.v[j] + 0.0;
+    if (p.pay.sign < 0.0) s.negate_prices();
 }
 
 // The prices of a start for c as prices for e: those of the longer side less what it pays.
@@ -255,6 +257,7 @@ void solve_unmatched(const Cost& cost, const Options& options, Output& out) {
     if (out.status == Status::optimal || out.status == Status::within_tolerance) {
         const Sides sides = by_row ? Sides{out.col4row, out.row4col, out.u, out.v, n, m}
                                    : Sides{out.row4col, out.col4row, out.v, out.u, m, n};
+        if (cost.maximize) sides.negate_prices();
         finish(p, Source(cost), sides, out);
     }
     if (!own_x.empty()) out.col4row = nullptr;
