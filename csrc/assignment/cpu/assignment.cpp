@@ -44,6 +44,12 @@ void write(const Source& source, const Answer& answer, Output& out) {
     for (std::int64_t j = 0; col_prices && j < source.cols(); j++) col_prices[j] = unit * -answer.p[j] + 0.0;
 }
 
+// Whether the integers are exact in float64, and it can only be what the unmatched pay that is too large to be summed so.
+bool only_caps_are_large(const Cost& cost, const Filter& filter) {
+    const bool narrow = cost.dtype != DType::int64 && cost.dtype != DType::uint64;
+    return cost.clip && (narrow || filter.largest < 0x1p53);
+}
+
 // A square matrix that lies in memory column by column is solved with its columns as rows, which reads it as it lies.
 bool better_turned(const Cost& cost, const Options& options) {
     const bool startable = options.start_u || !options.start_v;
@@ -112,7 +118,7 @@ void solve(const Cost& cost, const Options& options, Output& out) {
     }
     if (!filter.valid) return refuse(filter, out);
     const bool small = filter.largest * static_cast<double>(source.rows()) < 0x1p53;
-    if (is_integer(cost.dtype) && !options.round_integers && !small) {
+    if (is_integer(cost.dtype) && !options.round_integers && !small && !only_caps_are_large(cost, filter)) {
         out.status = Status::inexact_integers;
         return;
     }

@@ -248,7 +248,7 @@ Filter make_filter(Source& source, const Kernels& kernels) {
     Filter filter;
     source.set_factor(likely_factor(source));
     read(filter, source, kernels, false);
-    if (source.factor() > 1.0 && source.dtype() == DType::float64 && (filter.forbidden || !filter.valid) &&
+    if (source.factor() > 1.0 && source.spans_float64() && (filter.forbidden || !filter.valid) &&
         overflows(source, kernels)) {
         source.set_factor(1.0);
         read(filter, source, kernels, false);

@@ -97,6 +97,9 @@ public:
     void add_step(Step step) { steps_.push_back(step); }
     std::size_t steps() const { return steps_.size(); }
 
+    // Whether the costs may be of any magnitude that float64 has.
+    bool spans_float64() const { return dtype_ == DType::float64 || clip_; }
+
     // Whether the costs to be minimised are integers,
     bool integers() const { return is_integer(dtype_) && (!clip_ || clip_->whole); }
     // or numbers of the caller's dtype or of float32.

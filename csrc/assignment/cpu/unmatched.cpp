@@ -33,18 +33,20 @@ struct Payments {
     double of_longer(std::int64_t j) const { return longer ? sign * longer[j / repeats_longer] : half; }
 };
 
-// A sum that is rounded upward and one of which the rounding is kept.
+// A sum that is rounded upward, and one of which the rounding is kept, and which may overflow on the way.
 struct Bound {
     double sum = 0.0;
     void add(double a) { sum = TwoSum(sum, a).up(); }
 };
 struct Total {
-    double high = 0.0, low = 0.0;
+    double high = 0.0, low = 0.0, small = 0.0;
     void add(double a) {
         const TwoSum next(high, a);
         high = next.sum;
         low += next.error;
+        small += 0x1p-100 * a;
     }
+    double sum() const { return std::isfinite(high) ? high + low : 0x1p100 * small; }
 };
 
 // The caller's output by the shorter and the longer side.
@@ -134,7 +136,7 @@ double leave_pairs(const Problem& p, const Source& source, const Sides& s, Bound
         total.add(0.5 * static_cast<double>(left) * p.rest);
         lost.add(static_cast<double>(left) * p.rest);
     }
-    return total.high + total.low;
+    return total.sum();
 }
 
 // Whether every row and column is matched, and their prices are already below what the unmatched pay.
