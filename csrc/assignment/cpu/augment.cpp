@@ -84,9 +84,11 @@ Outcome search_lazily(Work& w, LazySearch& search, std::int32_t free_row) {
     const std::int64_t most = std::min(search.whole_rows + 8, std::int64_t{w.n} / 4);
     const double nearest = w.least(free_row);
     if (!(nearest < kFar)) return Outcome::infeasible;
+    search.to_free = true;
     search.add_row(free_row, 0.0, nearest);
     while (!search.heap.empty()) {
         const LazySearch::Entry e = search.pop();
+        if (e.distance >= search.limit) break;
         if (e.node < 0) {
             const std::int32_t i = ~e.node;
             if (search.rescanned[i] && search.whole_rows >= most) return Outcome::gave_up;
@@ -95,14 +97,13 @@ Outcome search_lazily(Work& w, LazySearch& search, std::int32_t free_row) {
         }
         const std::int32_t j = e.node;
         if (!search.settles(e)) continue;
-        if (w.y[j] < 0) {
-            for (std::int32_t k : search.scanned) w.set_price(k, w.p[k] + (e.distance - search.distance[k]));
-            return exchange(w, search.predecessor, free_row, j);
-        }
         search.settle(j);
         search.add_row(w.y[j], e.distance, w.value(w.y[j], j));
     }
-    return Outcome::infeasible;
+    const std::int32_t sink = search.free_column;
+    if (sink < 0) return Outcome::infeasible;
+    for (std::int32_t k : search.scanned) w.set_price(k, w.p[k] + (search.limit - search.distance[k]));
+    return exchange(w, search.predecessor, free_row, sink);
 }
 
 }  // namespace

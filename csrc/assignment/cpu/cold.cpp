@@ -59,7 +59,7 @@ Status solve_square(Work& w) {
         set_cold_prices(w);
     }
     if (!match_minima(w, plateaus ? 0.0 : easy)) return w.n <= kSmallRows ? solve_plainly(w) : compete(w, 1.0);
-    if (!w.filter.exact && !plateaus && w.n > kMiddleRows) w.use_caches();
+    if (!plateaus) w.use_caches();
     return finish(w, "column reductions");
 }
 

@@ -12,6 +12,12 @@ namespace loomfast::assignment {
 constexpr int kCacheSize = 48;  // candidates kept per row
 constexpr int kPadding = 64;    // readable elements past the end of every working array
 
+// Rounding a price or a sum to float32 moves it by at most 2^-24 of its magnitude. A scan meets two such roundings, of
+// the price and of the sum, and a third of the cost where the filter is a copy: 2^-24 (2 |sum| + max |p|) at most, for
+// which this times (|sum| + max |p|) has room; float32's denormals are a matter of kDenormal.
+constexpr double kScanRounding = 1.3e-7;
+constexpr double kDenormal = 0x1p-120;
+
 struct BestTwo {
     double w1, w2;        // least and second least value c_ij + p_j; +inf where there is none
     std::int32_t j1, j2;  // their columns, -1 where there is none
@@ -43,6 +49,9 @@ struct State {
     std::int32_t* cache_size;
     double* bound;
     float* width;             // how far above a row's best value its candidates reach
+    // Where `costs` are rounded, the candidates' own costs, of the storage rows for which they are known.
+    double* exact_cost;       // [n / repeats, kCacheSize]; null where `costs` are exact
+    char* exact_known;
 
     std::uint64_t* mask;      // [m / 64 + 2] scratch
     std::int32_t* hit;        // [m + kPadding] scratch
@@ -84,6 +93,16 @@ struct Kernels {
     // One row's best two as the auction sees them: from its cache, rebuilt if need be, or from all of it.
     BestTwo (*bidding_cached)(State&, std::int32_t row);
     BestTwo (*bidding_dense)(State&, std::int32_t row);
+    // Augmenting row reduction from row i along the rows that lose their columns, by exact values of caches and without
+    // eps, until a free column is taken (returns -1). Returns a row, which has no column, for which caches do not decide,
+    // which would have to take a column for nothing, or at which `limit` bids are made.
+    std::int32_t (*reduce)(State&, std::int32_t i, std::int64_t& limit);
+    // Dijkstra's step over a cache: the columns, and in `at` their distances base + max(0, c_j + p_j - least), that are
+    // nearer than d_j and than `limit`. Returns how many.
+    std::int32_t (*reach_f)(const std::int32_t* col, const float* cost, std::int32_t size, const double* p, const double* d,
+                            double least, double base, double limit, std::int32_t* nearer, double* at);
+    std::int32_t (*reach_d)(const std::int32_t* col, const double* cost, std::int32_t size, const double* p, const double* d,
+                            double least, double base, double limit, std::int32_t* nearer, double* at);
     // Exact, in double: over a cache, over a whole row.
     BestTwo (*best_two_cached)(const std::int32_t* col, const float* cost, std::int32_t size, const double* p);
     BestTwo (*best_two_cached_d)(const std::int32_t* col, const double* cost, std::int32_t size, const double* p);

@@ -455,6 +455,60 @@ static bool bid(State& s, double eps, std::int32_t* stack, std::int32_t& top, st
     return done;
 }
 
+// ---- exact bids by caches -------------------------------------------------------------------------------
+
+// The best two of row i, if its cache holds them for sure, scanned again if need be.
+static inline bool best_two_exactly(State& s, std::int32_t i, BestTwo* b) {
+    const std::int32_t r = s.repeats == 1 ? i : i / s.repeats;
+    const std::int64_t first = std::int64_t{r} * kCacheSize;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (attempt == 1) {
+            scan(s, r, -kInfF);
+            if (s.exact_cost) s.exact_known[r] = 0;
+        }
+        if (s.exact_cost && !s.exact_known[r]) return false;
+        if (s.cache_size[r] < 2) continue;
+        *b = s.exact_cost ? best_two_cached(s.cache_col + first, s.exact_cost + first, s.cache_size[r], s.p)
+                          : best_two_cached(s.cache_col + first, s.cache_cost + first, s.cache_size[r], s.p);
+        const double bound = s.bound[r], size = bound < 0 ? -bound : bound;
+        if (b->w2 <= bound - (s.price_bound + size) * kScanRounding - kDenormal) return true;
+    }
+    return false;
+}
+
+static std::int32_t reduce(State& s, std::int32_t i, std::int64_t& limit) {
+    BestTwo b;
+    while (limit > 0 && best_two_exactly(s, i, &b)) {
+        const double price = s.p[b.j1], size = price < 0 ? -price : price, value = b.w1 < 0 ? -b.w1 : b.w1;
+        if (!(b.w2 - b.w1 > 0x1p-52 * (value + 2.0 * size)) || b.j1 < 0 || !(b.w2 < kInfD)) return i;
+        limit--;
+        i = take(s, i, b.j1, b.w2 - b.w1);
+        if (i < 0) return -1;
+    }
+    return i;
+}
+
+template <class C>
+static std::int32_t reach(const std::int32_t* col, const C* cost, std::int32_t size, const double* p, const double* d,
+                          double least, double base, double limit, std::int32_t* nearer, double* at) {
+    const VecD lowest = set_d(least), from = set_d(base), most = set_d(limit), zero = set_d(0.0);
+    constexpr unsigned all = (1u << kLanesD) - 1u;
+    std::int32_t count = 0;
+    for (std::int32_t k = 0; k < size; k += kLanesD) {
+        const VecD v = add(from, max(sub(add(load_d(cost + k), gather(p, col + k)), lowest), zero));
+        unsigned hits = ~le_bits(min(gather(d, col + k), most), v) & all;
+        if (!hits) continue;
+        double lane[kLanesD];
+        store_d(lane, v);
+        for (; hits; hits &= hits - 1) {
+            const int l = __builtin_ctz(hits);
+            nearer[count] = col[k + l];
+            at[count++] = lane[l];
+        }
+    }
+    return count;
+}
+
 // ---- exact rows -----------------------------------------------------------------------------------------
 
 template <class C>
@@ -542,7 +596,7 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
 namespace LOOMFAST_TARGET {
 const Kernels kernels = {
     survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, columns_below, scan,
-    bid<false>, bid<true>, best_two, best_two_dense, best_two_cached<float>, best_two_cached<double>,
+    bid<false>, bid<true>, best_two, best_two_dense, reduce, reach<float>, reach<double>, best_two_cached<float>, best_two_cached<double>,
     best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
     relax<float>, relax<double>, find};
 }
