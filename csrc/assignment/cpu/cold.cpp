@@ -17,7 +17,7 @@ namespace loomfast::assignment {
 namespace {
 
 // Shares of rows, measured like the sizes in cold.hpp.
-constexpr double kEasy = 0.5, kEasyMiddle = 0.745, kEasyLarge = 0.9;  // that minima settle in an easy problem, by its size
+constexpr double kEasy = 0.5, kEasyLarge = 0.745;  // that minima settle in an easy problem, by its size
 constexpr double kFewLeft = 0.3;  // left by reductions, up to which paths match faster than an auction where columns are apart
 constexpr double kNothingLearned = 0.98;  // left loose by an auction, from which on reductions start better anew
 constexpr std::int32_t kProbe = 64;       // rows looked at before deciding that a problem is not easy
@@ -48,7 +48,7 @@ Status solve_square(Work& w) {
     if (!columns_feasible(w)) return Status::infeasible;
     reduce_columns(w);
     const bool plateaus = has_plateaus(w);
-    const double easy = w.n <= kMiddleRows ? kEasy : w.n <= kReductionRows ? kEasyMiddle : kEasyLarge;
+    const double easy = w.n <= kMiddleRows ? kEasy : kEasyLarge;
     // Where pairs are forbidden, rows have few columns to bid for and an auction on prices so far apart takes long.
     if (w.filter.columns_apart && w.filter.forbidden && !plateaus && w.n > kSmallRows) {
         const Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), 2 * std::int64_t{w.n});

@@ -76,8 +76,9 @@ struct Kernels {
     // if `out` was rounded, or where there is a column_shift. Both arrays of columns may be null, and are padded.
     bool (*convert)(const double* row, double shift, const double* column_shift, std::int32_t m, float* out,
                     double* column_min);
-    // Folds row - shift into the columns' minima, which are padded.
-    void (*fold_min)(const float* row, double shift, std::int32_t m, double* column_min);
+    // Folds `count` rows, each less its shift, into the columns' minima, which are padded.
+    void (*fold_min)(const float* rows, std::int64_t stride, const double* shifts, std::int32_t count, std::int32_t m,
+                     double* column_min);
     // The first column with row[j] - shift == wanted[j], or -1. `wanted` is padded with anything but +inf.
     std::int32_t (*first_equal)(const float* row, float shift, const float* wanted, std::int32_t m);
     // How many columns have fl(c_j + pf_j) <= threshold; `out` gets them, in order, if there are at most `most`. `mask`
@@ -117,8 +118,9 @@ struct Kernels {
                       double shift, double floor, double row_index);
     double (*relax_d)(const double* row, const double* p, double* d, double* predecessor, std::int32_t m,
                       double shift, double floor, double row_index);
-    // The first j with d_j == value, a free one (y_j < 0) if there is one.
-    std::int32_t (*find)(const double* d, double value, const std::int32_t* y, std::int32_t m);
+    // The columns with d_j == value, in order, up to the first free one (y_j < 0). Returns how many; less than 0 if the last
+    // one is free.
+    std::int32_t (*find)(const double* d, double value, const std::int32_t* y, std::int32_t m, std::int32_t* out);
 };
 
 LOOMFAST_DECLARE_TABLES(Kernels, kernels)

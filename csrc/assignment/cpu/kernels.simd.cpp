@@ -60,6 +60,26 @@ static inline void note_magnitudes(const double* a, int count, std::uint64_t* fi
     *coarse = far;
 }
 
+static inline VecI bits_of(VecF a) { return (VecI)a; }
+static inline VecL bits_of(VecD a) { return (VecL)a; }
+
+static inline float number(std::int32_t bits) {
+    float a;
+    __builtin_memcpy(&a, &bits, sizeof a);
+    return a;
+}
+
+static inline double number(std::int64_t bits) {
+    double a;
+    __builtin_memcpy(&a, &bits, sizeof a);
+    return a;
+}
+
+template <class Bits>
+static inline Bits larger(Bits a, Bits b) { return a > b ? a : b; }
+template <class Bits>
+static inline Bits smaller(Bits a, Bits b) { return a < b ? a : b; }
+
 static inline VecF set(float a) { return set_f(a); }
 static inline VecD set(double a) { return set_d(a); }
 
@@ -80,37 +100,68 @@ static inline bool mark_between(T least, T largest, RowFacts* facts) {
     return true;
 }
 
+// The facts of a row whose entries are not all finite, entry by entry.
+template <class T>
+static bool survey_any(const T* row, std::int32_t m, RowFacts* facts) {
+    constexpr T infinity = __builtin_inff();
+    T low = infinity, smallest = infinity, largest = 0;
+    bool numbers = true;
+    for (std::int32_t j = 0; j < m; j++) {
+        const T c = row[j], a = c < 0 ? -c : c;
+        numbers &= c == c;
+        facts->forbidden |= c == infinity;
+        low = c < low ? c : low;
+        largest = a < infinity && a > largest ? a : largest;
+        smallest = a > 0 && a < smallest ? a : smallest;
+    }
+    facts->least = low;
+    facts->largest = largest;
+    if (largest > 0 && !mark_between(smallest, largest, facts)) note_magnitudes(row, m, &facts->fine, &facts->coarse);
+    return numbers && facts->least > -kInfD;
+}
+
+// The bits of magnitudes, as integers, are in the order of the magnitudes; infinity comes after all numbers and NaN after it.
 template <class T>
 static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
     using Vec = decltype(load_row(row, 0, 0));
+    using Bits = decltype(bits_of(Vec{}));
     constexpr int lanes = sizeof(Vec) / sizeof(T);
     constexpr T infinity = __builtin_inff();
-    const Vec inf = set(infinity), zero = set(T{0});
-    Vec largest = zero, top = zero, low = inf, smallest = inf;
-    unsigned numbers = ~0u;
-    auto look = [&](Vec c, Vec a) {
-        numbers &= eq_bits(c, c);
-        low = min(c, low);
-        largest = max(select_lt(a, inf, a, zero), largest);
-        smallest = min(select_lt(zero, a, a, inf), smallest);
+    const Bits magnitude = ~bits_of(set(T{-0.0}));  // all but the sign
+    Vec low[2] = {set(infinity), set(infinity)};
+    Bits top[2] = {}, smallest[2] = {magnitude, magnitude};  // smallest: less one, so that zero comes last
+    const auto look = [&](Vec c, int k) {
+        const Bits a = bits_of(c) & magnitude;
+        low[k] = min(c, low[k]);
+        top[k] = larger(a, top[k]);
+        smallest[k] = smaller((a - 1) & magnitude, smallest[k]);
     };
     std::int32_t j = 0;
-    for (; j + lanes <= m; j += lanes) {
-        Vec c = load_row(row, j, m), a = abs(c);
-        top = max(a, top);
-        look(c, a);
+    for (; j + 2 * lanes <= m; j += 2 * lanes) {
+        look(load<Vec>(row + j), 0);
+        look(load<Vec>(row + j + lanes), 1);
     }
     *facts = {};
-    if (j < m) look(load_row(row, j, m), abs(load_row(row, j, m)));
-    for (; j < m; j++) facts->forbidden |= row[j] == infinity;
-    facts->forbidden |= !(-least(sub(zero, top)) < infinity);
-    facts->least = least(low);
-    const T magnitude = -least(sub(zero, largest));
-    facts->largest = magnitude;
-    if (magnitude > 0 && !mark_between(least(smallest), magnitude, facts))
+    if (m == 0) return survey_any(row, m, facts);
+    T rest[2 * lanes];
+    for (int k = 0; k < 2 * lanes; k++) rest[k] = j + k < m ? row[j + k] : row[0];
+    look(load<Vec>(rest), 0);
+    look(load<Vec>(rest + lanes), 1);
+    const Bits tops = larger(top[0], top[1]), smalls = smaller(smallest[0], smallest[1]);
+    T largest = 0, least_magnitude = infinity;
+    for (int k = 0; k < lanes; k++) {
+        const T high = number(tops[k]);
+        if (!(high < infinity)) return survey_any(row, m, facts);
+        largest = high > largest ? high : largest;
+        if (smalls[k] == magnitude[k]) continue;
+        const T small = number(smalls[k] + 1);
+        least_magnitude = small < least_magnitude ? small : least_magnitude;
+    }
+    facts->least = least(min(low[0], low[1]));
+    facts->largest = largest;
+    if (largest > 0 && !mark_between(least_magnitude, largest, facts))
         note_magnitudes(row, m, &facts->fine, &facts->coarse);
-    constexpr unsigned all = (1u << lanes) - 1u;
-    return (numbers & all) == all && facts->least > -kInfD;
+    return true;
 }
 
 #if defined(__has_builtin)
@@ -174,12 +225,33 @@ static bool convert(const double* row, double shift, const double* column_shift,
     return (same & all) == all;
 }
 
-static void fold_min(const float* row, double shift, std::int32_t m, double* column_min) {
-    const VecD s = set_d(shift);
-    std::int32_t j = 0;
-    for (; j + kLanesD <= m; j += kLanesD)
-        store_d(column_min + j, min(sub(load_d(row + j), s), load_d(column_min + j)));
-    if (j < m) store_d(column_min + j, m - j, min(sub(load_d(row + j, m - j, kInfD), s), load_d(column_min + j)));
+static void fold_min(const float* rows, std::int64_t stride, const double* shifts, std::int32_t count, std::int32_t m,
+                     double* column_min) {
+    constexpr std::int32_t side = 4;  // rows that are folded together, to store the minima less often
+    std::int32_t i = 0;
+    for (; i + side <= count; i += side) {
+        const float *a = rows + i * stride, *b = a + stride, *c = b + stride, *d = c + stride;
+        const VecD s = set_d(shifts[i]), t = set_d(shifts[i + 1]), u = set_d(shifts[i + 2]), v = set_d(shifts[i + 3]);
+        std::int32_t j = 0;
+        for (; j + kLanesD <= m; j += kLanesD) {
+            const VecD first = min(sub(load_d(a + j), s), sub(load_d(b + j), t));
+            const VecD second = min(sub(load_d(c + j), u), sub(load_d(d + j), v));
+            store_d(column_min + j, min(min(first, second), load_d(column_min + j)));
+        }
+        for (; j < m; j++)
+            for (std::int32_t k = 0; k < side; k++) {
+                const double value = a[k * stride + j] - shifts[i + k];
+                column_min[j] = value < column_min[j] ? value : column_min[j];
+            }
+    }
+    for (; i < count; i++) {
+        const float* row = rows + i * stride;
+        const VecD s = set_d(shifts[i]);
+        std::int32_t j = 0;
+        for (; j + kLanesD <= m; j += kLanesD)
+            store_d(column_min + j, min(sub(load_d(row + j), s), load_d(column_min + j)));
+        if (j < m) store_d(column_min + j, m - j, min(sub(load_d(row + j, m - j, kInfD), s), load_d(column_min + j)));
+    }
 }
 
 static std::int32_t first_equal(const float* row, float shift, const float* wanted, std::int32_t m) {
@@ -575,20 +647,20 @@ static double relax(const C* row, const double* p, double* d, double* predecesso
     return least(least_d);
 }
 
-static std::int32_t find(const double* d, double value, const std::int32_t* y, std::int32_t m) {
+static std::int32_t find(const double* d, double value, const std::int32_t* y, std::int32_t m, std::int32_t* out) {
     const VecD target = set_d(value);
-    std::int32_t found = -1;
+    std::int32_t count = 0;
     for (std::int32_t j = 0; j < m; j += kLanesD) {
         const unsigned equal = eq_bits(j + kLanesD <= m ? load_d(d + j) : load_d(d + j, m - j, -kInfD), target);
         if (__builtin_expect(!equal, 1)) continue;  // with no branch taken, whose time would depend on its address
         for (unsigned at = equal; at; at &= at - 1) {
             std::int32_t k = j + __builtin_ctz(at);
             if (k >= m) break;
-            if (y[k] < 0) return k;
-            if (found < 0) found = k;
+            out[count++] = k;
+            if (y[k] < 0) return -count;
         }
     }
-    return found;
+    return count;
 }
 
 }  // namespace
