@@ -4,6 +4,7 @@
 // costs themselves; elsewhere it only filters, and decisions are taken on the caller's own entries in float64.
 #include "assignment/cpu/filter.hpp"
 
+#include <cmath>
 #include <limits>
 #include <tuple>
 
@@ -24,6 +25,7 @@ void note(Filter& filter, std::int64_t r, const RowFacts& facts) {
     filter.fine |= facts.fine;
     filter.coarse |= facts.coarse;
     filter.forbidden |= facts.forbidden;
+    filter.zero |= facts.zero;
     double& least = filter.row_min[r];
     least = std::min(least, facts.least);
 }
@@ -148,7 +150,7 @@ void read(Filter& filter, const Source& source, const Kernels& kernels, bool kno
     filter.row_min = filled(source.storage_rows(), kInf);
     filter.exact = true;
     filter.valid = true;
-    filter.forbidden = false;
+    filter.forbidden = filter.zero = false;
     filter.largest = 0.0;
     filter.fine = filter.coarse = 0;
     filter.cost = source.float_rows(filter.stride);
@@ -242,6 +244,19 @@ bool overflows(const Source& source, const Kernels& kernels) {
     return false;
 }
 
+// Whether the factor takes digits from a number, or all of it.
+bool underflows(const Source& source) {
+    Source raw = source.column_major() ? source.turned() : source;
+    raw.set_factor(1.0);
+    Array<double> buffer = filled(raw.cols(), 0.0);
+    for (std::int64_t i = 0; i < raw.rows(); i += raw.row_repeats()) {
+        const double* row = raw.row(i, buffer.data());
+        for (std::int64_t j = 0; j < raw.cols(); j++)
+            if (row[j] != 0.0 && std::fabs(row[j] * source.factor()) < std::numeric_limits<double>::min()) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 void read_tile(const Source& source, const Kernels& kernels, std::int64_t r, std::int64_t height, std::int64_t j,
@@ -259,8 +274,10 @@ Filter make_filter(Source& source, const Kernels& kernels) {
     Filter filter;
     source.set_factor(likely_factor(source));
     read(filter, source, kernels, false);
-    if (source.factor() > 1.0 && source.dtype() == DType::float64 && (filter.forbidden || !filter.valid) &&
-        overflows(source, kernels)) {
+    const bool guessed = source.factor() != 1.0 && source.dtype() == DType::float64;
+    const bool may_overflow = guessed && source.factor() > 1.0 && (filter.forbidden || !filter.valid);
+    const bool may_underflow = guessed && source.factor() < 1.0 && (filter.zero || (filter.coarse & 1));
+    if ((may_overflow && overflows(source, kernels)) || (may_underflow && underflows(source))) {
         source.set_factor(1.0);
         read(filter, source, kernels, false);
     }

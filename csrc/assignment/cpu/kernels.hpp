@@ -27,6 +27,7 @@ struct RowFacts {
     double least;                // +inf where every entry is
     double largest;              // finite magnitude
     bool forbidden;              // whether an entry is +inf
+    bool zero;                   // whether one is zero; of float64
     std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in kernels.simd.cpp
 };
 

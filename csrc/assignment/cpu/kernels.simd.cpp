@@ -110,6 +110,7 @@ static bool survey_any(const T* row, std::int32_t m, RowFacts* facts) {
         const T c = row[j], a = c < 0 ? -c : c;
         numbers &= c == c;
         facts->forbidden |= c == infinity;
+        facts->zero |= c == 0;
         low = c < low ? c : low;
         largest = a < infinity && a > largest ? a : largest;
         smallest = a > 0 && a < smallest ? a : smallest;
@@ -130,11 +131,13 @@ static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
     const Bits magnitude = ~bits_of(set(T{-0.0}));  // all but the sign
     Vec low[2] = {set(infinity), set(infinity)};
     Bits top[2] = {}, smallest[2] = {magnitude, magnitude};  // smallest: less one, so that zero comes last
+    Bits nearest[2] = {magnitude, magnitude};                // to zero
     const auto look = [&](Vec c, int k) {
         const Bits a = bits_of(c) & magnitude;
         low[k] = min(c, low[k]);
         top[k] = larger(a, top[k]);
         smallest[k] = smaller((a - 1) & magnitude, smallest[k]);
+        if constexpr (sizeof(T) == 8) nearest[k] = smaller(a, nearest[k]);
     };
     std::int32_t j = 0;
     for (; j + 2 * lanes <= m; j += 2 * lanes) {
@@ -153,6 +156,7 @@ static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
         const T high = number(tops[k]);
         if (!(high < infinity)) return survey_any(row, m, facts);
         largest = high > largest ? high : largest;
+        facts->zero |= nearest[0][k] == 0 || nearest[1][k] == 0;
         if (smalls[k] == magnitude[k]) continue;
         const T small = number(smalls[k] + 1);
         least_magnitude = small < least_magnitude ? small : least_magnitude;
