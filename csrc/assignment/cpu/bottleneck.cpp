@@ -81,6 +81,7 @@ public:
                 while (c[j] > -kInf) j++;
                 return *bad = source_.origin(i, j), false;
             }
+            least_.push_back(row.least());
             largest_row = std::max(largest_row, row.least());
             smallest = std::min(smallest, row.least());
             most_ = std::max(most_, row.most());
@@ -162,6 +163,10 @@ private:
         const std::size_t width = std::size_t(m_);
         std::size_t count = 0;
         for (std::int32_t i = 0; i < n_; i++) {
+            if (least_[std::size_t(i)] > threshold) {
+                pairs_.first.push_back(std::int64_t(count));
+                continue;
+            }
             const double* c = source_.row(i, buffer_.data());
             if (pairs_.column.size() < count + width) {
                 pairs_.column.resize(2 * (count + width));
@@ -291,7 +296,7 @@ private:
     bool found_ = false, taken_first_ = false;
     Pairs pairs_;
     std::vector<std::int32_t> x_, y_, crowded_, neighbours_;
-    std::vector<double> buffer_, sample_;
+    std::vector<double> buffer_, sample_, least_;  // least_: of each row
 };
 
 void write(const Source& source, const Search& search, BottleneckOutput& out) {

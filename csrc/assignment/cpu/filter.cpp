@@ -274,10 +274,13 @@ Filter make_filter(Source& source, const Kernels& kernels) {
     Filter filter;
     source.set_factor(likely_factor(source));
     read(filter, source, kernels, false);
-    const bool guessed = source.factor() != 1.0 && source.dtype() == DType::float64;
-    const bool may_overflow = guessed && source.factor() > 1.0 && (filter.forbidden || !filter.valid);
-    const bool may_underflow = guessed && source.factor() < 1.0 && (filter.zero || (filter.coarse & 1));
-    if ((may_overflow && overflows(source, kernels)) || (may_underflow && underflows(source))) {
+    if (source.factor() > 1.0 && source.dtype() == DType::float64 && (filter.forbidden || !filter.valid) &&
+        overflows(source, kernels)) {
+        source.set_factor(1.0);
+        read(filter, source, kernels, false);
+    }
+    if (source.factor() < 1.0 && source.dtype() == DType::float64 && (filter.zero || (filter.coarse & 1)) &&
+        underflows(source)) {
         source.set_factor(1.0);
         read(filter, source, kernels, false);
     }
