@@ -171,6 +171,11 @@ def excess(cost, found, known):
     8 n 2^-53 times the largest cost in the known one.
     """
     rows, columns = map(np.asarray, found)
+    if not all(
+        len(a) == 0 or 0 <= a.min() <= a.max() < size
+        for a, size in zip((rows, columns), cost.shape, strict=True)
+    ):
+        return math.inf, 0.0
     reached, best = cost[rows, columns].astype(np.float64), cost[known].astype(np.float64)
     allowed = 8 * len(best) * 2.0**-53 * float(np.abs(best).max())
     if not len(np.unique(rows)) == len(np.unique(columns)) == len(rows) == min(cost.shape):

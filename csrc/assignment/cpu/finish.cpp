@@ -6,10 +6,17 @@
 // 4. match what is left along shortest augmenting paths (augment.cpp).
 #include "assignment/cpu/finish.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 namespace loomfast::assignment {
+
+namespace {
+
+constexpr std::int64_t kBidsAtOnce = 1 << 12;  // between two looks at the cancel flag
+
+}  // namespace
 
 void repair_prices(Work& w, int passes) {
     for (int pass = 0; pass < passes && !w.cancelled(); pass++) {
@@ -53,6 +60,13 @@ Array<std::int32_t> reduce_rows(Work& w, Array<std::int32_t> free_rows, std::int
         std::int32_t i = free_rows.back();
         free_rows.pop_back();
         while (i >= 0) {
+            if (w.cached) {
+                std::int64_t some = std::min(limit, kBidsAtOnce);
+                limit -= some;
+                i = w.kernels.reduce(w, i, some);
+                limit += some;
+                if (i < 0) break;
+            }
             BestTwo b = w.best_two(i);
             if (limit-- <= 0 && exhausted) *exhausted = true;
             if ((limit & 0xff) == 0 && w.cancelled()) limit = -1;
