@@ -6,11 +6,11 @@ import numpy as np
 
 from loomfast import _engine
 from loomfast._arithmetic import default_arithmetic
-from loomfast._arrays import REAL, check_threads, cores, integer, is_tensor, name_of_dtype, widened
+from loomfast._arrays import REAL, check_threads, cores, integer, is_tensor, module, name_of_dtype, widened
 from loomfast._engine import linear_sum_assignment
 from loomfast.assignment import cuda
 from loomfast.assignment.reference import solve as reference_solve
-from loomfast.assignment.result import SOLVED, Assignment, raise_for, stacked
+from loomfast.assignment.result import SOLVED, STATUS, Assignment, raise_for, stacked
 from loomfast.assignment.start import host_start
 from loomfast.backends import auto_solver, check_solver
 
@@ -41,12 +41,18 @@ def solve(
         threads: threads to share a batch between; by default the cores this process may run on. The answer
             does not depend on it.
 
+    A torch cost may be solved inside ``torch.compile(fullgraph=True)`` and ``torch.vmap``, and ``total`` has a
+    gradient where the cost requires one: see `Assignment`.
+
     Raises:
         ValueError: a shape, NaN, an infinity of the wrong sign, no feasible matching, integers too large to
             be summed exactly (n * max|cost| >= 2^53), or an unknown backend.
         TypeError: a dtype that is none of the above; row_repeats or threads that are not integers.
         RuntimeError: a backend that cannot run here.
     """
+    if is_tensor(cost) and (operators := module("loomfast.assignment.torch_ops")).takes(cost):
+        given = {"maximize": maximize, "start": start, "tolerance": tolerance, "row_repeats": row_repeats}
+        return operators.solve_tensor(cost, backend=backend, threads=threads, **given)
     _check_tolerance(tolerance)
     row_repeats = integer(row_repeats, "row_repeats", 1, _engine.most_rows + 1)
     threads = check_threads(threads)
@@ -213,11 +219,38 @@ def matrix_cost(cost):
 
 def _linear_sum_assignment_of_any(cost, maximize):
     """`linear_sum_assignment` of what the extension does not read directly."""
+    if is_tensor(cost):
+        if module("loomfast._torch").watched():
+            return module("loomfast.assignment.torch_ops").pairs_of_tensor(cost, maximize)
+        if cuda.on_cuda(cost):
+            return _pairs_on_device(cost, maximize)
     array, dtype, wrap = _as_array(cost)
-    if array.ndim != 2:
-        raise ValueError(f"expected a matrix (2-D array), got a {array.ndim} array")
+    check_two_axes(array.ndim)
     _check_size(*array.shape)
     if dtype == "bfloat16":
         array = widened(array)
     rows, cols = linear_sum_assignment(np.asarray(array), maximize)
     return wrap(rows), wrap(cols)
+
+
+def _pairs_on_device(cost, maximize):
+    """The same for a torch tensor on a GPU, solved where `auto_solver` says; waits for the device."""
+    check_two_axes(cost.dim())
+    if 0 in cost.shape or not _stays_on_device(cost.shape, 1):
+        return tuple(part.to(cost.device) for part in _linear_sum_assignment_of_any(cost.cpu(), maximize))
+    found = cuda.solve(cost, maximize=maximize)
+    status = STATUS[int(found.status)]
+    if status == "infeasible":
+        raise ValueError("cost matrix is infeasible")
+    if status == "invalid_entry":
+        raise ValueError("matrix contains invalid numeric entries")
+    raise_for(status)
+    if cost.shape[0] > cost.shape[1]:
+        return tuple(found.row4col.sort())
+    return found.col4row.new_ones(len(cost)).cumsum(0) - 1, found.col4row
+
+
+def check_two_axes(axes):
+    """ValueError in scipy's words unless a cost has two axes."""
+    if axes != 2:
+        raise ValueError(f"expected a matrix (2-D array), got a {axes} array")

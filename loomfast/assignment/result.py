@@ -68,7 +68,13 @@ class Assignment:
 
     From ``backend="cuda"`` every field is a device array: ``status`` int32, an index into
     `loomfast.assignment.STATUS` (0: optimal), and ``stats`` int64 counters in the order of
-    `loomfast.assignment.COUNTERS`.
+    `loomfast.assignment.COUNTERS`. Inside ``torch.compile``, torch's transforms and its dispatch modes every
+    field is a tensor likewise, and ``stats`` is empty.
+
+    Where autograd follows the cost, ``total`` is a tensor with a gradient: the matching, 1 at each matched pair
+    and 0 elsewhere (summed over repeated rows), which is the derivative where only one matching is optimal, and
+    a subgradient, when minimising a supergradient, where several are. It can be differentiated once; the other
+    fields have no gradient.
     """
 
     col4row: Any
