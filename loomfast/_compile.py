@@ -1,8 +1,8 @@
 """What torch.compile has to find before it first looks at a caller's code.
 
-Its tracer follows no import of a module that is not loaded yet, and no function of an extension that it was told
-nothing of. So the operators are loaded, and `linear_sum_assignment` is told of, when the tracer itself is: at once
-where that has happened, else by a finder that waits for its name, finds nothing, and then goes away.
+Its tracer follows no import of a module that is not loaded yet, and no function of an extension that it was
+told nothing of. So the operators are loaded, and it is told of `linear_sum_assignment`, when the tracer is
+loaded itself: at once where that has happened, else by a finder that waits for its name and then goes away.
 """
 
 import sys

@@ -14,8 +14,11 @@ from torch.autograd import forward_ad
 from torch.func import grad, jacfwd, jacrev, jvp
 
 import loomfast
-from loomfast.assignment import STATUS, Assignment
-from loomfast.assignment import torch_ops  # noqa: F401  (registers torch.ops.loomfast)
+from loomfast.assignment import (
+    STATUS,
+    Assignment,
+    torch_ops,  # noqa: F401  (registers torch.ops.loomfast)
+)
 
 # torch's own, where it first compiles
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -41,8 +41,8 @@ def solve(
         threads: threads to share a batch between; by default the cores this process may run on. The answer
             does not depend on it.
 
-    A torch cost may be solved inside ``torch.compile(fullgraph=True)`` and ``torch.vmap``, and ``total`` has a
-    gradient where the cost requires one: see `Assignment`.
+    A torch cost may be solved inside ``torch.compile(fullgraph=True)`` and ``torch.vmap``, and ``total`` has
+    a gradient where the cost requires one: see `Assignment`.
 
     Raises:
         ValueError: a shape, NaN, an infinity of the wrong sign, no feasible matching, integers too large to

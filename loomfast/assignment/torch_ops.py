@@ -1,8 +1,8 @@
-"""The assignment of torch tensors as operators: for torch.compile, transforms, CUDA graphs, and the gradient.
+"""The assignment of torch tensors: operators for torch.compile, transforms and CUDA graphs; the gradient.
 
-``loomfast::solve_assignment``, ``loomfast::solve_from_prices`` and ``loomfast::linear_sum_assignment`` are opaque
-to ``torch.compile``, so that code which solves compiles as one graph. No gradient flows through them: the total
-gets one from a function of its own, whose backward is the matching.
+``loomfast::solve_assignment``, ``loomfast::solve_from_prices`` and ``loomfast::linear_sum_assignment`` are
+opaque to ``torch.compile``, so that code which solves compiles as one graph. No gradient flows through them:
+the total gets one from a function of its own, whose backward is the matching.
 """
 
 from dataclasses import fields, replace
@@ -29,7 +29,7 @@ Optional = torch.Tensor | None
 
 
 def takes(cost):
-    """Whether `solve_tensor` is to solve a cost: one that an operator must see, or whose total has a gradient."""
+    """Whether `solve_tensor` is for this cost: an operator must see it, or its total has a gradient."""
     return watched() or _differentiated(cost)
 
 
@@ -43,7 +43,7 @@ def _differentiated(cost):
 def solve_tensor(cost, *, row_repeats, **options):
     """`loomfast.solve` for a torch cost that `takes`, with its other arguments.
 
-    Where an operator must see it, every field is a tensor, as from the kernels on a GPU, and ``stats`` is empty.
+    Where an operator must see it, every field is a tensor, as from the kernels on a GPU, and ``stats`` empty.
     """
     if torch.compiler.is_compiling() and forward_ad._current_level >= 0:
         raise RuntimeError(
@@ -63,12 +63,14 @@ def solve_tensor(cost, *, row_repeats, **options):
 def pairs_of_tensor(cost_matrix, maximize=False):
     """`loomfast.linear_sum_assignment` for a torch cost that an operator must see."""
     if not is_tensor(cost_matrix):
-        raise TypeError(f"inside torch.compile cost_matrix must be a tensor, got {type(cost_matrix).__name__}")
+        raise TypeError(
+            f"inside torch.compile cost_matrix must be a tensor, got {type(cost_matrix).__name__}"
+        )
     return torch.ops.loomfast.linear_sum_assignment(cost_matrix.detach(), bool(maximize))
 
 
 def tell_tracer():
-    """Make torch.compile, which cannot follow a function of the engine, see `pairs_of_tensor` in its place."""
+    """Make torch.compile, which follows no function of the engine, see `pairs_of_tensor` in its place."""
     torch.compiler.substitute_in_graph(linear_sum_assignment)(pairs_of_tensor)
 
 
@@ -117,7 +119,7 @@ def solve_assignment(
 
 
 def _as_output(name, value, cost):
-    """A field of an `Assignment` as the tensor that the operators return: numbers and names become tensors."""
+    """A field of an `Assignment` as the tensor that the operators return."""
     if isinstance(value, torch.Tensor):
         return value
     lead = cost.shape[:-2]
@@ -198,9 +200,9 @@ def _(cost, v, tolerance):
 
 
 # ---- the gradient of the total ----------------------------------------------------------------------------
-# The total is min_X <X, cost> over matchings X: concave and piecewise linear in the cost, with the optimal X as a
-# supergradient of it (a subgradient of a maximum), and as its gradient wherever X is unique (J. M. Danskin, "The
-# Theory of Max-Min", 1967).
+# The total is min_X <X, cost> over matchings X: concave and piecewise linear in the cost, with the optimal X
+# as a supergradient of it (a subgradient of a maximum), and as its gradient wherever X is unique (J. M.
+# Danskin, "The Theory of Max-Min", 1967).
 
 
 class _Total(torch.autograd.Function):
@@ -236,7 +238,7 @@ class _TotalBothWays(_Total):
 
 
 class _Matching(torch.autograd.Function):
-    """``grad`` (...) where rows and columns are matched, summed over repeated rows, else 0: (..., n, columns)."""
+    """``grad`` (...) at matched pairs, summed over repeated rows, and 0 elsewhere: (..., n, columns)."""
 
     generate_vmap_rule = True
 
@@ -254,8 +256,9 @@ class _Matching(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         raise RuntimeError(
-            "the total of an assignment can be differentiated once only: its gradient is the matching, which is "
-            "constant but for jumps. Detach the gradient, or leave the total out of what is differentiated twice"
+            "the total of an assignment can be differentiated once only: its gradient is the matching, which "
+            "is constant but for jumps. Detach the gradient, or leave the total out of what is "
+            "differentiated twice"
         )
 
 
@@ -269,7 +272,7 @@ def _flatten(found):
     return [getattr(found, name) for name in _FIELDS], None
 
 
-# Functions that torch.vmap maps, and torch.export keeps, may return an Assignment, whose fields are its leaves.
+# Functions that torch.vmap maps may return an Assignment: its fields are the leaves of it.
 _FIELDS = tuple(field.name for field in fields(Assignment))
 torch.utils._pytree.register_pytree_node(
     Assignment, _flatten, lambda parts, _: Assignment(*parts), serialized_type_name="loomfast.Assignment"

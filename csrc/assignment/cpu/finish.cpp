@@ -12,6 +12,7 @@
 namespace loomfast::assignment {
 
 void repair_prices(Work& w, int passes) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     for (int pass = 0; pass < passes && !w.cancelled(); pass++) {
         double fall = 0.0;
         for (std::int32_t i = 0; i < w.n; i++) {
@@ -35,6 +36,7 @@ bool is_loose(Work& w, std::int32_t i, std::int32_t j) {
 }
 
 Array<std::int32_t> free_loose_rows(Work& w) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     Array<std::int32_t> free_rows;
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[i];
@@ -47,6 +49,7 @@ Array<std::int32_t> free_loose_rows(Work& w) {
 
 Array<std::int32_t> reduce_rows(Work& w, Array<std::int32_t> free_rows, std::int64_t limit,
                                 bool* exhausted) {
+    const Timed timed(w.watch, w.stats.seconds.reduce);
     Array<std::int32_t> rest;
     if (exhausted) *exhausted = false;
     while (!free_rows.empty()) {
