@@ -64,6 +64,8 @@ $(VENV)/installed: requirements-dev.lock
 $(VENV)/peers: $(VENV)/installed
 	$(BIN)/python -m pip install lapx==0.11.1 lapjv==1.3.29 POT==0.9.7.post1 py-lap-solver==0.1.4 \
 		fastlap==0.4.0
+	$(BIN)/python -m pip install --no-deps ortools==9.15.6755
+	$(BIN)/python -m pip install --no-deps --no-build-isolation torch-linear-assignment==0.1.0
 	$(BIN)/python -m pip install --no-deps torchcfm==1.0.7
 	touch $@
 

@@ -40,9 +40,9 @@ def page(rows, where):
     lines = [
         "# Where the milliseconds go",
         "",
-        "Made by `make bench-phases`. Shares of the time of `loomfast.solve`, float32, one thread, medians; the",
-        'same seconds are in `Assignment.stats["seconds"]` of any solve of at least 4096 entries. Families are',
-        "those of `bench/assignment.py`.",
+        "Made by `make bench-phases`. Shares of the time of `loomfast.solve`, float32, one thread, medians;",
+        'the same seconds are in `Assignment.stats["seconds"]` of any solve of at least 4096 entries. The',
+        "families are those of `bench/assignment.py`.",
         "",
         "- **read**: entries checked, scaled, rounded to float32, minima of rows and columns;",
         "- **reduce**: rows matched with their minima, bids without eps (Jonker and Volgenant's reductions);",

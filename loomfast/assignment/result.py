@@ -14,8 +14,8 @@ STATUS = (
 # What the kernels count, in the order of `Assignment.stats` of a solve on a GPU.
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
 # The phases of a solve on the CPU, under "seconds" of `Assignment.stats`: entries read, checked and scaled;
-# minima of columns and rows, and bids without eps; bids with eps; prices lowered and rows freed after those, or
-# after a start; shortest augmenting paths; the certificate; anything else.
+# minima of columns and rows, and bids without eps; bids with eps; prices lowered and rows freed after those,
+# or after a start; shortest augmenting paths; the certificate; anything else.
 PHASES = ("read", "reduce", "auction", "repair", "paths", "certify", "rest")
 
 # Status of an unsolved problem -> what is raised. {where}: "[k]" of problem k of a batch; {entry}: the entry
