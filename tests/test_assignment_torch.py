@@ -111,6 +111,24 @@ def test_starts_and_options_go_into_a_graph():
     assert reference.total.item() == pytest.approx(cold.total, rel=1e-12)
 
 
+def test_limits_and_sizes_go_into_a_graph():
+    batch = costs(3, 6, 8)
+    sizes = torch.tensor([6, 0, 4]), torch.tensor([8, 5, 3])
+    paid = torch.linspace(0.1, 0.3, 6), 0.05
+    for options in (
+        *({"cost_limit": 0.2}, {"unmatched_cost": 0.1}, {"unmatched_cost": paid}, {"sizes": sizes}),
+        *({"sizes": (sizes[0], None), "cost_limit": 0.3}, {"unmatched_cost": -0.5, "maximize": True}),
+    ):
+        found = whole(lambda c, o=options: loomfast.solve(c, **o))(batch)
+        expected = loomfast.solve(batch, **options)
+        assert torch.equal(found.col4row, expected.col4row)
+        assert torch.equal(found.total, torch.as_tensor(expected.total))
+    gated = torch.vmap(lambda c: loomfast.solve(c, cost_limit=0.2).col4row)(batch)
+    assert torch.equal(gated, loomfast.solve(batch, cost_limit=0.2).col4row)
+    with pytest.raises(ValueError, match="cannot be used inside torch.vmap"):
+        torch.vmap(lambda c: loomfast.solve(c, unmatched_cost=paid).total)(batch)
+
+
 def test_what_cannot_be_solved_is_refused_from_a_graph():
     with pytest.raises(ValueError, match=r"entry \(0, 1\) must be a number"):
         whole(loomfast.solve)(torch.tensor([[0.0, torch.nan], [1.0, 0.0]]))
@@ -142,8 +160,10 @@ for part in torch.compile(f, fullgraph=True, backend="eager")(torch.arange(3)):
 
 def test_the_operators_are_sound():
     operators, cost = torch.ops.loomfast, costs(2, 5, 8)
-    start = (torch.zeros((2, 5), dtype=torch.int64), None, torch.zeros((2, 8), dtype=torch.float64))
-    torch.library.opcheck(operators.solve_assignment, (cost, True, *start, 0.1, 1, "auto", 2))
+    start = {"start_col4row": torch.zeros((2, 5), dtype=torch.int64), "tolerance": 0.1, "backend": "auto"}
+    paid = {"unmatched_rows": torch.rand(2, 5), "unmatched_columns": torch.rand(8), "row_repeats": 3}
+    for options in (start, paid, {"size_rows": torch.tensor([2, 5]), "cost_limit": 0.3, "threads": 2}):
+        torch.library.opcheck(operators.solve_assignment, (cost, True), options)
     torch.library.opcheck(operators.linear_sum_assignment, (cost[0].T,), {"maximize": True})
 
 
@@ -181,12 +201,22 @@ def test_the_gradient_of_the_total_is_the_matching(shape, maximize, compiled):
     assert torch.as_tensor(found.gap).requires_grad is False
 
 
-@pytest.mark.parametrize("options", [{}, {"maximize": True}, {"row_repeats": 2}, {"row_repeats": 5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"maximize": True}, {"row_repeats": 2}, {"row_repeats": 5}, {"cost_limit": 0.2}]
+)
 @pytest.mark.parametrize("shape", [(3, 7), (2, 3, 7)])
 def test_gradcheck(shape, options):
-    """Of random costs, of which only one matching is optimal; with 5 repeats some rows are unmatched."""
+    """Of random costs, where one matching alone is optimal; by repeats, or a limit, some rows are unmatched."""
     cost = costs(*shape, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(partial(total_of, **options), cost, check_forward_ad=True)
+
+
+def test_only_the_problem_itself_of_a_padded_batch_has_a_gradient():
+    batch = costs(3, 6, 8).requires_grad_()
+    found = loomfast.solve(batch, sizes=(torch.tensor([6, 0, 4]), torch.tensor([8, 5, 3])))
+    found.total.sum().backward()
+    assert batch.grad.sum((1, 2)).tolist() == [6, 0, 3]
+    assert torch.equal(batch.grad, matching(found, batch.detach()))
 
 
 def test_forbidden_pairs_have_no_gradient():

@@ -204,3 +204,12 @@ def test_the_forms_run_and_report(tmp_path):
     assert all(row["ratios"]["plain"] > 0 for row in json.loads(ranked.read_text())["rows"])
     assert run("assignment_bottleneck.py", "--sizes", 6, "--json", bottleneck).returncode == 0
     assert all(row["ratios"]["thresholds"] > 0 for row in json.loads(bottleneck.read_text())["rows"])
+    gated, batches = tmp_path / "gated.json", tmp_path / "batches.json"
+    assert run("assignment_unmatched.py", "--sizes", 9, "--json", gated).returncode == 0
+    rows = json.loads(gated.read_text())["rows"]
+    assert len(rows) == 12
+    assert all(row["ratios"]["scipy"] > 0 and not row["wrong"] for row in rows)
+    assert run("assignment_batches.py", "--scale", 16, "--rounds", 1, "--json", batches).returncode == 0
+    rows = json.loads(batches.read_text())["rows"]
+    assert [row["form"] for row in rows] == ["alike", "ragged", "detr"]
+    assert all({"loomfast, list", "loomfast, sizes", "scipy"} <= set(row["seconds"]) for row in rows)

@@ -23,6 +23,13 @@ Outputs = tuple[
     torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
 ]
 Optional = torch.Tensor | None
+_STARTS = ("start_col4row", "start_u", "start_v")
+_OF_SIDES = ("unmatched_rows", "unmatched_columns", "size_rows", "size_columns")
+# The arguments of `solve_assignment` after the cost, in order.
+_MORE = (
+    *("maximize", "cost_limit", *_OF_SIDES, *_STARTS),
+    *("tolerance", "row_repeats", "backend", "threads"),
+)
 
 
 # ---- what callers reach -----------------------------------------------------------------------------------
@@ -74,17 +81,33 @@ def tell_tracer():
     torch.compiler.substitute_in_graph(linear_sum_assignment)(pairs_of_tensor)
 
 
-def _by_operator(cost, *, maximize, start, tolerance, row_repeats, backend, threads):
+def _by_operator(cost, *, start, cost_limit, unmatched_cost, sizes, **options):
     if cost.dim() not in (2, 3):
         raise ValueError(
             f"cost must be a matrix (n, m) or a batch (b, n, m), got {cost.dim()} dimensions "
             f"with shape {tuple(cost.shape)}"
         )
-    start = [part if part is None else torch.as_tensor(part).detach() for part in parse_start(start)]
-    outputs = torch.ops.loomfast.solve_assignment(
-        cost, bool(maximize), *start, float(tolerance), row_repeats, backend, threads
-    )
+    if cost_limit is None and isinstance(unmatched_cost, int | float):
+        cost_limit, unmatched_cost = 2 * unmatched_cost, None
+    parts = {
+        **_pair(unmatched_cost, "unmatched", "unmatched_cost"),
+        **_pair(sizes, "size", "sizes"),
+        **dict(zip(_STARTS, parse_start(start), strict=True)),
+    }
+    parts = {name: part if part is None else torch.as_tensor(part).detach() for name, part in parts.items()}
+    options |= {"maximize": bool(options["maximize"]), "tolerance": float(options["tolerance"])}
+    limit = None if cost_limit is None else float(cost_limit)
+    outputs = torch.ops.loomfast.solve_assignment(cost, cost_limit=limit, **parts, **options)
     return Assignment(*outputs, stats={})
+
+
+def _pair(value, name, argument):
+    """The parts of ``(rows, columns)``, or of one value for both, as arguments of the operator."""
+    if value is None or not isinstance(value, tuple | list):
+        value = value, value
+    if len(value) != 2:
+        raise ValueError(f"{argument} must have two parts, (rows, columns), got {len(value)}")
+    return {f"{name}_rows": value[0], f"{name}_columns": value[1]}
 
 
 # ---- the operators ----------------------------------------------------------------------------------------
@@ -94,6 +117,11 @@ def _by_operator(cost, *, maximize, start, tolerance, row_repeats, backend, thre
 def solve_assignment(
     cost: torch.Tensor,
     maximize: bool = False,
+    cost_limit: float | None = None,
+    unmatched_rows: Optional = None,
+    unmatched_columns: Optional = None,
+    size_rows: Optional = None,
+    size_columns: Optional = None,
     start_col4row: Optional = None,
     start_u: Optional = None,
     start_v: Optional = None,
@@ -110,12 +138,23 @@ def solve_assignment(
 
     ``backend`` None stands for the kernels of the device that the cost is on.
     """
-    if backend is None:
-        backend = "cuda" if cost.is_cuda else "cpu"
-    start = (start_col4row, start_u, start_v)
-    options = {"maximize": maximize, "tolerance": tolerance, "row_repeats": row_repeats}
-    found = solve(cost, start=start, backend=backend, threads=threads, **options)
+    found = solve(
+        cost,
+        maximize=maximize,
+        cost_limit=cost_limit,
+        unmatched_cost=_both(unmatched_rows, unmatched_columns),
+        sizes=_both(size_rows, size_columns),
+        start=(start_col4row, start_u, start_v),
+        tolerance=tolerance,
+        row_repeats=row_repeats,
+        backend=backend or ("cuda" if cost.is_cuda else "cpu"),
+        threads=threads,
+    )
     return tuple(_as_output(name, getattr(found, name), cost) for name in _OUTPUTS)
+
+
+def _both(rows, columns):
+    return None if rows is None and columns is None else (rows, columns)
 
 
 def _as_output(name, value, cost):
@@ -130,8 +169,9 @@ def _as_output(name, value, cost):
 
 
 @solve_assignment.register_fake
-def _(cost, maximize=False, start_col4row=None, start_u=None, start_v=None, tolerance=0.0, row_repeats=1, *_):
+def _(cost, *more):
     *lead, n, m = cost.shape
+    row_repeats = dict(zip(_MORE, more, strict=False)).get("row_repeats", 1)
     table = array_table(n * row_repeats, m) | {"status": ((), "int32")}
     return tuple(
         torch.empty((*lead, *shape), dtype=getattr(torch, dtype), device=cost.device)
@@ -140,13 +180,16 @@ def _(cost, maximize=False, start_col4row=None, start_u=None, start_v=None, tole
 
 
 @solve_assignment.register_vmap
-def _(info, in_dims, cost, maximize=False, *rest):
-    size, start_dims, more = info.batch_size, in_dims[2:5], rest[3:]
-    cost = _in_front(cost, in_dims[0], size)
-    start = [_in_front(part, dim, size) for part, dim in zip(rest[:3], start_dims, strict=True)]
+def _(info, in_dims, cost, *more):
+    dims, more = (dict(zip(_MORE, part, strict=False)) for part in (in_dims[1:], more))
+    if any(more.get(name) is not None for name in _OF_SIDES):
+        raise ValueError("sizes and unmatched_cost cannot be used inside torch.vmap: solve the batch at once")
+    cost = _in_front(cost, in_dims[0], info.batch_size)
     lead = cost.shape[:-2]
-    flat = [part if part is None else part.flatten(0, len(lead) - 1) for part in (cost, *start)]
-    outputs = torch.ops.loomfast.solve_assignment(flat[0], maximize, *flat[1:], *more)
+    for name in _STARTS:
+        part = _in_front(more.get(name), dims.get(name), info.batch_size)
+        more[name] = part if part is None else part.flatten(0, len(lead) - 1)
+    outputs = torch.ops.loomfast.solve_assignment(cost.flatten(0, len(lead) - 1), **more)
     return tuple(out.unflatten(0, lead) for out in outputs), (0,) * len(outputs)
 
 

@@ -8,8 +8,8 @@
 
 #include "assignment/cpu/sentinels.hpp"
 #include "assignment/cpu/skinny.hpp"
+#include "assignment/cpu/unmatched.hpp"
 #include "threads/arithmetic.hpp"
-#include "threads/pool.hpp"
 
 namespace loomfast::assignment {
 
@@ -98,11 +98,12 @@ void add_surroundings(const Seconds& around, Output& out) {
 }  // namespace
 
 void solve(const Cost& cost, const Options& options, Output& out) {
+    if (options.unmatched) return solve_unmatched(cost, options, out);
     const DefaultArithmetic arithmetic;
     const Kernels& k = kernels();
     Answer tiny;
     if (Source source(cost); solve_tiny(source, k, options.cancel, tiny))
-        return report(source, k, is_integer(cost.dtype), tiny, out);
+        return report(source, k, source.integers(), tiny, out);
     Seconds around;
     Stopwatch watch;
     if (cost.problem_rows() * cost.cols >= kTimedEntries) watch.start(around.read);
@@ -126,7 +127,7 @@ void solve(const Cost& cost, const Options& options, Output& out) {
         out.status = Status::inexact_integers;
         return;
     }
-    const bool integers = is_integer(cost.dtype) && small;
+    const bool integers = source.integers() && small;
     Answer answer = skinny ? solve_skinny(source, nearest, k, options, integers)
                            : solve_by_magnitude(source, filter, k, options, integers);
     out.status = answer.status;
@@ -159,22 +160,6 @@ Solution solve(const Cost& cost, const Options& options) {
     s.status = out.status;
     s.stats = out.stats;
     return s;
-}
-
-void solve_batch(const std::vector<Cost>& costs, const std::vector<Options>& options,
-                 std::vector<Output>& outputs, int threads) {
-    std::atomic<std::size_t> next{0};
-    Cancel* cancel = options.empty() ? nullptr : options.front().cancel;
-    const auto solve_some = [&] {
-        for (std::size_t k; (k = next.fetch_add(1)) < costs.size();) {
-            if (options[k].cancel && options[k].cancel->look()) return;
-            solve(costs[k], options[k], outputs[k]);
-        }
-    };
-    // The calling thread may be the only one that can hear of a cancellation: it keeps listening.
-    run_together(std::min<std::int64_t>(threads, static_cast<std::int64_t>(costs.size())), solve_some, [=] {
-        if (cancel) cancel->look();
-    });
 }
 
 }  // namespace loomfast::assignment

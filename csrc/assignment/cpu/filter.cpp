@@ -38,7 +38,7 @@ void mark_invalid(Filter& filter, const Source& source, std::int64_t r) {
 bool fits_float(const Source& source) {
     switch (source.dtype()) {
         case DType::int32: case DType::int64: case DType::uint32: case DType::uint64: case DType::float64: return false;
-        default: return source.steps() == 0;
+        default: return source.as_narrow_as_the_dtype();
     }
 }
 
