@@ -29,6 +29,8 @@ class _Waiting(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = find_spec(name)
+        if spec is None:
+            return None
         load = spec.loader.exec_module
 
         def load_and_tell(module):
