@@ -364,6 +364,10 @@ def _linear_sum_assignment_of_any(cost, maximize):
             return module("loomfast.assignment.torch_ops").pairs_of_tensor(cost, maximize)
         if cuda.on_cuda(cost):
             return _pairs_on_device(cost, maximize)
+    return _pairs_on_host(cost, maximize)
+
+
+def _pairs_on_host(cost, maximize):
     array, dtype, wrap = _as_array(cost)
     check_two_axes(array.ndim)
     _check_size(*array.shape)
@@ -377,7 +381,7 @@ def _pairs_on_device(cost, maximize):
     """The same for a torch tensor on a GPU, solved where `auto_solver` says; waits for the device."""
     check_two_axes(cost.dim())
     if 0 in cost.shape or not _stays_on_device(cost.shape, 1):
-        return tuple(part.to(cost.device) for part in _linear_sum_assignment_of_any(cost.cpu(), maximize))
+        return tuple(part.to(cost.device) for part in _pairs_on_host(cost.cpu(), maximize))
     found = cuda.solve(cost, maximize=maximize)
     status = STATUS[int(found.status)]
     if status == "infeasible":
