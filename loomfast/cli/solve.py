@@ -70,7 +70,7 @@ def run(arguments):
 
 
 def described(stats):
-    """The stats of one solve as a line: the way, the counts, and milliseconds by phase where there are any."""
+    """The stats of one solve as a line: the way, the counts, and milliseconds by phase if there are any."""
     counts = ", ".join(f"{name} {value}" for name, value in stats.items() if isinstance(value, int))
     seconds = stats.get("seconds", {})
     phases = ", ".join(f"{name} {1e3 * value:.3f}" for name, value in seconds.items())
