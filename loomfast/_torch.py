@@ -25,6 +25,11 @@ def watched():
     return torch.compiler.is_compiling() or _num_modes() or _tracing() or _transform() is not None
 
 
+def transformed():
+    """Whether a transform of torch.func looks on, which follows tensors that require no gradient, too."""
+    return _transform() is not None
+
+
 def ordinary(*tensors):
     """Whether these are plain CPU tensors (or None) outside any compilation, trace, mode and transform."""
     if torch.compiler.is_compiling() or _num_modes() or _tracing() or _transform() is not None:

@@ -17,7 +17,7 @@ def solved(cost, **options):
     return found.stats["seconds"], time.perf_counter() - begin, found
 
 
-@pytest.mark.parametrize("shape", [(300, 300), (200, 500), (500, 200)])
+@pytest.mark.parametrize("shape", [(300, 300), (200, 230), (230, 200)])
 def test_the_phases_make_up_the_call(shape):
     seconds, whole, found = solved(image_costs(np.random.default_rng(0), *shape))
     assert tuple(seconds) == PHASES

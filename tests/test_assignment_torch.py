@@ -20,7 +20,7 @@ from loomfast.assignment import (
     torch_ops,  # noqa: F401  (registers torch.ops.loomfast)
 )
 
-# torch's own, where it first compiles
+# torch's own, where it compiles
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 SHAPES = [(6, 9), (9, 6), (7, 7), (2, 5, 8)]
 whole = partial(torch.compile, fullgraph=True, backend="aot_eager")
@@ -55,7 +55,9 @@ def test_a_graph_gives_the_assignment_that_solve_gives(shape, maximize):
         assert torch.equal(getattr(found, name), getattr(expected, name))
     for name in ("total", "gap"):
         assert getattr(found, name).shape == shape[:-2]
-        assert torch.equal(getattr(found, name), torch.as_tensor(getattr(expected, name)).double())
+        assert torch.equal(
+            getattr(found, name), torch.as_tensor(getattr(expected, name), dtype=torch.float64)
+        )
     assert found.status.dtype == torch.int32
     assert not found.status.any()
     assert found.stats == {}
@@ -284,10 +286,15 @@ def test_transforms():
     with forward_ad.dual_level():
         slope = forward_ad.unpack_dual(total_of(forward_ad.make_dual(batch, torch.ones_like(batch)))).tangent
     assert slope.tolist() == [5, 5, 5]
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="no forward derivative"):
-        whole(lambda c: jvp(total_of, (c,), (c,)))(batch)
-    compiled = whole(lambda c: torch.vmap(grad(total_of))(c))
-    assert torch.equal(compiled(batch), expected)
+
+
+def test_transforms_inside_a_graph():
+    batch = costs(3, 5, 7, dtype=torch.float64)
+    expected = matching(loomfast.solve(batch), batch)
+    assert torch.equal(whole(lambda c: torch.vmap(grad(total_of))(c))(batch), expected)
+    assert torch.equal(whole(lambda c: jacrev(total_of)(c))(batch).sum(0), expected)
+    value, slope = whole(lambda c: jvp(total_of, (c,), (c,)))(batch)
+    torch.testing.assert_close(slope, value, rtol=1e-14, atol=0)
 
 
 def test_numpy_costs_are_solved_as_ever():

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from loomfast._arrays import is_tensor
 from loomfast._engine import linear_sum_assignment
-from loomfast._torch import watched
+from loomfast._torch import transformed, watched
 from loomfast.assignment import cuda
 from loomfast.assignment.api import _linear_sum_assignment_of_any, check_two_axes, solve
 from loomfast.assignment.result import STATUS, Assignment, array_table
@@ -44,7 +44,9 @@ def _differentiated(cost):
     """Whether autograd follows a cost, backward or forward."""
     if cost.requires_grad and torch.is_grad_enabled():
         return True
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(cost).tangent is not None
+    if forward_ad._current_level < 0:
+        return False
+    return torch.compiler.is_compiling() or forward_ad.unpack_dual(cost).tangent is not None
 
 
 def solve_tensor(cost, *, row_repeats, **options):
@@ -52,19 +54,13 @@ def solve_tensor(cost, *, row_repeats, **options):
 
     Where an operator must see it, every field is a tensor, as from the kernels on a GPU, and ``stats`` empty.
     """
-    if torch.compiler.is_compiling() and forward_ad._current_level >= 0:
-        raise RuntimeError(
-            "inside torch.compile the total of an assignment has no forward derivative: use backward, or "
-            "torch.func.jvp outside of what is compiled"
-        )
-    looked_at = watched()
-    solved = _by_operator if looked_at else solve
+    solved = _by_operator if watched() else solve
     found = solved(cost.detach(), row_repeats=row_repeats, **options)
-    if not cost.is_floating_point() or not (looked_at or _differentiated(cost)):
+    if not cost.is_floating_point() or not (transformed() or _differentiated(cost)):
         return found
     total = torch.as_tensor(found.total, dtype=torch.float64, device=cost.device)
-    function = _Total if torch.compiler.is_compiling() else _TotalBothWays
-    return replace(found, total=function.apply(cost, total, found.col4row, row_repeats))
+    followed = _by_entries if torch.compiler.is_compiling() else _Total.apply
+    return replace(found, total=followed(cost, total, found.col4row, row_repeats))
 
 
 def pairs_of_tensor(cost_matrix, maximize=False):
@@ -94,11 +90,17 @@ def _by_operator(cost, *, start, cost_limit, unmatched_cost, sizes, **options):
         **_pair(sizes, "size", "sizes"),
         **dict(zip(_STARTS, parse_start(start), strict=True)),
     }
-    parts = {name: part if part is None else torch.as_tensor(part).detach() for name, part in parts.items()}
+    parts = {name: _as_tensor(part) for name, part in parts.items()}
     options |= {"maximize": bool(options["maximize"]), "tolerance": float(options["tolerance"])}
     limit = None if cost_limit is None else float(cost_limit)
     outputs = torch.ops.loomfast.solve_assignment(cost, cost_limit=limit, **parts, **options)
     return Assignment(*outputs, stats={})
+
+
+def _as_tensor(value):
+    if value is None or isinstance(value, torch.Tensor):
+        return value if value is None else value.detach()
+    return torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
 
 
 def _pair(value, name, argument):
@@ -269,15 +271,10 @@ class _Total(torch.autograd.Function):
         (col4row,) = ctx.saved_tensors
         return _Matching.apply(grad, col4row, ctx.columns, ctx.row_repeats).to(ctx.dtype), None, None, None
 
-
-class _TotalBothWays(_Total):
-    """The same with forward differentiation, for which torch.compile has no place."""
-
     @staticmethod
     def jvp(ctx, cost, *_):
         (col4row,) = ctx.saved_tensors
-        place = _places(col4row, ctx.columns, ctx.row_repeats)
-        return (cost.double().flatten(-2).gather(-1, place) * (col4row >= 0)).sum(-1)
+        return _sum_of_matched(cost, col4row, ctx.row_repeats)
 
 
 class _Matching(torch.autograd.Function):
@@ -288,8 +285,10 @@ class _Matching(torch.autograd.Function):
     @staticmethod
     def forward(grad, col4row, columns, row_repeats):
         rows = col4row.shape[-1] // row_repeats
-        place = _places(col4row, columns, row_repeats)
         out = grad.new_zeros((*grad.shape, rows * columns))
+        if rows * columns == 0:
+            return out.unflatten(-1, (rows, columns))
+        place = _places(col4row, columns, row_repeats)
         return out.scatter_add(-1, place, grad.unsqueeze(-1) * (col4row >= 0)).unflatten(-1, (rows, columns))
 
     @staticmethod
@@ -303,6 +302,19 @@ class _Matching(torch.autograd.Function):
             "is constant but for jumps. Detach the gradient, or leave the total out of what is "
             "differentiated twice"
         )
+
+
+def _by_entries(cost, total, col4row, row_repeats):
+    """The same by the entries matched, which torch.compile follows through its transforms, too."""
+    matched = _sum_of_matched(cost, col4row, row_repeats)
+    return total + (matched - matched.detach())
+
+
+def _sum_of_matched(cost, col4row, row_repeats):
+    if cost.shape[-2] == 0 or cost.shape[-1] == 0:
+        return cost.double().sum((-2, -1))
+    entries = cost.double().flatten(-2).gather(-1, _places(col4row, cost.shape[-1], row_repeats))
+    return torch.where(col4row >= 0, entries, 0.0).sum(-1)
 
 
 def _places(col4row, columns, row_repeats):
