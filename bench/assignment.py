@@ -269,7 +269,8 @@ def shapes_of(family, sizes):
     return SHAPES[family] if family in SHAPES else [(n, n) for n in SIZES[family]]
 
 
-def table(families, sizes, limit):
+def table(families, sizes, limit, keep):
+    """The rows, each of which `keep` is told of at once, so that a run that is ended leaves what it found."""
     rows = []
     print("our ms in float32, float64; then the time of each peer over ours in float32 [its best variant]")
     for family in families:
@@ -282,6 +283,7 @@ def table(families, sizes, limit):
             floors = zip(FLOOR_OF, FLOORS.get(n, {}).get(family, ()), strict=False)
             show(f"{family:18} {n:5} x {m:<5}", row, floors, BEST_FLOORS.get(family, {}).get(n, 1.2))
             rows.append({"family": family, "n": n, "m": m} | row)
+            keep(rows)
     return rows
 
 
@@ -382,12 +384,17 @@ def main():
     report = {"machine": machine()}
     print(report["machine"])
     sizes = [int(n) for n in args.sizes.split(",") if n]
-    report["table"] = table([family for family in families if family != TINY], sizes, args.limit)
+
+    def keep(rows):
+        report["table"] = rows
+        if args.json:
+            with open(args.json, "w") as f:
+                json.dump(report, f, indent=1)
+
+    chosen = [family for family in families if family != TINY]
     report["tiny"] = tiny_calls() if TINY in families else []
-    markdown(report["table"])
-    if args.json:
-        with open(args.json, "w") as f:
-            json.dump(report, f, indent=1)
+    keep([])
+    markdown(table(chosen, sizes, args.limit, keep))
 
 
 if __name__ == "__main__":
