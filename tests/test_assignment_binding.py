@@ -128,6 +128,28 @@ def test_the_public_solve_chooses_and_checks(on_shim, monkeypatch):
     assert torch.is_tensor(small.u)
 
 
+@pytest.mark.parametrize("shape", [(70, 70), (40, 64), (64, 40), (5, 7), (0, 3)])
+def test_linear_sum_assignment_of_a_tensor_on_a_device(on_shim, monkeypatch, shape):
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
+    cost = torch.rand(shape, generator=torch.Generator().manual_seed(6))
+    for maximize in (False, True):
+        found = loomfast.linear_sum_assignment(cost, maximize=maximize)
+        for got, want in zip(found, loomfast.linear_sum_assignment(cost.numpy(), maximize), strict=True):
+            assert got.dtype == torch.int64
+            assert np.array_equal(got, want)
+
+
+def test_linear_sum_assignment_on_a_device_has_scipys_words(on_shim, monkeypatch):
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
+    for size in (3, 70):  # solved on the CPU, and by the kernels
+        with pytest.raises(ValueError, match="cost matrix is infeasible"):
+            loomfast.linear_sum_assignment(torch.full((size, size), torch.inf))
+        with pytest.raises(ValueError, match="matrix contains invalid numeric entries"):
+            loomfast.linear_sum_assignment(torch.full((size, size), torch.nan))
+    with pytest.raises(ValueError, match="expected a matrix"):
+        loomfast.linear_sum_assignment(torch.ones(3))
+
+
 @pytest.mark.parametrize(
     ("cost", "start", "error", "text"),
     [

@@ -99,6 +99,16 @@ def test_solve_with_a_limit(tmp_path, capsys):
     assert np.load(out)["col4row"].tolist() == [[0, -1], [0, 1]]
 
 
+def test_solve_says_where_the_time_went(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for shape, phases in (((2, 5, 5), 0), ((80, 90), 1)):
+        np.save(tmp_path / "cost.npy", rng.random(shape))
+        assert main(["solve", str(tmp_path / "cost.npy"), "--stats"]) == 0
+        printed = capsys.readouterr().out
+        assert len(re.findall(r"^[a-z ]+: bids \d+, .*augmentations \d+", printed, re.M)) == len(shape) - 1
+        assert len(re.findall(r"; ms: read [\d.]+, reduce .*, rest [\d.]+$", printed, re.M)) == phases
+
+
 def test_solve_a_batch_and_maximize(tmp_path, capsys):
     np.savez(tmp_path / "batch.npz", cost=np.random.default_rng(1).random((3, 8, 8)))
     assert main(["solve", str(tmp_path / "batch.npz"), "--maximize", "--threads", "2"]) == 0

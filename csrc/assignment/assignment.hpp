@@ -89,10 +89,24 @@ struct Options {
     Cancel* cancel = nullptr;
 };
 
+// Where the time went. All zero for small problems, which take no longer than reading the clock now and then.
+struct Seconds {
+    double read = 0.0;     // entries checked, scaled, rounded to float32
+    double reduce = 0.0;   // minima of columns and rows, bids without eps
+    double auction = 0.0;  // bids with eps
+    double repair = 0.0;   // prices lowered after an auction or a start, loose rows freed
+    double paths = 0.0;    // shortest augmenting paths, prices of unmatched columns settled
+    double certify = 0.0;  // the proof
+    double rest = 0.0;     // anything else: the choice of the way, auxiliary problems, the answer written
+
+    double sum() const { return read + reduce + auction + repair + paths + certify + rest; }
+};
+
 struct Stats {
     const char* path = "";  // which algorithm decided
     std::int64_t bids = 0, scans = 0, phases = 0, augmentations = 0, releases = 0;
     std::int64_t loose = -1;  // rows that a start left loose; -1 without one
+    Seconds seconds;
 };
 
 // Where the answer goes: any pointer may be null. Lengths are those of the problem's rows or columns.

@@ -156,6 +156,18 @@ py::dict as_dict(const lap::Stats& stats) {
     d["augmentations"] = stats.augmentations;
     d["releases"] = stats.releases;
     d["loose"] = stats.loose;
+    const lap::Seconds& seconds = stats.seconds;
+    if (seconds.sum() > 0.0) {
+        py::dict phases;
+        phases["read"] = seconds.read;
+        phases["reduce"] = seconds.reduce;
+        phases["auction"] = seconds.auction;
+        phases["repair"] = seconds.repair;
+        phases["paths"] = seconds.paths;
+        phases["certify"] = seconds.certify;
+        phases["rest"] = seconds.rest;
+        d["seconds"] = phases;
+    }
     return d;
 }
 

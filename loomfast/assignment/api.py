@@ -15,13 +15,14 @@ from loomfast._arrays import (
     cores,
     integer,
     is_tensor,
+    module,
     name_of_dtype,
     widened,
 )
 from loomfast._engine import linear_sum_assignment
 from loomfast.assignment import cuda
 from loomfast.assignment.reference import solve as reference_solve
-from loomfast.assignment.result import SOLVED, Assignment, raise_for, stacked
+from loomfast.assignment.result import SOLVED, STATUS, Assignment, raise_for, stacked
 from loomfast.assignment.sizes import host_sizes
 from loomfast.assignment.start import host_start
 from loomfast.assignment.unmatched import parse_unmatched
@@ -87,6 +88,9 @@ def solve(
         largest, and past a problem's own size hold -1 (matchings) and 0 (prices). Arrays are torch tensors if
         the cost, or a matrix of the list, is one.
 
+    A torch cost may be solved inside ``torch.compile(fullgraph=True)`` and ``torch.vmap``, and ``total`` has
+    a gradient where the cost requires one: see `Assignment`.
+
     Raises:
         ValueError: a shape, NaN, an infinity of the wrong sign, no feasible matching, integers too large to
             be summed exactly (n * max|cost| >= 2^53), a limit that is NaN or -inf, sizes out of range, or an
@@ -95,6 +99,10 @@ def solve(
         TypeError: a dtype that is none of the above; row_repeats, threads or sizes that are not integers.
         RuntimeError: a backend that cannot run here.
     """
+    if is_tensor(cost) and (operators := module("loomfast.assignment.torch_ops")).takes(cost):
+        given = {"maximize": maximize, "start": start, "tolerance": tolerance, "row_repeats": row_repeats}
+        given |= {"cost_limit": cost_limit, "unmatched_cost": unmatched_cost, "sizes": sizes}
+        return operators.solve_tensor(cost, backend=backend, threads=threads, **given)
     _check_tolerance(tolerance)
     row_repeats = integer(row_repeats, "row_repeats", 1, _engine.most_rows + 1)
     threads = check_threads(threads)
@@ -351,11 +359,42 @@ def matrix_cost(cost):
 
 def _linear_sum_assignment_of_any(cost, maximize):
     """`linear_sum_assignment` of what the extension does not read directly."""
+    if is_tensor(cost):
+        if module("loomfast._torch").watched():
+            return module("loomfast.assignment.torch_ops").pairs_of_tensor(cost, maximize)
+        if cuda.on_cuda(cost):
+            return _pairs_on_device(cost, maximize)
+    return _pairs_on_host(cost, maximize)
+
+
+def _pairs_on_host(cost, maximize):
     array, dtype, wrap = _as_array(cost)
-    if array.ndim != 2:
-        raise ValueError(f"expected a matrix (2-D array), got a {array.ndim} array")
+    check_two_axes(array.ndim)
     _check_size(*array.shape)
     if dtype == "bfloat16":
         array = widened(array)
     rows, cols = linear_sum_assignment(np.asarray(array), maximize)
     return wrap(rows), wrap(cols)
+
+
+def _pairs_on_device(cost, maximize):
+    """The same for a torch tensor on a GPU, solved where `auto_solver` says; waits for the device."""
+    check_two_axes(cost.dim())
+    if 0 in cost.shape or not _stays_on_device(cost.shape, 1):
+        return tuple(part.to(cost.device) for part in _pairs_on_host(cost.cpu(), maximize))
+    found = cuda.solve(cost, maximize=maximize)
+    status = STATUS[int(found.status)]
+    if status == "infeasible":
+        raise ValueError("cost matrix is infeasible")
+    if status == "invalid_entry":
+        raise ValueError("matrix contains invalid numeric entries")
+    raise_for(status)
+    if cost.shape[0] > cost.shape[1]:
+        return tuple(found.row4col.sort())
+    return found.col4row.new_ones(len(cost)).cumsum(0) - 1, found.col4row
+
+
+def check_two_axes(axes):
+    """ValueError in scipy's words unless a cost has two axes."""
+    if axes != 2:
+        raise ValueError(f"expected a matrix (2-D array), got a {axes} array")

@@ -15,6 +15,10 @@ STATUS = (
 )
 # What the kernels count, in the order of `Assignment.stats` of a solve on a GPU.
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
+# The phases of a solve on the CPU, under "seconds" of `Assignment.stats`: entries read, checked and scaled;
+# minima of columns and rows, and bids without eps; bids with eps; prices lowered and rows freed after those,
+# or after a start; shortest augmenting paths; the certificate; anything else.
+PHASES = ("read", "reduce", "auction", "repair", "paths", "certify", "rest")
 
 # Status of an unsolved problem -> what is raised. {where}: "[k]" of problem k of a batch; {entry}: the entry
 # that is no number, where it is known; {values}: what kind of integers they are.
@@ -72,11 +76,18 @@ class Assignment:
             prices; 0 for integers) or ``"within_tolerance"``. Where the unmatched pay, the costs less what is
             paid are solved so, and the gap has the rounding of prices and payments on top: 12 n 2^-53 s with
             a limit, an integer one of integers 0.
-        stats: counts of the work done, and under ``"path"`` the algorithm that decided.
+        stats: counts of the work done, under ``"path"`` the algorithm that decided, and from 4096 entries on
+            under ``"seconds"`` where the time went, by the phases of `loomfast.assignment.PHASES`.
 
     From ``backend="cuda"`` every field is a device array: ``status`` int32, an index into
     `loomfast.assignment.STATUS` (0: optimal), and ``stats`` int64 counters in the order of
-    `loomfast.assignment.COUNTERS`.
+    `loomfast.assignment.COUNTERS`. Inside ``torch.compile``, torch's transforms and its dispatch modes every
+    field is a tensor likewise, and ``stats`` is empty.
+
+    Where autograd follows the cost, ``total`` is a tensor with a gradient: the matching, 1 at each matched
+    pair and 0 elsewhere (summed over repeated rows), which is the derivative where only one matching is
+    optimal, and a subgradient, when minimising a supergradient, where several are. It can be differentiated
+    once; the other fields have no gradient.
     """
 
     col4row: Any

@@ -30,6 +30,9 @@ def describe(command):
     )
     command.add_argument("--threads", type=positive, help="CPU threads, used for a batch of matrices")
     command.add_argument(
+        "--stats", action="store_true", help="also print the way of each solve, its counts and milliseconds"
+    )
+    command.add_argument(
         "--out", type=output_file, help=".npz file for col4row, row4col, u, v, total and gap"
     )
 
@@ -48,6 +51,9 @@ def run(arguments):
         pairs = "" if arguments.cost_limit is None else f"  {count} pairs"
         print(f"total {float(total)!r}  certified gap {float(gap):.3g}{pairs}")
     print(f"{shape} {cost.dtype} solved in {seconds * 1e3:.3f} ms")
+    if arguments.stats:
+        for stats in found.stats if cost.ndim == 3 else (found.stats,):
+            print(described(stats))
     if arguments.out:
         with atomic(arguments.out) as aside, open(aside, "wb") as file:
             np.savez(
@@ -61,6 +67,14 @@ def run(arguments):
             )
         print(arguments.out)
     return 0
+
+
+def described(stats):
+    """The stats of one solve as a line: the way, the counts, and milliseconds by phase if there are any."""
+    counts = ", ".join(f"{name} {value}" for name, value in stats.items() if isinstance(value, int))
+    seconds = stats.get("seconds", {})
+    phases = ", ".join(f"{name} {1e3 * value:.3f}" for name, value in seconds.items())
+    return f"{stats['path']}: {counts}" + (f"; ms: {phases}" if phases else "")
 
 
 def load_matrix(path):

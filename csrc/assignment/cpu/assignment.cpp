@@ -94,6 +94,13 @@ void report(const Source& source, const Kernels& k, bool integers, Answer& answe
     write(source, answer, out);
 }
 
+// Adds to the seconds of an exact solve those around it, of which `rest` is the whole of it and what came after.
+void add_surroundings(const Seconds& around, Output& out) {
+    Seconds& seconds = out.stats.seconds;
+    seconds.rest += around.rest - seconds.sum();
+    seconds.read += around.read;
+}
+
 }  // namespace
 
 void solve(const Cost& cost, const Options& options, Output& out) {
@@ -103,6 +110,9 @@ void solve(const Cost& cost, const Options& options, Output& out) {
     Answer tiny;
     if (Source source(cost); solve_tiny(source, k, options.cancel, tiny))
         return report(source, k, source.integers(), tiny, out);
+    Seconds around;
+    Stopwatch watch;
+    if (cost.problem_rows() * cost.cols >= kTimedEntries) watch.start(around.read);
     bool turned = better_turned(cost, options);
     Source source(cost, turned);
     const bool skinny = is_skinny(source);
@@ -117,6 +127,7 @@ void solve(const Cost& cost, const Options& options, Output& out) {
         filter = make_filter(source, k);
     }
     if (!filter.valid) return refuse(filter, out);
+    watch.enter(&around.rest);
     const bool small = filter.largest * static_cast<double>(source.rows()) < 0x1p53;
     if (is_integer(cost.dtype) && !options.round_integers && !small && !only_caps_are_large(cost, filter)) {
         out.status = Status::inexact_integers;
@@ -133,6 +144,8 @@ void solve(const Cost& cost, const Options& options, Output& out) {
     }
     if (answer.solved() && turned) turn_back(source, k, answer);
     if (answer.solved()) report(source, k, integers, answer, out);
+    watch.stop();
+    add_surroundings(around, out);
 }
 
 Solution solve(const Cost& cost, const Options& options) {

@@ -121,6 +121,7 @@ Outcome search_lazily(Work& w, LazySearch& search, std::int32_t free_row) {
 }  // namespace
 
 Status augment_rows(Work& w, const Array<std::int32_t>& free_rows) {
+    const Timed timed(w.watch, w.stats.seconds.paths);
     std::optional<LazySearch> lazy;
     std::optional<DenseSearch> dense;
     if (w.cached && w.m > kDenseColumns && !free_rows.empty()) lazy.emplace(w);

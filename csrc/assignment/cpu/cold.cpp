@@ -102,6 +102,7 @@ Status solve_wide(Work& w) {
 Status solve_cold(Work& w) { return w.square() ? solve_square(w) : solve_wide(w); }
 
 Status solve_plainly(Work& w) {
+    const Timed timed(w.watch, w.stats.seconds.paths);
     w.stats.path = "shortest paths";
     w.stats.augmentations = w.n;
     Array<std::int32_t> x, y;
@@ -146,6 +147,7 @@ bool has_plateaus(const Work& w) {
 }
 
 bool match_minima(Work& w, double share) {
+    const Timed timed(w.watch, w.stats.seconds.reduce);
     constexpr float kNone = std::numeric_limits<float>::quiet_NaN();  // equal to nothing
     Array<float> wanted = filled(std::int64_t{w.m} + kPadding, kNone);
     if (w.square()) std::copy_n(w.filter.column_min_f.begin(), w.m, wanted.begin());

@@ -19,6 +19,7 @@ constexpr std::int64_t kBidsAtOnce = 1 << 12;  // between two looks at the cance
 }  // namespace
 
 void repair_prices(Work& w, int passes) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     for (int pass = 0; pass < passes && !w.cancelled(); pass++) {
         double fall = 0.0;
         for (std::int32_t i = 0; i < w.n; i++) {
@@ -42,6 +43,7 @@ bool is_loose(Work& w, std::int32_t i, std::int32_t j) {
 }
 
 Array<std::int32_t> free_loose_rows(Work& w) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     Array<std::int32_t> free_rows;
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[i];
@@ -54,6 +56,7 @@ Array<std::int32_t> free_loose_rows(Work& w) {
 
 Array<std::int32_t> reduce_rows(Work& w, Array<std::int32_t> free_rows, std::int64_t limit,
                                 bool* exhausted) {
+    const Timed timed(w.watch, w.stats.seconds.reduce);
     Array<std::int32_t> rest;
     if (exhausted) *exhausted = false;
     while (!free_rows.empty()) {

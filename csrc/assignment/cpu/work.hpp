@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "assignment/cpu/rows.hpp"
+#include "assignment/cpu/stopwatch.hpp"
 
 namespace loomfast::assignment {
 
@@ -22,6 +23,7 @@ public:
     const Kernels& kernels;
     Cancel* cancel;
     Stats stats;
+    Stopwatch watch;
     double target_gap = 0.0;  // a gap that is small enough; 0: solve exactly
 
     bool square() const { return n == m; }
