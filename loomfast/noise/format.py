@@ -48,3 +48,4 @@ class StepDomain(IntEnum):
     ACCEPTANCE = 13
     SOURCE = 14
     CLASSES = 15
+    MAP_TIMES = 20

@@ -8,10 +8,11 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from loomfast import models
+from loomfast.coupling.build import COUPLINGS
 from loomfast.data import fingerprint
 from loomfast.distributed import World
 from loomfast.files import json_object, read_tensors, readable, write_tensors
-from loomfast.runs.directory import check_weights, saved_step
+from loomfast.runs.directory import check_weights, saved_step, split_by_prefix
 from loomfast.training.batches import Batches
 from loomfast.training.checks import check_finite, check_fit, check_moments, check_sound
 
@@ -24,6 +25,7 @@ class TrainingState:
         dataset: a Dataset.
         world: the processes that train together; this one on the CPU by default.
         fresh: whether the run begins here, and not with `load`.
+        start: the `loomfast.training.start.Start` of a run that ``config.init`` names, or None.
 
     Attributes:
         batches: the `Batches` of the run, with its coupling.
@@ -31,18 +33,25 @@ class TrainingState:
             gradients between processes.
         ema: the moving average of the weights, {name: float32 tensor}.
         optimizer: Adam. step: how many steps were done.
+        teacher: the trained network that the objective ``lmd`` distils, frozen; None for the others.
 
     Raises:
         ValueError: if data, network, batch and processes do not fit together.
     """
 
-    def __init__(self, config, dataset, world=None, *, fresh=True):
+    def __init__(self, config, dataset, world=None, *, fresh=True, start=None):
         self.config, self.world = config, world or World()
         self.device = self.world.device
         check_fit(config, dataset, self.world.size)
         torch.manual_seed(config.seed)
-        self.model = models.build(config.model).to(self.device)
+        self.model = models.build(config.model)
+        if start is not None and fresh:
+            start.give_weights(self.model)
+        self.model.to(self.device)
+        self.teacher = start.teacher(config.model, self.device) if config.objective == "lmd" else None
         self.batches = Batches(config, dataset, self.world, fresh=fresh)
+        if start is not None and fresh and continues_coupling(config.coupling):
+            start.give_coupling(self.batches.coupler)
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         fused = {"fused": True} if self.device.type == "cuda" else {}
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, **fused)
@@ -131,6 +140,11 @@ class TrainingState:
         self.batches.close()
 
 
+def continues_coupling(config):
+    """Return whether a new run's coupling may go on from another run's: it learns, and names no file."""
+    return COUPLINGS[config.method].takes_init and not config.init
+
+
 def load_optimizer(optimizer, model, tensors):
     """Give Adam the moments stored as ``NAME.KEY``, one entry a parameter and key."""
     parameters = dict(model.named_parameters())
@@ -144,12 +158,3 @@ def load_optimizer(optimizer, model, tensors):
         state[number[name]][key] = value
     filled = {i: entry for i, entry in state.items() if entry}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": filled})
-
-
-def split_by_prefix(tensors):
-    """Return {"model.a": ..., "ema.a": ...} as {"model": {"a": ...}, "ema": {"a": ...}}."""
-    parts = {}
-    for full, value in tensors.items():
-        prefix, _, name = full.partition(".")
-        parts.setdefault(prefix, {})[name] = value
-    return parts
