@@ -14,12 +14,13 @@ COMMANDS = {
     "sample": "draw samples from a run",
     "evaluate": "measure a run",
     "distill": "make a one-step flow map of a trained run",
+    "reflow": "train on a run's own samples, whose paths are straighter",
     "export": "write a trained network as a folder to give away",
     "couple": "couple a whole dataset with its noise, exactly",
     "solve": "solve the assignment of a cost matrix",
     "doctor": "what works here, and how to get the rest",
 }
-OF_CONFIGURATION = ("train", "distill")  # their flags come from the configuration's dataclasses
+OF_CONFIGURATION = ("train", "distill", "reflow")  # their flags come from the configuration's dataclasses
 DIVERGED = 1
 BROKEN_PIPE = 128 + 13  # SIGPIPE
 

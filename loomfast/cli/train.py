@@ -29,7 +29,7 @@ def run(argv):
     return train_table(PRESETS, argv, "train", TRAIN_DESCRIPTION, default_out)
 
 
-def train_table(table, argv, name, description, default_out):
+def train_table(table, argv, name, description, default_out, around=None):
     """Train the configuration of a table that ``argv`` names, with its other words as flags for the fields.
 
     Args:
@@ -37,6 +37,7 @@ def train_table(table, argv, name, description, default_out):
         argv: the words after the command's name.
         name, description: the command's, for its help and errors.
         default_out: function of a TrainConfig that returns its run directory where ``--out`` names none.
+        around: function of the TrainConfig that returns a context manager to train in; nothing by default.
 
     Returns:
         int: the exit code.
@@ -58,7 +59,10 @@ def train_table(table, argv, name, description, default_out):
     out, dry_run = values.pop("out"), values.pop("dry_run")
     config = TrainConfig(**values)
     out = out or default_out(config)
-    return _print_plan(config, out) if dry_run else _train(config, out)
+    if dry_run:
+        return _print_plan(config, out)
+    with around(config) if around else contextlib.nullcontext():
+        return _train(config, out)
 
 
 def _fields(config):

@@ -27,6 +27,7 @@ class NoiseDomain(IntEnum):
     FRESH = 1
     SAMPLING = 2
     VALIDATION = 3
+    PAIRS = 4
 
 
 class StepDomain(IntEnum):

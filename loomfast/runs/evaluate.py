@@ -71,7 +71,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             }
         )
     return {
-        "data": config.data,
+        "data": dataset.name,
         "reference": f"{len(dataset.heldout)} held-out items",
         "num": num,
         "seed": seed,

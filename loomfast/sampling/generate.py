@@ -51,6 +51,7 @@ def generate_solution(
     y=None,
     guidance=None,
     source=None,
+    domain=NoiseDomain.SAMPLING,
     progress=None,
     time_grid=None,
     trajectory=False,
@@ -76,6 +77,7 @@ def generate_solution(
     items, and one evaluation; the network has to know the label −1, "none". 1 is no guidance, 0 no label.
     source: None for noise; or (M, *shape) floating point, NumPy, which the flow begins at instead: sample k
     begins at item k mod M.
+    domain: whose noise the ids are of.
     solver, nfe, time_grid: as in ``check_solver`` (an even nfe alone is midpoint, an odd one euler, and both
     are the map of a network of two times; of that the other solvers take the velocity).
     device: where the model is, taken from its parameters when None.
@@ -97,9 +99,8 @@ def generate_solution(
     with _evaluating(model):
         states, evaluations = None, 0
         for first, last in blocks(start, start + num, batch_size, device):
-            part = _solve_block(
-                model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments
-            )
+            begin = starting_points(np.arange(first, last), shape, seed, source, domain).to(device)
+            part = _solve_block(model, first, last, begin, start, y, guidance, solver, arguments)
             kept = part.x[None] if part.trajectory is None else part.trajectory
             if states is None:
                 states = torch.empty(len(kept), num, *shape, dtype=torch.float32, device="cpu")
@@ -168,16 +169,15 @@ def blocks(low, high, batch_size, device):
     return [(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]
 
 
-def _solve_block(model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments):
-    """The Solution of ids first ... last - 1.
+def _solve_block(model, first, last, z, start, y, guidance, solver, arguments):
+    """The Solution of ids first ... last - 1, which begin at z.
 
     Ids outside the asked range, which fill an aligned block, take the labels of its ends.
     """
-    ids = torch.arange(first, last, device="cpu")
-    z = starting_points(ids.numpy(), shape, seed, source).to(device)
     labels = ()
     if y is not None:
-        labels = (torch.as_tensor(y, device="cpu")[(ids - start).clamp(0, len(y) - 1)].to(device),)
+        rows = (torch.arange(first, last, device="cpu") - start).clamp(0, len(y) - 1)
+        labels = (torch.as_tensor(y, device="cpu")[rows].to(z.device),)
     parameter = _parameter_of(model)
     dtype = z.dtype if parameter is None else parameter.dtype
 
