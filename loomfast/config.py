@@ -124,6 +124,9 @@ class TrainConfig:
     """Largest norm of the gradient; 0 for none."""
     ema_decay: float = 0.999
     """Decay of the moving average of the weights, which is what is sampled from."""
+    snapshot_every: int = 0
+    """Steps between snapshots of two further averages, from which `loomfast evaluate --ema` makes one of any
+    length afterwards (as EDM2 does); a thirtieth of the steps is enough, 0 keeps none."""
     sigma: float = 1e-7
     """Standard deviation of the noise on the path (paper, eq. 3 and Table 4)."""
     path: Literal["straight", "target", "variance-preserving", "bridge"] = "straight"
@@ -152,7 +155,7 @@ class TrainConfig:
         self._check_objective()
         least = dict.fromkeys(("steps", "batch_size", "checkpoint_every", "accumulate"), 1)
         least |= dict.fromkeys(("seed", "learning_rate", "warmup_steps", "grad_clip", "sigma", "threads"), 0)
-        least |= dict.fromkeys(("num_items", "sample_every"), 0)
+        least |= dict.fromkeys(("num_items", "sample_every", "snapshot_every"), 0)
         for name, minimum in least.items():
             value = getattr(self, name)
             if not minimum <= value < float("inf"):

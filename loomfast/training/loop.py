@@ -125,10 +125,13 @@ def _loop(state, out, log, progress):
                         check_sound(state)
                     picture = save_sample_picture(state.averaged_model(), config, out, state.step)
                     log.picture(picture, state.step)
+            if _due(state, config.snapshot_every):  # before the checkpoint, which goes on behind it
+                state.snapshot(out)
             if _due(state, config.checkpoint_every):
                 if log is not None:
                     log.flush()
                 _save(state, out)
+    state.snapshot(out)
     _save(state, out)
     return state.step
 

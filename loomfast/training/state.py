@@ -12,6 +12,8 @@ from loomfast.coupling.build import COUPLINGS
 from loomfast.data import fingerprint
 from loomfast.distributed import World
 from loomfast.files import json_object, read_tensors, readable, write_tensors
+from loomfast.models.power_ema import LENGTHS
+from loomfast.runs.averages import write_snapshot
 from loomfast.runs.directory import check_weights, saved_step, split_by_prefix
 from loomfast.training.batches import Batches
 from loomfast.training.checks import check_finite, check_fit, check_moments, check_sound
@@ -33,6 +35,8 @@ class TrainingState:
             gradients between processes.
         ema: the moving average of the weights, {name: float32 tensor}.
         optimizer: Adam. step: how many steps were done.
+        averages: a list of averages by power functions, like ``ema``, one for each of
+            `loomfast.models.power_ema.LENGTHS`; empty where no snapshots are asked for.
         teacher: the trained network that the objective ``lmd`` distils, frozen; None for the others.
 
     Raises:
@@ -53,6 +57,8 @@ class TrainingState:
         if start is not None and fresh and continues_coupling(config.coupling):
             start.give_coupling(self.batches.coupler)
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        lengths = LENGTHS if config.snapshot_every else ()
+        self.averages = [{name: p.clone() for name, p in self.ema.items()} for _ in lengths]
         fused = {"fused": True} if self.device.type == "cuda" else {}
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, **fused)
         if config.compile:
@@ -81,6 +87,8 @@ class TrainingState:
         """Return everything of the run by name, a dict of tensors, and the file's metadata, a dict of str."""
         named = {f"model.{name}": p for name, p in self.model.named_parameters()}
         named |= {f"ema.{name}": p for name, p in self.ema.items()}
+        for i, average in enumerate(self.averages):
+            named |= {f"average{i}.{name}": p for name, p in average.items()}
         for name, p in self.model.named_parameters():
             state = self.optimizer.state.get(p, {})
             named |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
@@ -112,12 +120,18 @@ class TrainingState:
                 write_tensors(out / "state.safetensors", tensors, metadata)
                 write_tensors(out / "model.safetensors", self.ema, {"step": str(self.step)})
 
+    def snapshot(self, out):
+        """Keep the averages as they are now in a run directory, in the first process, where there are any."""
+        if self.averages and self.world.rank == 0:
+            write_snapshot(out, self.step, self.averages)
+
     def load(self, path):
         """Take up a checkpoint. Raises ValueError if it is damaged or belongs to another run."""
         tensors, metadata = read_tensors(path)
         parts = split_by_prefix(tensors)
         parameters = dict(self.model.named_parameters())
-        for kind in ("model", "ema"):
+        averages = [f"average{i}" for i in range(len(self.averages))]
+        for kind in ("model", "ema", *averages):
             check_weights(
                 path, parts.get(kind, {}), parameters, "belongs to another network", prefix=f"{kind}."
             )
@@ -132,6 +146,8 @@ class TrainingState:
             for name, p in self.model.named_parameters():
                 p.copy_(torch.from_numpy(parts["model"][name]))
                 self.ema[name].copy_(torch.from_numpy(parts["ema"][name]))
+                for average, kind in zip(self.averages, averages, strict=True):
+                    average[name].copy_(torch.from_numpy(parts[kind][name]))
         load_optimizer(self.optimizer, self.model, parts.get("optimizer", {}))
         self.step = step
 

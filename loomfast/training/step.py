@@ -10,6 +10,7 @@ from loomfast.cost import paired_cost
 from loomfast.flow import drop_labels, flow_matching_loss, timesteps
 from loomfast.flow_map import MapTimes, flow_map_loss, map_times
 from loomfast.models import ema_decay, ema_update
+from loomfast.models.power_ema import LENGTHS, power_update
 from loomfast.noise import StepDomain, step_bits, step_normals
 
 
@@ -38,6 +39,8 @@ def training_step(state):
     optimizer.step()
 
     ema_update(state.ema, parameters, ema_decay(step, config.ema_decay))
+    for average, length in zip(state.averages, LENGTHS, strict=False):
+        power_update(average, parameters, step, length)
     state.step = step + 1
     return {"step": step, "loss": float(total), **_coupling_entry(config, batch, pair)}
 
