@@ -158,7 +158,7 @@ def finish_kernel(
     p_product,  # -2 x.z, float32 or float64; may be p_out
     p_x,
     p_z,
-    p_norms,  # float64: those of x, then those of z
+    p_norms,  # float64: those of x, then those of z; not looked at with REPAIR and without NORMS
     p_labels_x,
     p_labels_z,
     p_out,
@@ -182,19 +182,26 @@ def finish_kernel(
 ):
     row, column = first_of_program(n, m, ROWS, COLUMNS, GROUP)
     o_row, o_column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    norm_x = tl.load(p_norms + row + o_row, mask=o_row < n - row, other=0.0)
-    norm_z = tl.load(p_norms + n + column + o_column, mask=o_column < m - column, other=0.0)
-    length_x, length_z = tl.sqrt(norm_x)[:, None], tl.sqrt(norm_z)[None, :]
-    # A row that is too long by itself may have lost numbers before it met one of zeros.
-    lost = (length_x * length_z > MOST) | (length_x > MOST) | (length_z > MOST)
-    if NORMS:
-        both = norm_x[:, None] + norm_z[None, :]
-        lost = lost | (both > 4.253529586511731e37) | ((both < LEAST) & (both > 0))  # 2^125
+    mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
+    p_product += row * stride_product + column
+    o_product = o_row[:, None] * stride_product + o_column[None, :]
+    if REPAIR and not NORMS:
+        # What a product could not hold on the way it ends without, as an infinity or NaN.
+        lost = ~(tl.abs(tl.load(p_product + o_product, mask=mask, other=0.0)) < float("inf"))
+        norm_x = tl.zeros((1,), tl.float64)
+        norm_z = norm_x
+    else:
+        norm_x = tl.load(p_norms + row + o_row, mask=o_row < n - row, other=0.0)
+        norm_z = tl.load(p_norms + n + column + o_column, mask=o_column < m - column, other=0.0)
+        length_x, length_z = tl.sqrt(norm_x)[:, None], tl.sqrt(norm_z)[None, :]
+        # A row that is too long by itself may have lost numbers before it met one of zeros.
+        lost = (length_x * length_z > MOST) | (length_x > MOST) | (length_z > MOST)
+        if NORMS:
+            both = norm_x[:, None] + norm_z[None, :]
+            lost = lost | (both > 4.253529586511731e37) | ((both < LEAST) & (both > 0))  # 2^125
     some = tl.max(tl.max(lost.to(tl.int32), 1), 0) > 0
     if not REPAIR or some:
-        mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
-        o_product = o_row[:, None] * stride_product + o_column[None, :]
-        product = tl.load(p_product + row * stride_product + column + o_product, mask=mask, other=0.0)
+        product = tl.load(p_product + o_product, mask=mask, other=0.0)
         cost = product.to(tl.float32) if REPAIR else finished(product, norm_x, norm_z, NORMS, EUCLIDEAN)
         if some:
             whole = costs_of_rows(
@@ -341,7 +348,7 @@ def finish(product, x, z, lengths, out, *, metric, labels, label_weight, drop_no
     """The costs of -2 x z^T, float32 or float64 (n, m), into out (n, m) float32: norms, root, labels.
 
     What the product's type could not hold is computed anew from x and z. Product and out may be one, and
-    their rows are contiguous; lengths are ``norms(x, z)``.
+    their rows are contiguous; lengths are ``norms(x, z)``, or None to repair float32 products without norms.
 
     Args:
         repair: ``out`` holds the costs, and only what was lost is to be mended.
@@ -349,6 +356,7 @@ def finish(product, x, z, lengths, out, *, metric, labels, label_weight, drop_no
     options = {"MOST": MOST[product.dtype], "LEAST": LEAST[product.dtype]}
     options |= {"REPAIR": repair, "NORMS": not drop_norms, **label_options(metric, labels)}
     sizes = (*out.shape, x.shape[1], x.stride(0), z.stride(0), product.stride(0), out.stride(0))
+    lengths = out if lengths is None else lengths
     arguments = (product, x, z, lengths, *(labels or (out, out)), out, *sizes, label_weight)
     launch(finish_kernel, arguments, x, out, FINISH_TILE, options)
 

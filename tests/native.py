@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -36,11 +37,26 @@ def targets_of(machine):
     return {"portable": [], "neon": []} if machine in ("aarch64", "arm64") else {"portable": []}
 
 
-def build(out, program, room, *flags, compiler=COMPILER, machine=None):
+def standard_headers(out, sources, command):
+    """Flags that take the standard headers of ``sources`` precompiled in ``out``: a third less time.
+
+    Whether each source includes what it needs, the build of the engine finds.
+    """
+    header = out / "standard.hpp"
+    if not header.exists():
+        text = "\n".join(path.read_text() for path in sources)
+        included = sorted(set(re.findall(r"^#include <\w+>$", text, re.MULTILINE)))
+        header.write_text("\n".join(included) + "\n")
+        subprocess.run([*command, "-x", "c++-header", str(header), "-o", f"{header}.gch"], check=True)
+    return ["-include", str(header)]
+
+
+def build(out, program, room, *flags, compiler=COMPILER, machine=None, without=()):
     """Builds tests/cpp/PROGRAM with csrc/ROOM and what all rooms share; the path of the result, in ``out``.
 
     Objects that an earlier call, with the same flags, left in ``out`` are taken as they are. ``machine`` is
     what ``compiler`` compiles for, if not this one; on this one the program finds that every target runs.
+    Sources whose names begin with one of ``without``, which the program must not need, are left out.
     """
     common = [compiler, "-std=c++20", "-ffp-contract=off", f"-I{ROOT / 'csrc'}", *flags]
     common += ["-D__builtin_cpu_supports(feature)=1"] if EVERY_TARGET and machine is None else []
@@ -52,14 +68,18 @@ def build(out, program, room, *flags, compiler=COMPILER, machine=None):
         if not objects[-1].exists():
             jobs.append([*common, *extra, "-c", str(source), "-o", str(objects[-1])])
 
-    for folder in dict.fromkeys((room, "simd", "threads")):
-        for source in sorted((ROOT / "csrc" / folder).rglob("*.cpp")):
-            if source.name.endswith(".simd.cpp"):
-                for target, options in targets.items():
-                    add(source, f"{source.stem}.{target}", f"-DLOOMFAST_TARGET={target}", *options)
-            else:
-                add(source, source.stem)
-    add(ROOT / "tests/cpp" / program, Path(program).stem)
+    folders = [ROOT / "csrc" / folder for folder in dict.fromkeys((room, "simd", "threads"))]
+    files = sorted(path for folder in folders for path in folder.rglob("*.[ch]pp"))
+    precompiled = standard_headers(out, files, common)
+    for source in files:
+        if source.suffix != ".cpp" or source.name.startswith(tuple(without)):
+            continue
+        if source.name.endswith(".simd.cpp"):
+            for target, options in targets.items():
+                add(source, f"{source.stem}.{target}", f"-DLOOMFAST_TARGET={target}", *options)
+        else:
+            add(source, source.stem, *precompiled)
+    add(ROOT / "tests/cpp" / program, Path(program).stem, *precompiled)
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lambda job: subprocess.run(job, check=True), jobs))
     binary = out / Path(program).stem

@@ -20,7 +20,7 @@ from loomfast.noise import reference
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 TABLE = json.loads((ROOT / "tests" / "noise_cuda_resources.json").read_text())
-MOST_INSTRUCTIONS = 295  # with nvcc 13.0 they are 266 to 289; with a division of 64 bits they were 305 to 327
+MOST_INSTRUCTIONS = 275  # with nvcc 13.0: 248 to 271. Keys added up cost 18, a division of 64 bits 39
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 NVCC = shutil.which("nvcc")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")

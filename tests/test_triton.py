@@ -34,7 +34,7 @@ needs_cuobjdump = pytest.mark.skipif(
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
 
 
-PARTS = {"each_side": 80, "cost and not each_side": 30, "not cost and not each_side": 100}
+PARTS = {"each_side": 40, "cost and not each_side": 30, "not cost and not each_side": 100}
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -47,6 +47,9 @@ constexpr int32_t kSqrtHalfBits = 0x3F3504F3;
 struct Key {
     uint32_t word0, word1;
 };
+struct RoundKeys {
+    uint32_t word0[kRounds], word1[kRounds];
+};
 struct Words {
     uint32_t x[4];
 };
@@ -85,18 +88,29 @@ LOOMFAST_HOST_DEVICE uint32_t high_product(uint32_t a, uint32_t b) {
 #endif
 LOOMFAST_HOST_DEVICE float muladd(float a, float b, float c) { return add(mul(a, b), c); }  // two roundings
 
-LOOMFAST_HOST_DEVICE Words philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key) {
+LOOMFAST_HOST_DEVICE RoundKeys round_keys(Key key) {
+    RoundKeys keys;
+    for (int round = 0; round < kRounds; ++round) {
+        keys.word0[round] = key.word0 + round * kWeyl0;
+        keys.word1[round] = key.word1 + round * kWeyl1;
+    }
+    return keys;
+}
+
+LOOMFAST_HOST_DEVICE Words philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, const RoundKeys& keys) {
     for (int round = 0; round < kRounds; ++round) {
         const uint32_t low0 = kMultiplier0 * c0, high0 = high_product(kMultiplier0, c0);
         const uint32_t low1 = kMultiplier1 * c2, high1 = high_product(kMultiplier1, c2);
-        c0 = high1 ^ c1 ^ key.word0;
+        c0 = high1 ^ c1 ^ keys.word0[round];
         c1 = low1;
-        c2 = high0 ^ c3 ^ key.word1;
+        c2 = high0 ^ c3 ^ keys.word1[round];
         c3 = low0;
-        key.word0 += kWeyl0;
-        key.word1 += kWeyl1;
     }
     return {{c0, c1, c2, c3}};
+}
+
+LOOMFAST_HOST_DEVICE Words philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key) {
+    return philox4x32(c0, c1, c2, c3, round_keys(key));
 }
 
 LOOMFAST_HOST_DEVICE float log_f32(float u) {

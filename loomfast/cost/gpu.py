@@ -58,7 +58,7 @@ def fill(x, z, labels, spec, out):
         passes.direct(x.to(dtype), z.to(dtype), out, **options)
         return
     x, z = (_rows(part.to(dtype)) for part in (x, z))
-    _fill_products(x, z, passes.norms(x, z), spec, out, options)
+    _fill_products(x, z, None, spec, out, options)
 
 
 def fill_from_ids(x, ids, noise, labels, spec, out):
@@ -80,7 +80,7 @@ def fill_from_ids(x, ids, noise, labels, spec, out):
             products.cost_from_ids(x.to(dtype), ids, out, **drawn, **options)
             return
     x = _rows(x.to(dtype))
-    of_x = None if direct else passes.norms(x, x[:0])
+    of_x = None if direct or _bare(spec, labels) else passes.norms(x, x[:0])
     for columns in cpu.row_blocks(len(ids), d * x.element_size(), NOISE_BYTES):
         z = torch.empty((columns.stop - columns.start, d), dtype=dtype, device=x.device)
         fill_noise(ids[columns], noise, z)
@@ -88,8 +88,7 @@ def fill_from_ids(x, ids, noise, labels, spec, out):
         if direct:
             passes.direct(x, z, out[:, columns], **options)
         else:
-            lengths = torch.cat((of_x, passes.norms(z, z[:0])))
-            _fill_products(x, z, lengths, spec, out[:, columns], options)
+            _fill_products(x, z, of_x, spec, out[:, columns], options)
 
 
 def _options(labels, spec):
@@ -104,10 +103,23 @@ def _rows(x):
     return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
 
 
-def _fill_products(x, z, lengths, spec, out, options):
-    """The cost from products of x and z, which have the dtype that they are multiplied in."""
+def _bare(spec, labels):
+    """Whether the cost is the product and nothing else."""
+    return spec.drops_norms and labels is None
+
+
+def _norms(x, z, of_x):
+    return passes.norms(x, z) if of_x is None else torch.cat((of_x, passes.norms(z, z[:0])))
+
+
+def _fill_products(x, z, of_x, spec, out, options):
+    """The cost from products of x and z, which have the dtype that they are multiplied in.
+
+    of_x: the norms of x if they are known; they are made where they are needed.
+    """
     options = options | {"drop_norms": spec.drops_norms}
     if x.dtype is torch.float64:
+        lengths = _norms(x, z, of_x)
         for rows in cpu.row_blocks(len(x), len(z), PRODUCT_ENTRIES):
             product = torch.mm(x[rows], z.T).mul_(-2)
             norms = torch.cat((lengths[: len(x)][rows], lengths[len(x) :]))
@@ -116,11 +128,11 @@ def _fill_products(x, z, lengths, spec, out, options):
         return
     name = _NAMES[spec.precision or "float32"]
     if not takes_cublas(*out.shape, x, name, spec, options["labels"]):
-        products.cost(x, z, out, precision=name, lengths=lengths, **options)
+        products.cost(x, z, out, precision=name, lengths=_norms(x, z, of_x), **options)
         return
     multiply(x, z, out)
-    bare = spec.drops_norms and options["labels"] is None
-    passes.finish(out, x, z, lengths, out, repair=bare, **options)
+    bare = _bare(spec, options["labels"])
+    passes.finish(out, x, z, None if bare else _norms(x, z, of_x), out, repair=bare, **options)
 
 
 def multiply(x, z, out):
@@ -147,7 +159,7 @@ def takes_cublas(n, m, x, name, spec, labels):
             return False
     elif matmul_precision() != name:
         return False
-    if spec.drops_norms and labels is None and spec.metric == "sqeuclidean":
+    if _bare(spec, labels):
         return True  # nothing is left to fuse
     tile = products.tile_for(products.capability(x), name)
     tiles = -(-n // tile.rows) * -(-m // tile.columns)

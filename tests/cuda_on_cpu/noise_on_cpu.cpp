@@ -40,13 +40,14 @@ namespace noise = loomfast::noise;
 template <class T>
 static void run(const int64_t* ids, void* out, int64_t num_items, int64_t item_size, int64_t stride, uint64_t seed,
                 uint32_t word3, uint32_t most_blocks) {
-    const noise::Key key{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
+    const noise::RoundKeys keys =
+        noise::round_keys({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
     T* const to = static_cast<T*>(out);
     const bool fours = noise::stores_of_four(to, num_items, stride);
     noise::each_part(num_items, item_size, most_blocks, [&](const noise::Part& part) -> const char* {
         for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x)
             for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x)
-                noise::noise_kernel<T>(ids, to, stride, part, fours, key, word3);
+                noise::noise_kernel<T>(ids, to, stride, part, fours, keys, word3);
         return nullptr;
     });
 }
