@@ -9,24 +9,33 @@ from typing import Any
 import numpy as np
 from cuda_on_cpu import build
 
-KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3, "warp": 4}
+KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3, "warp": 4, "cluster": 5}
 TYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 STATUS = (
     *("optimal", "invalid", "infeasible", "out of range", "within_tolerance", "inexact integers"),
     "invalid size",
 )
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
-SHIM_COUNTERS = ("switches", "block_barriers", "grid_barriers", "warp_collectives", "atomics", "shared_bytes")
+SHIM_COUNTERS = (
+    *("switches", "block_barriers", "grid_barriers", "cluster_barriers", "warp_collectives", "atomics"),
+    "shared_bytes",
+)
 
 
 @dataclass
 class Problem:
-    """One launch: ``cost`` is (n, m) or (b, n, m); uint16 holds bfloat16 bits. ``sizes`` is (2, b)."""
+    """One launch: ``cost`` is (n, m) or (b, n, m); uint16 holds bfloat16 bits. ``sizes`` is (2, b).
+
+    ``blocks`` are those of a team or of a cluster, ``teams`` those of a grid. The kernel ``planned`` is what the
+    launcher chooses for a device of ``blocks`` multiprocessors and clusters of at most ``clusters`` blocks.
+    """
 
     cost: np.ndarray
     kernel: str = "block16"
     threads: int = 64
     blocks: int = 3
+    teams: int = 1
+    clusters: int = 0
     maximize: bool = False
     start_col4row: np.ndarray | None = None
     start_u: np.ndarray | None = None
@@ -101,12 +110,13 @@ def _write(file, problem):
     strides = [s // cost.itemsize for s in view.strides]
     start, u, v = problem.start_col4row, problem.start_u, problem.start_v
     header = [
-        *(KERNELS[problem.kernel], problem.threads, problem.blocks, TYPES[name], *_shape(problem), *strides),
+        *(KERNELS[problem.kernel], problem.threads, problem.blocks, problem.teams, problem.clusters),
+        *(TYPES[name], *_shape(problem), *strides),
         *(stored.size, problem.maximize, start is not None, u is not None, v is not None),
         *(problem.row_repeats, problem.integers, problem.sizes is not None),
         *(problem.label_bits, problem.shared_limit),
     ]
-    file.write(struct.pack("<20qd", *map(int, header), problem.tolerance))
+    file.write(struct.pack("<22qd", *map(int, header), problem.tolerance))
     file.write(stored.tobytes())
     if start is not None:
         file.write(np.ascontiguousarray(start, np.int64).tobytes())

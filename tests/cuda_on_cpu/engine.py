@@ -31,7 +31,10 @@ class ShimProblem(ctypes.Structure):
 class ShimLimits(ctypes.Structure):
     """``loomfast::cuda::DeviceLimits``."""
 
-    _fields_ = [("multiprocessors", ctypes.c_int), ("shared_per_block", ctypes.c_int)]
+    _fields_ = [
+        *(("multiprocessors", ctypes.c_int), ("shared_per_block", ctypes.c_int)),
+        ("clusters", ctypes.c_int * 4),
+    ]
 
 
 class ShimEngine:
@@ -40,7 +43,8 @@ class ShimEngine:
     cuda_architectures = "shim"
 
     def __init__(self, multiprocessors, shared_per_block):
-        self.limits = ShimLimits(multiprocessors, shared_per_block)
+        clusters = [multiprocessors // size for size in (2, 4, 8, 16)]
+        self.limits = ShimLimits(multiprocessors, shared_per_block, (ctypes.c_int * 4)(*clusters))
         self.library = ctypes.CDLL(str(build.program("assignment_library", "plain")))
         self.library.shim_workspace.restype = ctypes.c_size_t
 

@@ -15,14 +15,12 @@
 
 namespace loomfast::cuda {
 
-constexpr int kRowField = 32;
 constexpr Word kNoRow = (Word{1} << kRowField) - 1;
 constexpr Word kHighestPrice = Word{1} << 31;  // a quantised cost, below 2^28, may be added to it
 constexpr Word kPastLast = Word{0xF0000000u};  // the price of what is past the last column: nobody takes it
 constexpr int kRoundsPerPhase = 300;
 
 __device__ inline Word bid_word(Word price, Word row) { return price << kRowField | (kNoRow - row); }
-__device__ inline unsigned bid_price(Word word) { return static_cast<unsigned>(word >> kRowField); }
 __device__ inline int bid_row(Word word) { return static_cast<int>(kNoRow - (word & kNoRow)); }
 
 // The two smallest of q_ij + price_j by a crew. Equal values are told apart by their distance from a start
@@ -32,35 +30,47 @@ struct BestTwo {
     int column;
 };
 
-template <class Crew, class Quantised>
-__device__ BestTwo best_two(const QuantisedQuad<Quantised>* costs, const Word* words, int columns, int row) {
+// Prices are words of the columns, or copies of the prices in these.
+__device__ inline void load_prices(const Word* words, unsigned (&prices)[4]) {
+    Word word[4];
+    load4(words, word);
+    for (int k = 0; k < 4; ++k) {
+        prices[k] = bid_price(word[k]);
+    }
+}
+__device__ inline void load_prices(const unsigned* copy, unsigned (&prices)[4]) { load4(copy, prices); }
+__device__ inline unsigned price_at(const Word* words, int column) { return bid_price(words[column]); }
+__device__ inline unsigned price_at(const unsigned* copy, int column) { return copy[column]; }
+
+template <class Team, class Quantised, class Price>
+__device__ BestTwo best_two(const QuantisedQuad<Quantised>* costs, const Price* prices, int columns, int row) {
     const int quads = (columns + 3) / 4;
-    words = Crew::local(words);
+    prices = Team::local(prices);
     unsigned first = ~0u;
     unsigned second = ~0u;
 #pragma unroll 4
-    for (int quad = Crew::member(); quad < quads; quad += Crew::members()) {
+    for (int quad = Team::member(); quad < quads; quad += Team::members()) {
         const QuantisedQuad<Quantised> c = costs[quad];
-        Word word[4];
-        load4(words + quad * 4, word);
+        unsigned price[4];
+        load_prices(prices + quad * 4, price);
         for (int k = 0; k < 4; ++k) {
-            const unsigned value = static_cast<unsigned>(c.of[k]) + bid_price(word[k]);
+            const unsigned value = static_cast<unsigned>(c.of[k]) + price[k];
             const unsigned larger = value < first ? first : value;
             second = larger < second ? larger : second;
             first = value < first ? value : first;
         }
     }
-    const unsigned best = Crew::least(first);
+    const unsigned best = Team::least(first);
     // Who holds it looks for the nearest of its own columns; for one of them, in general.
     const unsigned hash = static_cast<unsigned>(row) * 2654435761u;
     const int start = static_cast<int>(static_cast<Word>(hash) * static_cast<Word>(columns) >> 32);
     unsigned turn = ~0u;
     if (first == best) {
-        for (int quad = Crew::member(); quad < quads; quad += Crew::members()) {
+        for (int quad = Team::member(); quad < quads; quad += Team::members()) {
             const QuantisedQuad<Quantised> c = costs[quad];
             for (int k = 0; k < 4; ++k) {
                 const int j = quad * 4 + k;
-                if (static_cast<unsigned>(c.of[k]) + bid_price(words[j]) == best) {
+                if (static_cast<unsigned>(c.of[k]) + price_at(prices, j) == best) {
                     const unsigned mine = static_cast<unsigned>(j >= start ? j - start : j - start + columns);
                     turn = mine < turn ? mine : turn;
                 }
@@ -69,17 +79,19 @@ __device__ BestTwo best_two(const QuantisedQuad<Quantised>* costs, const Word* w
     }
     int holders;
     unsigned next = first == best ? second : first;
-    Crew::least_two(&turn, &next, &holders, first == best);
+    Team::least_two(&turn, &next, &holders, first == best);
     const int column = static_cast<int>(turn) + start;
     return {best, holders > 1 || columns == 1 ? best : next, column < columns ? column : column - columns};
 }
 
-// One round: everybody reads `from` and bids into `to`. Returns the number of bidders.
+// One round: everybody reads word(now) and bids into the other. Returns the number of bidders.
 template <class Team, class T, class Quantised>
-__device__ Word auction_round(Rounds<Team>& rounds, const Instance<T>& instance, const State& s,
-                              const QuantisedQuad<Quantised>* costs, const Word* from, Word* to, Word epsilon,
-                              bool first) {
-    int* fresh = s.root;
+__device__ Word auction_round(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s,
+                              const QuantisedQuad<Quantised>* costs, int now, Word epsilon, bool first) {
+    const auto from = s.word(now);
+    const auto to = s.word(now ^ 1);
+    const auto fresh = s.root;
+    const auto* prices = rounds.team.staged_prices(from, instance.source.quads);
     const auto wants = [&](int row, Word* held) {
         const int column = s.x[row];
         const bool holds = column >= 0 && bid_row(from[column]) == row;
@@ -91,8 +103,9 @@ __device__ Word auction_round(Rounds<Team>& rounds, const Instance<T>& instance,
         return first || !holds;
     };
     for_rows(rounds.team, instance.rows, wants, [&](int row, Word held, bool owner) {
-        const QuantisedQuad<Quantised>* row_costs = costs + static_cast<Int>(row) * instance.source.quads;
-        const BestTwo best = best_two<Team>(row_costs, from, instance.columns, row);
+        const Int place = rounds.team.place(row);
+        const QuantisedQuad<Quantised>* row_costs = costs + place * instance.source.quads;
+        const BestTwo best = best_two<Team>(row_costs, prices, instance.columns, row);
         if (!owner) {
             return;
         }
@@ -114,7 +127,7 @@ __device__ Word auction_round(Rounds<Team>& rounds, const Instance<T>& instance,
 
 // Leaves the prices in s.word(k) and the columns in s.x, free rows negative; returns k.
 template <class Team, class T, class Quantised>
-__device__ int auction(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, const Quantisation& q,
+__device__ int auction(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s, const Quantisation& q,
                        const QuantisedQuad<Quantised>* costs) {
     const double end = 0.3 * fmin(0.1 * q.spread / instance.rows, 0.02 * q.nearest);
     const Word last = end > 1.0 ? static_cast<Word>(end) : 1;
@@ -134,7 +147,7 @@ __device__ int auction(Rounds<Team>& rounds, const Instance<T>& instance, const 
     for (;; epsilon = epsilon / 8 > last ? epsilon / 8 : last) {
         Word bidders = kEmpty;
         for (int round = 0; round < kRoundsPerPhase && bidders > enough; ++round) {
-            bidders = auction_round(rounds, instance, s, costs, s.word(now), s.word(now ^ 1), epsilon, round == 0);
+            bidders = auction_round(rounds, instance, s, costs, now, epsilon, round == 0);
             now ^= 1;
             rounds.count(kRounds, 1);
             rounds.count(kBids, bidders);
