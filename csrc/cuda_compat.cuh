@@ -58,6 +58,11 @@ __device__ inline unsigned warp_sum(unsigned value) {
 #endif
 }
 
+// So many threads of a block, whole warps, meet at its barrier `number`, 1 to 15.
+__device__ inline void meet_threads(int number, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 // Clusters: blocks that run at the same time and reach each other's shared memory. Without them, before sm_90, these
 // do nothing.
 __device__ inline unsigned cluster_rank() {
@@ -96,6 +101,9 @@ using cuda_on_cpu::add_release;
 using cuda_on_cpu::load_acquire;
 inline unsigned warp_least(unsigned value) { return __reduce_min_sync(0xFFFFFFFFu, value); }
 inline unsigned warp_sum(unsigned value) { return __reduce_add_sync(0xFFFFFFFFu, value); }
+inline void meet_threads(int number, int threads) {
+    ::cuda_on_cpu::named_barrier(number, static_cast<unsigned>(threads), __FILE__, __LINE__);
+}
 inline unsigned cluster_rank() { return ::cuda_on_cpu::current->cluster_rank; }
 inline unsigned cluster_blocks() { return ::cuda_on_cpu::current->cluster_blocks; }
 template <class Value>

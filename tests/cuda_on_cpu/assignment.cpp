@@ -5,7 +5,7 @@
 // INPUT: for each problem a Header, the costs, the start's matching and prices where it has them.
 // OUTPUT: for each problem col4row, row4col, u, v, total, gap, status, counters, and the shim's counters.
 // tests/test_assignment_cuda.py writes and reads them.
-#include "launch_plan.hpp"
+#include "carry_out.hpp"
 
 #include <cstdio>
 #include <fstream>
@@ -22,6 +22,8 @@ enum Named : int64_t { block16, grid16, grid32, planned, warp, cluster };
 struct Header {
     int64_t kernel, threads, blocks;  // blocks: of a team or a cluster, or the multiprocessors of a planned launch
     int64_t teams, clusters;          // clusters: the most blocks of one that a planned launch may have
+    int64_t crew_warps;               // of grid32: a power of two that divides the warps of a block
+    int64_t lists;                    // of grid32: rows have lists of columns, however short they are
     int64_t type, batch, rows, columns;
     int64_t batch_stride, row_stride, column_stride, elements;  // of the costs, in elements
     int64_t maximize, has_matching, has_u, has_v;
@@ -82,6 +84,13 @@ lf::Plan plan_for(const Header& h, const lf::Problem& problem) {
         throw std::runtime_error("the kernel does not take this problem with so much shared memory");
     }
     plan.threads = static_cast<int>(h.threads);
+    if (h.kernel == grid32 && h.lists) {
+        plan.list_bytes = lf::bytes_of_lists(lf::largest_extent(problem));
+    }
+    plan.crew_bits = 0;
+    while (1 << plan.crew_bits < h.crew_warps) {
+        ++plan.crew_bits;
+    }
     return plan;
 }
 

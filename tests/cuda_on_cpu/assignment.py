@@ -3,6 +3,7 @@
 import struct
 import tempfile
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ SHIM_COUNTERS = (
 class Problem:
     """One launch: ``cost`` is (n, m) or (b, n, m); uint16 holds bfloat16 bits. ``sizes`` is (2, b).
 
-    ``blocks`` are those of a team or of a cluster, ``teams`` those of a grid. The kernel ``planned`` is what the
-    launcher chooses for a device of ``blocks`` multiprocessors and clusters of at most ``clusters`` blocks.
+    ``blocks`` are those of a team or of a cluster, ``teams`` those of a grid, ``crew_warps`` those that
+    scan a row of grid32 together: all of a block if it is 0. With ``lists`` that kernel keeps some columns of
+    each row. The kernel ``planned`` is what the launcher chooses for a device of ``blocks`` multiprocessors
+    and clusters of at most ``clusters`` blocks.
     """
 
     cost: np.ndarray
@@ -36,6 +39,8 @@ class Problem:
     blocks: int = 3
     teams: int = 1
     clusters: int = 0
+    crew_warps: int = 0
+    lists: bool = False
     maximize: bool = False
     start_col4row: np.ndarray | None = None
     start_u: np.ndarray | None = None
@@ -110,13 +115,14 @@ def _write(file, problem):
     strides = [s // cost.itemsize for s in view.strides]
     start, u, v = problem.start_col4row, problem.start_u, problem.start_v
     header = [
-        *(KERNELS[problem.kernel], problem.threads, problem.blocks, problem.teams, problem.clusters),
+        *(KERNELS[problem.kernel], problem.threads, _blocks(problem), problem.teams, problem.clusters),
+        *(problem.crew_warps or problem.threads // 32, problem.lists),
         *(TYPES[name], *_shape(problem), *strides),
         *(stored.size, problem.maximize, start is not None, u is not None, v is not None),
         *(problem.row_repeats, problem.integers, problem.sizes is not None),
         *(problem.label_bits, problem.shared_limit),
     ]
-    file.write(struct.pack("<22qd", *map(int, header), problem.tolerance))
+    file.write(struct.pack("<24qd", *map(int, header), problem.tolerance))
     file.write(stored.tobytes())
     if start is not None:
         file.write(np.ascontiguousarray(start, np.int64).tobytes())
@@ -125,6 +131,20 @@ def _write(file, problem):
             file.write(np.ascontiguousarray(prices, np.float64).tobytes())
     if problem.sizes is not None:
         file.write(np.ascontiguousarray(problem.sizes, np.int64).tobytes())
+
+
+def _blocks(problem):
+    """A cluster's are a power of two."""
+    return 1 << problem.blocks.bit_length() - 1 if problem.kernel == "cluster" else problem.blocks
+
+
+def shared_of_cluster(problem):
+    """Bytes that a block of a cluster needs if the costs themselves are not held, and no more."""
+    _, rows, columns = _shape(problem)
+    rows, quads, blocks = min(rows, columns), ceil(max(rows, columns) / 4), _blocks(problem)
+    solved = 4 * quads if 4 * quads <= rows + rows // 16 + 4 else rows
+    share, rows_held = 4 * ceil(quads / blocks), 4 * ceil(ceil(solved / 4) / blocks)
+    return 2048 + 512 + 132 * share + 32 * quads + 8 * quads * rows_held + 64
 
 
 def _shape(problem):

@@ -63,6 +63,8 @@ extern Thread* current;
 enum class Vote { count, all, any };
 
 int block_barrier(Vote vote, int predicate, const char* file, int line);
+// Of so many threads of the block that name the same number.
+void named_barrier(int number, unsigned threads, const char* file, int line);
 void grid_barrier(const char* file, int line);
 // Of those blocks of a cooperative launch that name the same address; there are `blocks` of them.
 void team_barrier(const void* address, unsigned blocks, const char* file, int line);

@@ -141,6 +141,7 @@ struct Block {
     unsigned live = 0;
     bool begun = false;
     Barrier barrier;
+    Barrier named[16];
     unsigned char* memory = nullptr;
     size_t capacity = 0;
     std::vector<const void*> declared;  // those of the launch's declarations that it has come to

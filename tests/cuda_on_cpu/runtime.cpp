@@ -370,6 +370,15 @@ int block_barrier(Vote vote, int predicate, const char* file, int line) {
     return vote == Vote::count ? count : vote == Vote::any ? count > 0 : count == 0;
 }
 
+void named_barrier(int number, unsigned threads, const char* file, int line) {
+    Unseen unseen;
+    if (number < 1 || number > 15 || threads == 0 || threads % 32) {
+        fail("barrier %d of %u threads at %s:%d: a block has 15 such barriers, for whole warps", number, threads, file,
+             line);
+    }
+    arrive(self()->block->named[number], threads, 0, file, line, running->counters.block_barriers);
+}
+
 void grid_barrier(const char* file, int line) {
     Unseen unseen;
     if (!running->cooperative) {

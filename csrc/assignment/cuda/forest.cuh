@@ -223,7 +223,7 @@ struct Forest {
                 if (word != kEmpty) {
                     atomicMin(&next[j], word);
                 }
-                spare[j] = kEmpty;
+                spare[j] = word;  // where it stays so, the atomic of the next step finds nothing to change
                 const Word label = label_of(word);
                 lower(&limits(1)[j], limit_of(label < cut ? label : cut, s.price(0)[j]));
                 limits(2)[j] = INFINITY;

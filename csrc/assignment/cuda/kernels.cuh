@@ -51,6 +51,7 @@ __device__ Instance<T> make_instance(const Launch& launch, const Sides& sides, i
     unsigned char* bytes = launch.slots + slot * launch.slot_bytes;
     T* values = reinterpret_cast<T*>(bytes);
     float* mirror = reinterpret_cast<float*>(values + (Source<T>::exact() ? 0 : launch.copy_entries + launch.zeros_entries));
+    instance.candidates = launch.lists ? reinterpret_cast<Candidates*>(launch.lists + slot * launch.list_bytes) : nullptr;
     instance.source.held = instance.source.room = nullptr;
     instance.source.zeros = values;
     instance.source.mirror_zeros = mirror;
@@ -162,16 +163,19 @@ __global__ void __launch_bounds__(kThreads, 1) solve_block(Launch launch) {
 }
 
 // A cooperative launch of teams, each of so many blocks: everything in the workspace. A team solves one instance after
-// the other. Quantised costs of 32 bits go with a block a row, for long rows.
+// the other. Quantised costs of 32 bits go with crews of several warps, for long rows.
 template <class T, class Quantised>
 __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch) {
-    using Crew = std::conditional_t<sizeof(Quantised) == 4, BlockCrew, WarpCrew>;
+    using Crew = std::conditional_t<sizeof(Quantised) == 4, SquadCrew, WarpCrew>;
     using Team = GridTeam<Crew>;
     const int number = static_cast<int>(blockIdx.x) % launch.teams;
     Team team{{}, {}, launch.barriers + 2 * number, static_cast<int>(blockIdx.x) / launch.teams,
               static_cast<int>(gridDim.x) / launch.teams, 0};
     using Work = Task<T, Team>;
     LOOMFAST_SHARED(Work, task, );
+    if (threadIdx.x == 0) {
+        block_board()->crew_bits = launch.crew_bits;
+    }
     for (int64_t k = number; k < launch.problem.batch; k += launch.teams) {
         const Sides sides = sides_of(launch.problem, k);
         const int thread = team.first();

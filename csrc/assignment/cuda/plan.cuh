@@ -10,14 +10,24 @@ constexpr int kBlockColumns = 1024;      // up to here one block may solve an in
 constexpr int kWarpsPerBlock = 4;        // at most, of the warp kernel
 constexpr int kShortColumns = 2048;      // up to here costs are quantised to 16 bits, and a row is a warp's
 
+// Above that a crew is four warps, so that a block has several rows on their way; of the longest rows, whose bytes are
+// what takes time, a block has one.
+constexpr int kSquadBits = 2;
+constexpr int kBlockBits = 4;
+static_assert(32 << kBlockBits == kThreads);
+constexpr int kLongColumns = 8192;
+
 // What the kernels are given.
 struct Launch {
     Problem problem;
     int label_bits;             // of a path length beside a row in one word; 0: as many as there are
-    int teams;                  // of the grid kernel, each with the memory that follows
+    int crew_bits;              // of the grid kernel, for long rows: 1 << crew_bits warps scan one
+    int teams;                  // of that kernel, each with the memory that follows
     GridBarrier* barriers;      // two a team
     unsigned char* state;       // of the grid kernel
     int64_t state_bytes;        // of a team
+    unsigned char* lists;       // of the grid kernel, for the longest rows; or null
+    int64_t list_bytes;         // of a team
     unsigned char* quantised;   // null: in shared memory
     int64_t quantised_entries;  // of an instance
     int64_t stage_at, quantised_at, held_at;  // in the shared memory of a block of a cluster; 0: not there
@@ -34,7 +44,8 @@ enum class Kernel { warp, block, grid, cluster };
 struct Plan {
     Kernel kernel;
     int held;                  // columns a lane, if a warp solves an instance; or 0
-    bool wide;                 // 32-bit quantised costs instead of 16, a block a row instead of a warp
+    bool wide;                 // 32-bit quantised costs instead of 16, several warps a row instead of one
+    int crew_bits;             // 1 << that many
     int teams;                 // of the grid kernel
     int cluster;               // blocks of a cluster; or 0
     int grid, threads;
@@ -42,11 +53,12 @@ struct Plan {
     size_t stage_at, quantised_at, held_at;  // parts of it, of a cluster
     size_t barrier_bytes;      // in the workspace: zero at first
     size_t state_bytes;        // in the workspace, behind that, of each team
-    size_t quantised_bytes;    // in the workspace, behind the states, of all
+    size_t list_bytes;         // in the workspace, behind the states, of each team
+    size_t quantised_bytes;    // in the workspace, behind these, of all
     size_t slots_bytes;        // in the workspace, behind the quantised costs
 
     size_t workspace_bytes() const {
-        return barrier_bytes + static_cast<size_t>(teams) * state_bytes + quantised_bytes + slots_bytes;
+        return barrier_bytes + static_cast<size_t>(teams) * (state_bytes + list_bytes) + quantised_bytes + slots_bytes;
     }
 };
 
@@ -152,8 +164,15 @@ struct Means {
 constexpr Means kOneBlock{68.0, 200.0, 32};
 constexpr Means kCluster{680.0, 300.0, 32};     // the costs that are not quantised come from the L2 cache
 constexpr Means kHeldCluster{680.0, 60.0, 32};
-constexpr Means kTeam{1620.0, 300.0, 32};
-constexpr Means kWideTeam{1620.0, 680.0, kThreads};
+// Of teams: costs are in the L2 cache while those of all instances at once are, as they are and quantised.
+constexpr double kTeamBarrier = 1620.0, kFromL2 = 300.0, kFromMemory = 680.0;
+constexpr double kInL2 = 35e6;
+inline Means means_of_teams(const Extent& extent, int teams, bool wide) {
+    const double entries = static_cast<double>(extent.solved) * static_cast<double>(extent.longer);
+    const bool near = teams * entries * (sizeof(float) + (wide ? sizeof(int32_t) : sizeof(uint16_t))) < kInL2;
+    const int crew = !wide ? 32 : extent.longer > kLongColumns ? kThreads : 32 << kSquadBits;
+    return {kTeamBarrier, near ? kFromL2 : kFromMemory, crew};
+}
 
 inline double estimated_cycles(const Extent& extent, const Means& means, int blocks) {
     const double rows = static_cast<double>(extent.solved);
@@ -194,12 +213,18 @@ inline bool plan_blocks(const Problem& problem, const DeviceLimits& limits, Plan
     return true;
 }
 
+inline size_t bytes_of_lists(const Extent& extent) {
+    return whole_lines(static_cast<size_t>(extent.solved) * sizeof(Candidates));
+}
+
 // Teams of so many blocks beside each other.
 inline void plan_teams(const Problem& problem, int teams, int blocks, Plan* plan, bool wide) {
     const Extent extent = largest_extent(problem);
     const size_t entries = static_cast<size_t>(extent.solved * padded(extent.longer));
     plan->kernel = Kernel::grid;
     plan->wide = wide;
+    plan->list_bytes = extent.longer > kLongColumns ? bytes_of_lists(extent) : 0;
+    plan->crew_bits = extent.longer > kLongColumns ? kBlockBits : kSquadBits;
     plan->teams = teams;
     plan->grid = teams * blocks;
     plan->threads = kThreads;
@@ -242,7 +267,8 @@ inline bool plan_clusters(const Problem& problem, const DeviceLimits& limits, in
 // The plan of the least estimated time: all give the same results. A batch takes turns where not all fit at once.
 inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
     Plan best{};
-    if (plan_warps(problem, limits, &best)) {
+    const auto may = [&](Way way) { return limits.only == 0 || (limits.only & way) != 0; };
+    if (may(kByWarps) && plan_warps(problem, limits, &best)) {
         return best;
     }
     const Extent extent = largest_extent(problem);
@@ -255,15 +281,18 @@ inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
         }
     };
     Plan plan{};
-    if (plan_blocks(problem, limits, &plan)) {
+    if (may(kByBlocks) && plan_blocks(problem, limits, &plan)) {
         consider(plan, turns(limits.multiprocessors) * estimated_cycles(extent, kOneBlock, 1));
     }
     for (int size = 0; size < kClusterSizes; ++size) {
         plan = Plan{};
-        if (limits.clusters[size] > 0 && plan_clusters(problem, limits, 2 << size, &plan)) {
+        if (may(kByClusters) && limits.clusters[size] > 0 && plan_clusters(problem, limits, 2 << size, &plan)) {
             const Means& means = plan.held_at ? kHeldCluster : kCluster;
             consider(plan, turns(limits.clusters[size]) * estimated_cycles(extent, means, 2 << size));
         }
+    }
+    if (!may(kByTeams) && least < INFINITY) {
+        return best;
     }
     const bool wide = extent.longer > kShortColumns;
     const int64_t enough = (extent.solved + 31) / 32;
@@ -273,7 +302,7 @@ inline Plan make_plan(const Problem& problem, const DeviceLimits& limits) {
         const int teams = static_cast<int>(problem.batch < most ? problem.batch : most);
         plan = Plan{};
         plan_teams(problem, teams, used, &plan, wide);
-        consider(plan, turns(teams) * estimated_cycles(extent, wide ? kWideTeam : kTeam, used));
+        consider(plan, turns(teams) * estimated_cycles(extent, means_of_teams(extent, teams, wide), used));
     }
     return best;
 }
@@ -287,12 +316,16 @@ inline Launch make_launch(const Problem& problem, const Plan& plan, void* worksp
         return launch;
     }
     unsigned char* bytes = static_cast<unsigned char*>(workspace);
+    launch.crew_bits = plan.crew_bits;
     launch.teams = plan.teams;
     launch.barriers = reinterpret_cast<GridBarrier*>(bytes);
     bytes += plan.barrier_bytes;
     launch.state = bytes;
     launch.state_bytes = static_cast<int64_t>(plan.state_bytes);
     bytes += static_cast<size_t>(plan.teams) * plan.state_bytes;
+    launch.lists = plan.list_bytes ? bytes : nullptr;
+    launch.list_bytes = static_cast<int64_t>(plan.list_bytes);
+    bytes += static_cast<size_t>(plan.teams) * plan.list_bytes;
     launch.quantised = plan.quantised_bytes ? bytes : nullptr;
     launch.quantised_entries = extent.solved * padded(extent.longer);
     launch.stage_at = static_cast<int64_t>(plan.stage_at);

@@ -10,6 +10,16 @@ constexpr Word kEmpty = ~Word{0};  // no label
 // Steps of one relaxation along the trees of earlier passes, see forest.cuh.
 constexpr int kAncestors = 8;
 
+// Columns of a row that are cheap for it, in the auction: every other costs it `bound` or more, with prices that only
+// rise.
+constexpr int kCandidates = 64;
+struct alignas(16) Candidates {
+    unsigned bound;  // 0: no list
+    int count;
+    int column[kCandidates];
+    unsigned cost[kCandidates];
+};
+
 // Rows are the shorter side here, whatever the caller calls them: rows <= columns. Rows from costs.rows on
 // are dummies, which make a problem square: whoever is matched to one is unmatched.
 template <class T>
@@ -24,6 +34,7 @@ struct Instance {
     const int64_t* start_column;   // (rows,) or null
     const int64_t* start_row;      // (columns,) or null: the same matching, seen from the other side
     const double* start_price;     // (columns,) or null; prices are -v
+    Candidates* candidates;        // (rows,) or null, where rows are scanned by several warps
     int64_t* column_of_row;        // outputs
     int64_t* row_of_column;
     double* row_dual;

@@ -62,14 +62,16 @@ struct BlockBoard {
     unsigned tally[3];             // summed over the block between two barriers, see Rounds
     Meeting meeting;
     Int counters[kCounters];       // of the block with the team's first thread
-    Pair of_warp[2][kLargestWarps];  // see BlockCrew
+    unsigned collected[kLargestWarps];  // by each crew, see list_candidates()
+    int crew_bits;                 // a crew has 1 << crew_bits warps, see SquadCrew
+    Pair of_warp[2][kLargestWarps];
 };
 __device__ inline BlockBoard* block_board() {
     LOOMFAST_SHARED(BlockBoard, board, );
     return &board;
 }
 
-// A Crew is the part of a team that scans one row together: a warp, or a block for the longest rows.
+// A Crew is the part of a team that scans one row together: a warp, or several of a block for long rows.
 struct WarpCrew {
     __device__ static int member() { return lane_id(); }
     __device__ static int members() { return 32; }
@@ -87,64 +89,77 @@ struct WarpCrew {
     }
 };
 
-struct BlockCrew {
-    __device__ static int member() { return static_cast<int>(threadIdx.x); }
-    __device__ static int members() { return static_cast<int>(blockDim.x); }
-    // Every warp merges what the warps found, a value a lane.
+// Several warps of a block, 1 << block_board()->crew_bits: a block has one such crew or more.
+struct SquadCrew {
+    __device__ static int bits() { return block_board()->crew_bits; }
+    __device__ static int warps() { return 1 << bits(); }
+    __device__ static int member() { return static_cast<int>(threadIdx.x) & (members() - 1); }
+    __device__ static int members() { return 32 << bits(); }
+    // Of this crew in its block, and how many crews that has.
+    __device__ static int number() { return static_cast<int>(threadIdx.x) >> (bits() + 5); }
+    __device__ static int crews() { return static_cast<int>(blockDim.x) >> (bits() + 5); }
+    __device__ static void meet_crew() { meet_threads(1 + number(), members()); }
+    // What each warp of the crew brings, a value a lane; lanes that have no warp repeat the first one's.
+    __device__ static Pair* of_crew(int which) { return block_board()->of_warp[which] + (number() << bits()); }
+    __device__ static Pair& of_mine(int which) { return block_board()->of_warp[which][threadIdx.x >> 5]; }
+    __device__ static bool has_warp() { return lane_id() < warps(); }
+
+    // The sum over the crew.
+    __device__ static unsigned total(unsigned mine) {
+        mine = warp_sum(mine);
+        if (lane_id() == 0) {
+            of_mine(0).first = mine;
+        }
+        meet_crew();
+        const unsigned all = warp_sum(has_warp() ? static_cast<unsigned>(of_crew(0)[lane_id()].first) : 0);
+        meet_crew();
+        return all;
+    }
+    // Every warp merges what the warps found. Only for merges that take the same value twice.
     template <class Merge>
     __device__ static Pair reduce(Pair mine, Merge merge) {
-        Pair* of_warp = block_board()->of_warp[0];
         mine = reduce_warp(mine, merge);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5] = mine;
+            of_mine(0) = mine;
         }
-        __syncthreads();
-        // Only for merges that take the same value twice: those lanes that have no warp repeat the first one's.
-        Pair all = of_warp[static_cast<unsigned>(lane_id()) < blockDim.x >> 5 ? lane_id() : 0];
+        meet_crew();
+        Pair all = of_crew(0)[has_warp() ? lane_id() : 0];
         all = reduce_warp(all, merge);
-        __syncthreads();
+        meet_crew();
         return all;
     }
     // With one barrier: least_two() must come before the next one, and there all meet.
     __device__ static unsigned least(unsigned mine) {
-        Pair* of_warp = block_board()->of_warp[0];
         mine = warp_least(mine);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5].first = mine;
+            of_mine(0).first = mine;
         }
-        __syncthreads();
-        const unsigned warps = blockDim.x >> 5;
-        const Word of_mine = of_warp[static_cast<unsigned>(lane_id()) < warps ? lane_id() : 0].first;
-        return warp_least(static_cast<unsigned>(of_mine));
+        meet_crew();
+        return warp_least(static_cast<unsigned>(of_crew(0)[has_warp() ? lane_id() : 0].first));
     }
     __device__ static Int least(Int mine) {
-        Pair* of_warp = block_board()->of_warp[0];
         mine = warp_min(mine);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5].first = static_cast<Word>(mine);
+            of_mine(0).first = static_cast<Word>(mine);
         }
-        __syncthreads();
-        const Int of_mine =
-            static_cast<Int>(of_warp[static_cast<unsigned>(lane_id()) < blockDim.x >> 5 ? lane_id() : 0].first);
-        const Int all = warp_min(of_mine);
-        __syncthreads();
+        meet_crew();
+        const Int all = warp_min(static_cast<Int>(of_crew(0)[has_warp() ? lane_id() : 0].first));
+        meet_crew();
         return all;
     }
     // To be called after least(unsigned), whose values nobody reads any more when all have come to this one's barrier.
     __device__ static void least_two(unsigned* a, unsigned* b, int* marked, bool mark) {
-        Pair* of_warp = block_board()->of_warp[1];
         const unsigned first = warp_least(*a);
         const unsigned second = warp_least(*b);
         const unsigned marks = __ballot_sync(kWarp, mark);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5] = {Word{first} << 32 | second, static_cast<Word>(__popc(marks))};
+            of_mine(1) = {Word{first} << 32 | second, static_cast<Word>(__popc(marks))};
         }
-        __syncthreads();
-        const bool has = static_cast<unsigned>(lane_id()) < blockDim.x >> 5;
-        const Pair of_mine = of_warp[has ? lane_id() : 0];
-        *a = warp_least(static_cast<unsigned>(of_mine.first >> 32));
-        *b = warp_least(static_cast<unsigned>(of_mine.first));
-        *marked = static_cast<int>(warp_sum(has ? static_cast<unsigned>(of_mine.second) : 0));
+        meet_crew();
+        const Pair found = of_crew(1)[has_warp() ? lane_id() : 0];
+        *a = warp_least(static_cast<unsigned>(found.first >> 32));
+        *b = warp_least(static_cast<unsigned>(found.first));
+        *marked = static_cast<int>(warp_sum(has_warp() ? static_cast<unsigned>(found.second) : 0));
     }
 };
 
@@ -186,6 +201,7 @@ struct PlainTeam {
     template <class Value>
     using Array = Value*;
     static constexpr bool kHoldsCosts = false;
+    static constexpr bool kLists = false;
     __device__ static int index(int turn) { return turn; }
     __device__ static int place(int row) { return row; }  // of a row among those that the block scans
     __device__ static int spread_bits() { return 0; }
@@ -219,6 +235,7 @@ struct BlockTeam : WarpCrew, PlainTeam {
 // and leaves the one of the last instance as new.
 template <class Crew>
 struct GridTeam : Crew, PlainTeam {
+    static constexpr bool kLists = !std::is_same_v<Crew, WarpCrew>;
     GridBarrier* barriers;  // two
     int block, blocks;      // the number of this one, and of all
     int turn;               // of the instance
@@ -254,6 +271,7 @@ struct ClusterTeam : WarpCrew {
     template <class Value>
     using Array = Spread<Value>;
     static constexpr bool kHoldsCosts = true;
+    static constexpr bool kLists = false;
     unsigned rank;
     int bits;
     unsigned char* stage;  // eight bytes a column
@@ -391,7 +409,7 @@ __device__ void rows_by_warps(const Team& team, int rows, Wants wants, Body body
 struct RowList {
     struct Entry {
         Word payload;
-        int row, owner;
+        int row;
     } entries[kLargestBlock];
     int length;
 };
@@ -400,11 +418,17 @@ __device__ inline RowList* row_list() {
     return &list;
 }
 
-// The same, where a crew is a block: the order of the list depends on the schedule, the results do not.
-template <class Team, class Wants, class Body>
-__device__ void rows_by_blocks(const Team& team, int rows, Wants wants, Body body) {
+struct Nothing {};
+
+// The same, where a crew is several warps: the block lists the rows that are wanted, and its crews take them in turn.
+// The order of the list depends on the schedule, the results do not. The owner is a crew's first thread. Before, each
+// warp tries its share of the list alone: quick(row, payload) says whether that was enough.
+template <class Team, class Wants, class Quick, class Body>
+__device__ void rows_by_squads(const Team& team, int rows, Wants wants, Quick quick, Body body) {
     RowList& list = *row_list();
     const int me = static_cast<int>(threadIdx.x);
+    const int crew = Team::number();
+    const int crews = Team::crews();
     for (int first = team.block; first < rows; first += team.stride()) {
         if (me == 0) {
             list.length = 0;
@@ -413,23 +437,35 @@ __device__ void rows_by_blocks(const Team& team, int rows, Wants wants, Body bod
         const int mine = first + me * team.blocks;
         Word payload = 0;
         if (mine < rows && wants(mine, &payload)) {
-            list.entries[atomicAdd(&list.length, 1)] = {payload, mine, me};
+            list.entries[atomicAdd(&list.length, 1)] = {payload, mine};
         }
         __syncthreads();
         const int length = list.length;
-        for (int k = 0; k < length; ++k) {
-            body(list.entries[k].row, list.entries[k].payload, list.entries[k].owner == me);
+        if constexpr (!std::is_same_v<Quick, Nothing>) {
+            for (int k = me >> 5; k < length; k += static_cast<int>(blockDim.x) >> 5) {
+                const bool done = quick(list.entries[k].row, list.entries[k].payload);
+                __syncwarp();
+                if (done && lane_id() == 0) {
+                    list.entries[k].row = -1;
+                }
+            }
+            __syncthreads();
+        }
+        for (int k = crew; k < length; k += crews) {
+            if (list.entries[k].row >= 0) {
+                body(list.entries[k].row, list.entries[k].payload, Team::member() == 0);
+            }
         }
         __syncthreads();
     }
 }
 
-template <class Team, class Wants, class Body>
-__device__ void for_rows(const Team& team, int rows, Wants wants, Body body) {
+template <class Team, class Wants, class Body, class Quick = Nothing>
+__device__ void for_rows(const Team& team, int rows, Wants wants, Body body, Quick quick = {}) {
     if constexpr (std::is_base_of_v<WarpCrew, Team>) {
         rows_by_warps(team, rows, wants, body);
     } else {
-        rows_by_blocks(team, rows, wants, body);
+        rows_by_squads(team, rows, wants, quick, body);
     }
 }
 
