@@ -12,6 +12,7 @@ from loomfast._arrays import MOST_THREADS, check_integers, integer
 from loomfast.coupling.build import COUPLINGS
 from loomfast.flow_map import FlowMapConfig, Kind
 from loomfast.models import MLPConfig, UNetConfig
+from loomfast.models.conditions import takes_labels
 
 _PARTS = tuple(name for name, kind in COUPLINGS.items() if name != "mixed" and not kind.chooses_items)
 # tyro keeps a line that begins with a dash.
@@ -107,7 +108,8 @@ class TrainConfig:
     """Mirror images at random, left to right. A mirrored image is an item of its own to the coupling: the
     cache is twice as large."""
     label_dropout: float = 0.0
-    """Share of labels withheld in training, for classifier-free guidance; needs model.num_classes."""
+    """Share of labels withheld in training, for classifier-free guidance; needs model.num_classes or
+    model.condition_dim."""
     steps: int = 1000
     """Training steps in all; a finished run goes on when this is raised."""
     batch_size: int = 128
@@ -164,8 +166,11 @@ class TrainConfig:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if not 0 <= self.label_dropout < 1:
             raise ValueError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
-        if self.label_dropout and self.model.num_classes is None:
-            raise ValueError(f"label_dropout={self.label_dropout} needs labels: give model.num_classes")
+        if self.label_dropout and not takes_labels(self.model):
+            raise ValueError(
+                f"label_dropout={self.label_dropout} needs labels: give model.num_classes, or "
+                "model.condition_dim for continuous conditions"
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate={self.accumulate}, got {self.batch_size}"

@@ -131,14 +131,17 @@ def timesteps(index, *, seed, step, law="uniform", beta=(2.0, 2.0), u_shape=4.0)
 def drop_labels(y, index, *, seed, step, probability):
     """Labels with some of them replaced by -1, "no label", for classifier-free guidance (Ho & Salimans 2022).
 
-    y: (B,) int64 tensor; index: (B,) item indices. Each label is dropped with the probability, independently,
-    by a draw that is a function of (seed, step, item). Returns a new tensor on y's device.
+    y: (B,) int64 tensor, or (B, c) floating-point conditions, whose rows are replaced by NaN; index: (B,)
+    item indices. Each label is dropped with the probability, independently, by a draw that is a function of
+    (seed, step, item). Returns a new tensor on y's device.
     Raises ValueError for a probability outside [0, 1].
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be in [0, 1], got {probability}")
     u = _uniforms(index, seed, step, StepDomain.LABEL_DROPOUT)
-    return y.masked_fill(torch.from_numpy(u < probability).to(y.device), -1)
+    dropped = torch.from_numpy(u < probability).to(y.device)
+    nothing = math.nan if y.is_floating_point() else -1
+    return y.masked_fill(dropped.view(-1, *[1] * (y.ndim - 1)), nothing)
 
 
 def _uniforms(index, seed, step, domain):

@@ -75,6 +75,12 @@ def add_times_and_labels(command):
         help="class of every sample, for a network trained with labels (default: all classes in turn)",
     )
     labels.add_argument("--labels", type=natural_list, metavar="K,K,...", help="classes, taken in turn")
+    labels.add_argument(
+        "--conditions",
+        metavar="FILE",
+        help=".npy file of conditions (M, c), taken in turn, for a network trained with "
+        "--model.condition-dim (default: those of the held-out items)",
+    )
     command.add_argument(
         "--guidance",
         type=float,

@@ -21,7 +21,8 @@ class Dataset:
 
     train, heldout: float32 (N, C, H, W) images in [-1, 1], or (N, 2) points; train may be a
     `loomfast.data.streamed.Streamed`, whose items are read when they are asked for. train_labels,
-    heldout_labels: int64 (N,) or None. fingerprint: sha256, hexadecimal, of train's bytes and shape.
+    heldout_labels: int64 (N,), float32 (N, c) conditions, or None. fingerprint: sha256, hexadecimal, of
+    train's bytes and shape.
     """
 
     name: str
@@ -103,11 +104,14 @@ def _load_pairs(directory, image_size, stream):
 
 
 def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):
-    """Return a Dataset of these arrays: items become contiguous float32, labels int64."""
+    """Return a Dataset of these arrays: items become contiguous float32, labels int64 or float32."""
     items = [
         a if isinstance(a, Streamed) else np.ascontiguousarray(a, dtype=np.float32) for a in (train, heldout)
     ]
-    labels = [None if a is None else np.asarray(a, dtype=np.int64) for a in (train_labels, heldout_labels)]
+    labels = [
+        None if a is None else np.asarray(a, np.float32 if np.ndim(a) == 2 else np.int64)
+        for a in (train_labels, heldout_labels)
+    ]
     return Dataset(name, *items, *labels, fingerprint(items[0]))
 
 

@@ -93,7 +93,7 @@ def load_numpy(path):
     """Load a .npy file, which is one array of items, or a .npz file of named arrays.
 
     It holds ``train`` and ``heldout``, or ``images`` (or ``data``) alone. Labels are in ``train_labels`` and
-    ``heldout_labels``, or in ``labels``.
+    ``heldout_labels``, or in ``labels``: integers (N,), or floating-point conditions (N, c).
     """
     arrays = read_arrays(path)
     if isinstance(arrays, np.ndarray):
@@ -154,7 +154,7 @@ def _named_arrays(path, names, read):
                 f"{path}: train and heldout differ in shape, {train.shape[1:]} and {heldout.shape[1:]}"
             )
         labels = [
-            _labels(path, read(f"{name}_labels"), len(items)) if f"{name}_labels" in names else None
+            checked_labels(path, read(f"{name}_labels"), len(items)) if f"{name}_labels" in names else None
             for name, items in (("train", train), ("heldout", heldout))
         ]
         return train, heldout, *labels
@@ -162,7 +162,7 @@ def _named_arrays(path, names, read):
         if name in names:
             items = _items(path, name, read(name))
             return _every_tenth(
-                path, items, _labels(path, read("labels"), len(items)) if "labels" in names else None
+                path, items, checked_labels(path, read("labels"), len(items)) if "labels" in names else None
             )
     raise ValueError(
         f"{path} must hold train and heldout, or one of images, latents, data; it holds "
@@ -191,10 +191,18 @@ def _items(path, name, array):
     return array
 
 
-def _labels(path, labels, num_items):
+def checked_labels(path, labels, num_items):
+    """Return labels (N,) int64, or conditions (N, c) float32, or raise ValueError naming the file."""
+    if labels.ndim == 2 and len(labels) == num_items and labels.shape[1] and labels.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            labels = labels.astype(np.float32)
+        if not np.isfinite(labels).all():
+            raise ValueError(f"{path}: labels hold values that are not finite")
+        return labels
     if labels.shape != (num_items,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"{path}: labels must be {num_items} integers from 0, got {labels.dtype} of shape {labels.shape}"
+            f"{path}: labels must be {num_items} integers from 0, or as many rows of floating-point "
+            f"conditions, got {labels.dtype} of shape {labels.shape}"
         )
     if labels.min() < 0 or labels.max() > _LARGEST_LABEL:
         raise ValueError(f"{path}: labels must be from 0 on, got {labels.min()} to {labels.max()}")

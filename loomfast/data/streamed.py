@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loomfast.data.files import checked_labels
 from loomfast.data.images import (
     IMAGE_SUFFIXES,
     as_unit_range,
@@ -148,10 +149,7 @@ def _hdf5(path):
     def labels(name, count):
         if name not in names:
             return None
-        found = np.asarray(file[name][()])
-        if found.shape != (count,) or found.dtype.kind not in "iu" or (found < 0).any():
-            raise ValueError(f"{path}: {name} must be {count} integers from 0, got shape {found.shape}")
-        return found.astype(np.int64)
+        return checked_labels(path, np.asarray(file[name][()]), count)
 
     if "train" in names and "heldout" in names:
         train, heldout = items("train"), items("heldout")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from loomfast._arrays import check_integers
+from loomfast.models.conditions import check_conditions, check_told, embedded, embedding, takes_labels
 from loomfast.models.times import check_end
 
 
@@ -21,9 +22,11 @@ class MLPConfig:
     depth: int = 3
     """Hidden layers."""
     num_classes: int | None = None
-    """Classes to condition on; None for an unconditional network."""
+    """Classes to condition on; None for a network without."""
     two_times: bool = False
     """A network of flow maps, which takes a second time; set by the training objective."""
+    condition_dim: int | None = None
+    """Numbers of a condition, a vector that an item has instead of a class; None for a network without."""
 
     def __post_init__(self):
         check_integers(self)
@@ -32,8 +35,7 @@ class MLPConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.depth > 1024:
             raise ValueError(f"depth must be at most 1024, got {self.depth}")
-        if self.num_classes is not None and self.num_classes < 1:
-            raise ValueError(f"num_classes must be positive or None, got {self.num_classes}")
+        check_conditions(self)
 
 
 class MLP(nn.Module):
@@ -47,8 +49,8 @@ class MLP(nn.Module):
         super().__init__()
         self.config = config
         sizes = [config.dim + 1] + [config.width] * config.depth
-        if config.num_classes is not None:
-            self.label_emb = nn.Embedding(config.num_classes, config.width)
+        if takes_labels(config):
+            self.label_emb = embedding(config, config.width)
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.out = nn.Linear(config.width, config.dim)
         if config.two_times:  # last, so that all else starts as it does without it
@@ -56,26 +58,25 @@ class MLP(nn.Module):
             nn.init.zeros_(self.span_embed.weight)
 
     def forward(self, x, t, y=None, end=None):
-        """x (B, dim), t (B,) in [0, 1], y (B,) int64 labels or None -> velocity (B, dim).
+        """x (B, dim), t (B,) in [0, 1], y as told or None -> velocity (B, dim).
 
-        A label of -1 means no label. end: (B,) the times to average the velocity to, for a network of two
-        times; None for t itself. Raises ValueError for another shape, for labels on an unconditional network,
-        for none on a conditional one, and for an end on a network of one time.
+        y: (B,) int64 labels or (B, c) floating-point conditions; one of -1, or of NaN, is left out. end: (B,)
+        the times to average the velocity to, for a network of two times; None for t itself. Raises ValueError
+        for another shape, for labels on an unconditional network, for none on a conditional one, and for an
+        end on a network of one time.
         """
         if x.ndim != 2 or x.shape[1] != self.config.dim:
             raise ValueError(f"x must have shape (B, {self.config.dim}), got {tuple(x.shape)}")
         if t.shape != x.shape[:1]:
             raise ValueError(f"t must have shape ({x.shape[0]},), one time an item, got {tuple(t.shape)}")
-        if (y is None) != (self.config.num_classes is None):
-            takes = "no labels" if self.config.num_classes is None else f"{self.config.num_classes} classes"
-            raise ValueError(f"this network takes {takes}, got y={'None' if y is None else 'labels'}")
+        check_told(self.config, x, y)
         check_end(self.config, t, end)
         h = self.hidden[0](torch.cat([x, t[:, None].to(x.dtype)], dim=1))
         if self.config.two_times:
             span = torch.zeros_like(t) if end is None else end - t
             h = h + self.span_embed(span[:, None].to(x.dtype))
         if y is not None:
-            h = h + self.label_emb(y.clamp(min=0)) * (y >= 0)[:, None]
+            h = h + embedded(self.label_emb, y)
         h = nn.functional.silu(h)
         for layer in self.hidden[1:]:
             h = nn.functional.silu(layer(h))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from loomfast._arrays import check_integers, integer
+from loomfast.models.conditions import check_conditions, check_told, embedded, embedding, takes_labels
 from loomfast.models.times import check_end
 
 
@@ -40,7 +41,7 @@ class UNetConfig:
     dropout: float = 0.0
     """Dropout inside the residual blocks."""
     num_classes: int | None = None
-    """Classes to condition on; None for an unconditional network."""
+    """Classes to condition on; None for a network without."""
     use_scale_shift_norm: bool = False
     """The embedding scales and shifts the second norm instead of being added before it."""
     resblock_updown: bool = False
@@ -51,6 +52,8 @@ class UNetConfig:
     """Blocks are computed again in the backward pass instead of stored."""
     two_times: bool = False
     """A network of flow maps, which takes a second time; set by the training objective."""
+    condition_dim: int | None = None
+    """Numbers of a condition, a vector that an item has instead of a class; None for a network without."""
 
     def __post_init__(self):
         check_integers(self)
@@ -65,10 +68,9 @@ class UNetConfig:
         for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("num_head_channels", "num_classes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be positive or None, got {value}")
+        if self.num_head_channels is not None and self.num_head_channels < 1:
+            raise ValueError(f"num_head_channels must be positive or None, got {self.num_head_channels}")
+        check_conditions(self)
         if self.model_channels % self.num_groups:
             raise ValueError(
                 f"model_channels must be a multiple of num_groups={self.num_groups}, "
@@ -236,8 +238,8 @@ class UNet(nn.Module):
         self.time_embed = nn.Sequential(
             nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
         )
-        if config.num_classes is not None:
-            self.label_emb = nn.Embedding(config.num_classes, 4 * width)
+        if takes_labels(config):
+            self.label_emb = embedding(config, 4 * width)
         first = config.channel_mult[0] * width
         self.input_blocks, skips = _input_blocks(config)
         channels = config.channel_mult[-1] * width
@@ -258,9 +260,10 @@ class UNet(nn.Module):
             )
 
     def forward(self, x, t, y=None, end=None):
-        """x (B, in_channels, H, W), t (B,) in [0, 1], y (B,) int64 labels or None -> velocity, x's shape.
+        """x (B, in_channels, H, W), t (B,) in [0, 1], y as told or None -> velocity, x's shape.
 
-        A label of -1 means no label: that row's label embedding is left out (classifier-free guidance).
+        y: (B,) int64 labels or (B, c) floating-point conditions; one of -1, or of NaN, is left out
+        (classifier-free guidance).
         end: (B,) the times to average the velocity to, for a network of two times; None for t itself.
         Raises ValueError for another shape, for labels on an unconditional network, for none on a
         conditional one, and for an end on a network of one time.
@@ -271,7 +274,7 @@ class UNet(nn.Module):
         if self.config.two_times:
             emb = emb + self.span_embed(self._features(torch.zeros_like(t) if end is None else end - t))
         if y is not None:
-            emb = emb + self.label_emb(y.clamp(min=0)) * (y >= 0)[:, None]
+            emb = emb + embedded(self.label_emb, y)
         skips = []
         h = x
         for block in self.input_blocks:
@@ -300,11 +303,7 @@ class UNet(nn.Module):
             raise TypeError(f"x must be floating point, got {x.dtype}")
         if t.shape != x.shape[:1]:
             raise ValueError(f"t must have shape ({x.shape[0]},), one time an item, got {tuple(t.shape)}")
-        if (y is None) != (self.config.num_classes is None):
-            takes = "no labels" if self.config.num_classes is None else f"{self.config.num_classes} classes"
-            raise ValueError(f"this network takes {takes}, got y={'None' if y is None else 'labels'}")
-        if y is not None and y.shape != x.shape[:1]:
-            raise ValueError(f"y must have shape ({x.shape[0]},), one label an item, got {tuple(y.shape)}")
+        check_told(self.config, x, y)
 
 
 def _input_blocks(config):

@@ -8,8 +8,8 @@ import torch
 from loomfast import metrics
 from loomfast._arrays import integer
 from loomfast.coupling.memoryless import read_source
-from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain
+from loomfast.runs.conditions import told_in_turn
 from loomfast.runs.directory import load_data
 from loomfast.sampling.generate import generate_solution, starting_points
 from loomfast.sampling.ode import check_solver
@@ -19,7 +19,8 @@ CURVATURE_STEPS = 20
 
 
 def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed=0, progress=None):
-    """Metrics of a trained network. One with classes is asked for all of them in turn.
+    """Metrics of a trained network. One with classes is asked for all of them in turn, one with
+    conditions for those of the held-out items.
 
     Args:
         config: the run's TrainConfig.
@@ -58,7 +59,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             seed=seed,
             solver=solver,
             nfe=evaluations,
-            y=classes_in_turn(config.model, num),
+            y=told_in_turn(config, num, dataset),
             source=source,
             progress=progress and (lambda done, before=before: progress(before + done, num * len(nfe))),
         )
@@ -76,7 +77,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
         "num": num,
         "seed": seed,
         "steps": config.steps,
-        "curvature": mean_curvature(config, model, shape, seed),
+        "curvature": mean_curvature(config, model, dataset, seed),
         "samples": entries,
     }
 
@@ -94,11 +95,11 @@ def sample_quality(samples, dataset):
     return {"exact_w2": float(metrics.exact_w2(samples[:count], dataset.heldout[:count]))}
 
 
-def mean_curvature(config, model, shape, seed):
+def mean_curvature(config, model, dataset, seed):
     """Return the curvature of the sampling paths, measured as in the paper's Section 4.1 and Figure 6."""
     ids = np.arange(CURVATURE_TRAJECTORIES)
     source = read_source(config.coupling.source)
-    begin = starting_points(ids, shape, seed, source, NoiseDomain.VALIDATION)
-    y = classes_in_turn(config.model, CURVATURE_TRAJECTORIES)
+    begin = starting_points(ids, dataset.train.shape[1:], seed, source, NoiseDomain.VALIDATION)
+    y = told_in_turn(config, CURVATURE_TRAJECTORIES, dataset)
     velocity = model if y is None else lambda x, t: model(x, t, y)
     return float(metrics.curvature(velocity, begin, steps=CURVATURE_STEPS))

@@ -61,10 +61,11 @@ def model_card(config, model, *, step=None, metrics=()):
     data = _plain(Path(config.data).name)
     shape = item_shape(config.model)
     steps = config.steps if step is None else step
-    classes = config.model.num_classes
+    classes, numbers = config.model.num_classes, config.model.condition_dim
     facts = {
         "data": f"{data}, items of shape {shape}",
         "classes": "none, unconditional" if classes is None else str(classes),
+        **({} if numbers is None else {"conditions": f"{numbers} numbers an item"}),
         "network": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters",
         "coupling of data and noise": COUPLINGS[config.coupling.method].description(config.coupling),
         "training": f"{steps} steps of {config.batch_size}, seed {config.seed}; averaged weights",
@@ -90,7 +91,7 @@ A velocity field v(x, t) from noise, t = 0, to data, t = 1, trained by condition
 In the directory of this file, with `pip install 'loomfast[train]'`:
 
 ```python
-{_usage(shape, classes)}
+{_usage(shape, classes, numbers)}
 ```
 
 or {_command(shape)}
@@ -106,8 +107,9 @@ def _lines(lines):
     return "\n".join(lines)
 
 
-def _usage(shape, classes):
+def _usage(shape, classes, numbers):
     labels = "" if classes is None else f", y=[k % {classes} for k in range(64)]"
+    labels = labels if numbers is None else f", y=[[0.0] * {numbers}] * 64"
     return f"""from loomfast.rundir import load_model
 from loomfast.sample import generate
 

@@ -62,7 +62,8 @@ def make_pairs(request, *, progress=None):
     the CPU the pairs are the same bit for bit (see `loomfast.sampling.generate.generate`).
 
     The directory gets ``pairs.json``, ``images.npy`` (num, *shape) float32, ``labels.npy`` if the network
-    has classes, which are taken in turn, and at last ``pairs.safetensors``, the ids, for ``coupling.pairs``.
+    has classes or conditions (those of the training items), which are taken in turn, and at last
+    ``pairs.safetensors``, the ids, for ``coupling.pairs``.
 
     Args:
         request: a PairsRequest.
@@ -100,7 +101,7 @@ class _Plan:
     out: Path
     about: dict
     model: Any
-    classes: int | None
+    told: np.ndarray | None  # what the network is told, in turn: classes, or the items' conditions
     shape: tuple
     options: dict  # of generate_solution
 
@@ -109,8 +110,8 @@ class _Plan:
         return self.about["num"]
 
     def labels(self, ids):
-        """Return the classes of pairs, or None."""
-        return None if self.classes is None else ids % self.classes
+        """Return the classes or the conditions of pairs, or None."""
+        return None if self.told is None else self.told[ids % len(self.told)]
 
 
 def _plan(request, device):
@@ -132,8 +133,9 @@ def _plan(request, device):
         "weights": hashlib.sha256(weights).hexdigest(),
     }
     options = {"seed": about["seed"], "solver": solver, "domain": NoiseDomain.PAIRS, **settings}
-    model, classes = model.to(device), config.model.num_classes
-    return _Plan(Path(request.out), about, model, classes, item_shape(config.model), options)
+    told = dataset.train_labels if config.model.condition_dim is not None else None
+    told = told if config.model.num_classes is None else np.arange(config.model.num_classes)
+    return _Plan(Path(request.out), about, model.to(device), told, item_shape(config.model), options)
 
 
 def _open(plan):
@@ -214,7 +216,7 @@ def _finish(plan):
     if not images.exists():
         os.replace(plan.out / "images.npy.partial", images)
     ids = np.arange(plan.num)
-    if plan.classes is not None:
+    if plan.told is not None:
         with atomic(plan.out / "labels.npy") as aside, open(aside, "wb") as file:
             np.save(file, plan.labels(ids))
     digest = fingerprint(np.load(images, mmap_mode="r"))

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from loomfast.coupling.memoryless import read_source
 from loomfast.distributed import resolve_device
-from loomfast.models import classes_in_turn, item_shape
+from loomfast.models import item_shape
 from loomfast.plots import save_coupling_figure, save_samples
+from loomfast.runs.conditions import told_in_turn
 from loomfast.runs.directory import load_model, read_log
 from loomfast.sampling.generate import generate
 
@@ -26,7 +27,7 @@ def save_sample_picture(model, config, out, step):
     """Write samples of a network, one class after the other where it has classes; returns the path."""
     shape = item_shape(config.model)
     num = 100 if len(shape) == 3 else 2000
-    y = classes_in_turn(config.model, num)
+    y = told_in_turn(config, num)
     source = read_source(config.coupling.source)
     samples = generate(model, num, shape, seed=config.seed, nfe=8, y=y, source=source)
     path = out / "samples" / f"step-{step:07d}.png"

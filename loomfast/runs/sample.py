@@ -15,7 +15,9 @@ from loomfast.distributed import world
 from loomfast.extras import need_compiler
 from loomfast.files import atomic, atomic_directory, check_new_directory, writable
 from loomfast.models import item_shape
+from loomfast.models.conditions import takes_labels
 from loomfast.plots import save_image_files, save_samples, save_trajectory
+from loomfast.runs.conditions import conditions_of, read_conditions
 from loomfast.runs.directory import load_model
 from loomfast.sampling.codec import autoencoder_kl
 from loomfast.sampling.generate import blocks, check_guidance, generate_solution, shares
@@ -48,6 +50,9 @@ class SampleRequest:
     """Times from 0 (noise) to 1 (data), or the name of a law that spaces the steps of ``nfe``."""
     labels: list | None = None
     """Classes, taken in turn; None for all of the network's."""
+    conditions: str | None = None
+    """.npy file of conditions (M, c), taken in turn, for a network that takes them; None for those of the
+    run's held-out items."""
     guidance: float | None = None
     """Scale of classifier-free guidance, as of `generate_solution`; None for none."""
     source: str | None = None
@@ -118,7 +123,7 @@ class Plan:
     codec: Any
     kind: str  # png, npz or folder
     out: Path
-    labels: np.ndarray | None  # (num,), those of all processes' samples
+    labels: np.ndarray | None  # (num,) or (num, c), those of all processes' samples
     start: int
     shares: list  # (first, count) a process
     rank: int
@@ -141,7 +146,7 @@ def make_plan(request, group):
     kind = kind_of(request.out)
     check_kind(kind, shape, request.codec)
     codec = codec_of(request.codec, shape, group.device)
-    labels = labels_of(config.model.num_classes, request.labels, request.start, request.num)
+    labels = labels_of(config, request)
     check_guided(config, request.guidance, solver)
     ending = "" if request.guidance is None else f"-guidance{request.guidance:g}"
     ending += "-trajectory" if request.trajectory else ""
@@ -231,12 +236,20 @@ def codec_of(name, shape, device):
     return codec
 
 
-def labels_of(classes, labels, start, num):
-    """Return the labels of samples start, start + 1, ..., in turn: (num,) int64, None without classes.
+def labels_of(config, request):
+    """Return what the network is told of each sample: (num,) int64, (num, c) float32, or None for nothing.
 
-    ``classes``: of the network, or None. ``labels``: those to take in turn; None for all classes. Raises
-    ValueError for labels that the network has no classes for.
+    Raises ValueError for labels that the network has no classes for, and for conditions that do not fit it.
     """
+    classes, labels, start, num = config.model.num_classes, request.labels, request.start, request.num
+    turn = None
+    if request.conditions is not None:
+        turn = read_conditions(request.conditions, config.model.condition_dim)
+    if config.model.condition_dim is not None:
+        if labels:
+            raise ValueError("this network takes conditions, not classes: give --conditions FILE")
+        turn = conditions_of(config) if turn is None else turn
+        return turn[(start + np.arange(num)) % len(turn)]
     if classes is None:
         if labels:
             raise ValueError("this network was trained without labels: leave --label and --labels out")
@@ -251,7 +264,7 @@ def check_guided(config, guidance, solver):
     """Raise ValueError unless the run's network can be guided so: with classes, and samples without one."""
     if guidance is None:
         return
-    if config.model.num_classes is None:
+    if not takes_labels(config.model):
         raise ValueError("this network was trained without labels: leave --guidance out")
     if not config.label_dropout:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Samples of a trained network by their ids: sample k of a seed is always the same."""
 
+import math
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -74,7 +75,8 @@ def generate_solution(
     gets x in the dtype of its parameters (bfloat16, say); the states are float32.
     guidance: None, or the scale w of classifier-free guidance (Ho and Salimans, 2022) on labels y: the
     velocity is v(x, t, none) + w (v(x, t, y) − v(x, t, none)), both from one call of the network on twice the
-    items, and one evaluation; the network has to know the label −1, "none". 1 is no guidance, 0 no label.
+    items, and one evaluation; the network has to know the label −1, "none", or the condition NaN. 1 is no
+    guidance, 0 no label.
     source: None for noise; or (M, *shape) floating point, NumPy, which the flow begins at instead: sample k
     begins at item k mod M.
     domain: whose noise the ids are of.
@@ -186,7 +188,8 @@ def _solve_block(model, first, last, z, start, y, guidance, solver, arguments):
             return model(x.to(dtype), t, *labels, end=end).to(x.dtype)
         if guidance is None:
             return model(x.to(dtype), t, *labels).to(x.dtype)
-        both = torch.cat([labels[0], torch.full_like(labels[0], -1)])
+        nothing = math.nan if labels[0].is_floating_point() else -1
+        both = torch.cat([labels[0], torch.full_like(labels[0], nothing)])
         found = model(torch.cat([x, x]).to(dtype), torch.cat([t, t]), both).to(x.dtype)
         labelled, unlabelled = found.chunk(2)
         return unlabelled + guidance * (labelled - unlabelled)

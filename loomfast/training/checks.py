@@ -38,13 +38,36 @@ def check_fit(config, dataset, processes=1):
         raise ValueError("coupling.method semidiscrete looks at all items: they cannot be streamed")
     wants = config.model.num_classes
     asked = f"model.num_classes is {wants}" if wants is not None else asks_for_labels(config.coupling)
+    asked = (
+        asked
+        if config.model.condition_dim is None
+        else f"model.condition_dim is {config.model.condition_dim}"
+    )
     if dataset.train_labels is None and asked:
         raise ValueError(f"{asked}, but {dataset.name} has no labels")
+    check_kind_of_labels(config.model, dataset)
     if wants is not None and dataset.train_labels.max() >= wants:
         raise ValueError(
             f"model.num_classes must be at least {dataset.train_labels.max() + 1} for the labels of "
             f"{dataset.name}, got {wants}"
         )
+
+
+def check_kind_of_labels(model, dataset):
+    """Raise ValueError unless a dataset has the classes, or the conditions, that a network takes."""
+    numbers = dataset.train_labels.shape[1] if np.ndim(dataset.train_labels) == 2 else None
+    if model.num_classes is not None and numbers is not None:
+        raise ValueError(
+            f"model.num_classes is {model.num_classes}, but the labels of {dataset.name} are conditions of "
+            f"{numbers} numbers: give model.condition_dim {numbers} instead"
+        )
+    if model.condition_dim is not None and numbers != model.condition_dim:
+        has = (
+            "classes: give model.num_classes instead"
+            if numbers is None
+            else f"conditions of {numbers} numbers"
+        )
+        raise ValueError(f"model.condition_dim is {model.condition_dim}, but {dataset.name} has {has}")
 
 
 def shared_settings(config):

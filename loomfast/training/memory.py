@@ -103,6 +103,7 @@ def _forward(model, config, batch, precision, save):
         }
         x, t = torch.empty(batch, *models.item_shape(config)), torch.empty(batch)
         y = None if config.num_classes is None else torch.zeros(batch, dtype=torch.int64)
+        y = y if config.condition_dim is None else torch.zeros(batch, config.condition_dim)
 
         def velocity(*arguments):
             return torch.func.functional_call(model, parameters, arguments)

@@ -12,6 +12,7 @@ from loomfast.coupling.build import COUPLINGS
 from loomfast.data import fingerprint
 from loomfast.distributed import World
 from loomfast.files import json_object, read_tensors, readable, write_tensors
+from loomfast.models.conditions import takes_labels
 from loomfast.models.power_ema import LENGTHS
 from loomfast.runs.averages import write_snapshot
 from loomfast.runs.directory import check_weights, saved_step, split_by_prefix
@@ -105,7 +106,7 @@ class TrainingState:
 
     def _label_digest(self):
         """Return the fingerprint of the labels, uint8 (32,), or (0,) where none are used."""
-        used = self.batches.labels is not None and self.config.model.num_classes is not None
+        used = self.batches.labels is not None and takes_labels(self.config.model)
         return np.frombuffer(bytes.fromhex(fingerprint(self.batches.labels) if used else ""), np.uint8)
 
     def save(self, out):

@@ -10,6 +10,7 @@ from loomfast.cost import paired_cost
 from loomfast.flow import drop_labels, flow_matching_loss, timesteps
 from loomfast.flow_map import MapTimes, flow_map_loss, map_times
 from loomfast.models import ema_decay, ema_update
+from loomfast.models.conditions import takes_labels
 from loomfast.models.power_ema import LENGTHS, power_update
 from loomfast.noise import StepDomain, step_bits, step_normals
 
@@ -73,7 +74,7 @@ def parts_with_times(state, batch):
             times = map_times(index, places, t, config=config.flow_map, **draw).to(state.device)
         sigma_noise = torch.from_numpy(step_normals(index, x.shape[1:], domain=StepDomain.SIGMA, **draw))
         y = None
-        if config.model.num_classes is not None:
+        if takes_labels(config.model):
             y = torch.from_numpy(batch["labels"][rows]).to(state.device)
             if config.label_dropout:
                 y = drop_labels(y, index, probability=config.label_dropout, **draw)
