@@ -22,9 +22,8 @@ demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sa
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-bench: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-families bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
+bench: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
-bench-assignment: OPTIONS := --sizes 128,256,512,1024,2048,4096
 bench-coupling: OPTIONS := --figure runs/bench/coupling.png
 bench-%: $(VENV)/built $(VENV)/peers
 	mkdir -p runs/bench
@@ -65,6 +64,8 @@ $(VENV)/installed: requirements-dev.lock
 $(VENV)/peers: $(VENV)/installed
 	$(BIN)/python -m pip install lapx==0.11.1 lapjv==1.3.29 POT==0.9.7.post1 py-lap-solver==0.1.4 \
 		fastlap==0.4.0
+	$(BIN)/python -m pip install --no-deps ortools==9.15.6755
+	$(BIN)/python -m pip install --no-deps --no-build-isolation torch-linear-assignment==0.1.0
 	$(BIN)/python -m pip install --no-deps torchcfm==1.0.7
 	touch $@
 

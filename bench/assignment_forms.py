@@ -29,7 +29,7 @@ def rectangles(args):
     for family in ("img", "unif", "geo2d"):
         hopeless = set()
         with one_core():
-            quarter, _ = race(costs(family, args.size // 4, args.size), 1, hopeless)
+            quarter, *_ = race(costs(family, args.size // 4, args.size), 1, hopeless)
             ours = quarter["loomfast", "float32"]
             slow = {key for key, seconds in quarter.items() if seconds > 100 * ours}
             row = result(*race(costs(family, args.size, 4 * args.size), args.rounds, hopeless | slow))

@@ -28,7 +28,7 @@ from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
-from assignment import costs
+from assignment import boxes, costs
 from peers import excess
 from scipy.optimize import linear_sum_assignment as scipys
 from timing import machine
@@ -144,15 +144,6 @@ def values(kind, n, m, rng):
         outer, inner = rng.integers(0, 10, n // 32 + m // 32 + 2), rng.integers(0, 10, 64)
         return outer[i // 32 - j // 32 + m // 32] + inner[i % 32 - j % 32 + 31]
     return boxes(n, m, rng)
-
-
-def boxes(n, m, rng):
-    """1 - intersection over union of random boxes and moved ones: exactly 1 for nearly all."""
-    middle = rng.random((max(n, m), 2)) * math.sqrt(max(n, m))
-    a, b = middle[:n], rng.permutation(middle + rng.normal(0, 0.2, middle.shape))[:m]
-    sides = np.maximum(0, 1 - np.abs(a[:, None] - b[None]))
-    shared = sides.prod(2)
-    return (1 - shared / (2 - shared)).astype(np.float32)
 
 
 def allowed(kind, n, m, rng):

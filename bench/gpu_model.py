@@ -10,7 +10,8 @@ instructions and dependent loads of each inner loop, from the disassembly of the
 tests/test_cuda_build.py pins them). A time is the sum of these parts, none of them measured:
 
     launch       launching, and what a cooperative launch needs before it
-    barriers     dependent steps * one barrier (of the grid, or of a block)
+    barriers     dependent steps * one barrier (of a block, a team of blocks or a cluster), and copying what
+                 a cluster scans rows against
     auction      rounds: the longest chain of row scans, by issue slots and by latency, and its bytes
     repair       repair passes and the four passes of preparation, the same way
     forest       forest steps: what every column does in each, and relaxed rows the same way
@@ -60,8 +61,14 @@ class Device:
     )
     launch: float = 4.0e-6
     grid_barrier: float = 0.95e-6
+    # Luo et al., "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking",
+    # arXiv:2402.13499: 180 cycles to another multiprocessor's shared memory. The barrier, with its fence, is
+    # taken as a little more than that. Clusters side by side where each of 8 groups gives 16 multiprocessors.
+    cluster_barrier: float = 0.25e-6
+    remote_cycles: int = 200
+    clusters: tuple = ((2, 66), (4, 32), (8, 16), (16, 8))
     block_barrier: float = 4.0e-8
-    shared_bytes: int = 227 << 10
+    shared_bytes: int = (227 << 10) - 1536  # of a block, beside what is static
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,13 @@ class Case:
     batch: int
     n: int
     m: int
-    kernel: str
     target: float | None = None
+
+    @property
+    def kernel(self):
+        """Whose counts they are: those of a block, a team and a cluster are the same."""
+        small = min(self.n, self.m) <= 64 and max(self.n, self.m) <= 128
+        return "warp" if small else "grid16" if self.n <= 2048 else "grid32"
 
     @property
     def key(self):
@@ -82,18 +94,33 @@ class Case:
 
 # Targets in ms: what the work on the kernels is to reach by this model.
 CASES = (
-    Case("img", 1, 128, 128, "block"),
-    Case("img", 1, 256, 256, "block"),
-    Case("img", 1, 512, 512, "grid16", 0.7),
-    Case("img", 1, 1024, 1024, "grid16"),
-    Case("img", 1, 2048, 2048, "grid16", 2.5),
-    Case("img", 1, 4096, 4096, "grid32", 6.0),
-    Case("img", 1, 16384, 16384, "grid32", 40.0),
-    Case("img", 64, 512, 512, "block", 2.0),
-    Case("unif", 208, 300, 300, "block", 1.2),
-    Case("unif", 1024, 64, 64, "warp", 0.15),
-    Case("unif", 96, 100, 50, "warp"),
+    Case("img", 1, 128, 128),
+    Case("img", 1, 256, 256),
+    Case("img", 1, 512, 512, 0.7),
+    Case("img", 1, 1024, 1024),
+    Case("img", 1, 2048, 2048, 2.5),
+    Case("img", 1, 4096, 4096, 6.0),
+    Case("img", 1, 16384, 16384, 40.0),
+    Case("img", 8, 512, 512),
+    Case("img", 64, 512, 512, 2.0),
+    Case("unif", 208, 300, 300, 1.2),
+    Case("unif", 1024, 64, 64, 0.15),
+    Case("unif", 96, 100, 50),
 )
+
+
+@dataclass(frozen=True)
+class Way:
+    """Who solves an instance: ``blocks`` blocks of a kernel, so many instances at once."""
+
+    kernel: str
+    blocks: int
+    at_once: int
+
+    def __str__(self):
+        return "warp" if self.kernel == "warp" else f"{self.kernel} {self.blocks} x {self.at_once}"
+
+
 # (rounds, bids per row, repair passes, forest steps, relaxed rows per row, forest passes) by the simulation.
 SIMULATED = {16384: (753, 34, 13, 952, 65, 14)}
 # What a warp does for a relaxed row beside the filter: turns with survivors, each with a load to wait for,
@@ -111,7 +138,6 @@ def count():
     from assignment import costs
     from cuda_on_cpu.assignment import Problem, solve
 
-    names = {"block": "block16", "grid16": "grid16", "grid32": "grid32", "warp": "warp"}
     recorded = {}
     for case in CASES:
         if case.n in SIMULATED or case.key in recorded:
@@ -119,7 +145,7 @@ def count():
         seeds = range(5 if case.n <= 2048 else 1)
         # The counts do not depend on the shape of the launch; this one runs fastest here.
         problems = [
-            Problem(costs(case.family, case.n, case.m, seed=s), names[case.kernel], threads=32, blocks=1)
+            Problem(costs(case.family, case.n, case.m, seed=s), case.kernel, threads=32, blocks=1)
             for s in seeds
         ]
         solved = [s for part in solve(problems, timeout=3600) for s in part]
@@ -140,6 +166,11 @@ def simulated(n):
     }
 
 
+# Of a list of candidates: what a lane of a warp does to look through it, loads that it waits for, and
+# quarterings of the bound of a new one, each with a sum over the crew.
+LIST, LIST_WAITS, QUARTERINGS = 120, 4, 15
+
+
 @dataclass(frozen=True)
 class Machine:
     """Who works on one instance: ``crews`` of ``threads`` threads on ``processors`` multiprocessors."""
@@ -148,7 +179,8 @@ class Machine:
     processors: int
     crews: int
     threads: int
-    state_cycles: int  # latency of prices, bids and labels
+    near_cycles: int  # latency of what all rows are scanned against
+    state_cycles: int  # latency of prices, bids and labels, one of them
     cost_cycles: int  # latency of the costs
 
     def scan(self, loop, columns, rows, events, cost_cycles=None, extra=0.0, waits=0.0):
@@ -165,59 +197,109 @@ class Machine:
         per_event = rows / max(events, 1)
         in_a_row = ceil(per_event / self.crews)
         busy = min(per_event, self.crews) * self.threads / 32 / (self.processors * d.schedulers)
-        latency = loop["chain"] * max(self.state_cycles, cost_cycles or self.cost_cycles)
+        latency = loop["chain"] * max(self.near_cycles, cost_cycles or self.cost_cycles)
         one = loops * max(latency + d.lone_cycles * loop["instructions"], busy * loop["instructions"])
         one += max(d.lone_cycles, busy) * extra + 3 * d.collective_cycles + waits * self.state_cycles
         one += (3 * d.block_barrier * d.clock) if self.threads > 32 else 0
         return events * in_a_row * one / d.clock
 
+    def lists(self, loop, columns, bids, scans, events):
+        """Seconds of rounds that look through ``bids`` lists, a warp each, and make ``scans`` of them."""
+        d = self.device
+        warps = self.crews * self.threads // 32
+        looks = ceil(bids / events / warps)
+        look = LIST_WAITS * self.state_cycles + LIST * d.lone_cycles + 6 * d.collective_cycles
+        loops = ceil(columns / (self.threads * loop["columns"]))
+        again = loops * (d.l2_cycles + d.lone_cycles * loop["instructions"])
+        meeting = d.block_barrier * d.clock + 2 * d.collective_cycles + d.shared_cycles
+        made = ceil(scans / events / self.crews) * (again + QUARTERINGS * meeting)
+        return events * (looks * look + made) / d.clock
 
-def estimate(case, counts, sass, device):
-    """Seconds of each of PARTS for the whole batch."""
+
+def state_bytes(n, blocks):
+    """What a block of so many keeps of the arrays of an instance."""
+    return 512 + 132 * 4 * ceil(ceil(n / 4) / blocks)
+
+
+def ways(case, device):
+    """Every way there is to solve a case."""
     if case.kernel == "warp":
+        return [Way("warp", 0, case.batch)]
+    n, found = case.n, []
+    if n <= 1024 and state_bytes(n, 1) <= device.shared_bytes:
+        found.append(Way("block", 1, min(case.batch, device.multiprocessors)))
+    if n <= 2048:
+        for blocks, most in device.clusters:
+            rows = 4 * ceil(ceil(n / 4) / blocks)
+            if state_bytes(n, blocks) + 8 * n + 2 * rows * n <= device.shared_bytes:
+                found.append(Way("cluster", blocks, min(case.batch, most)))
+    blocks = device.multiprocessors
+    while blocks:
+        used = min(blocks, ceil(n / 32))
+        found.append(Way(case.kernel, used, min(case.batch, device.multiprocessors // used)))
+        blocks = (blocks + 1) // 2 if blocks > 1 else 0
+    return found
+
+
+def machine(way, n, device):
+    """(who works on one instance, latency of its quantised costs)."""
+    d, quantised = device, 4 if way.kernel == "grid32" else 2
+    if way.kernel == "block":
+        inside = n * n * quantised + state_bytes(n, 1) < d.shared_bytes
+        own = Machine(d, 1, min((n + 7) // 8, 16), 32, d.shared_cycles, d.shared_cycles, d.l2_cycles)
+        return own, d.shared_cycles if inside else d.l2_cycles
+    if way.kernel == "cluster":
+        rows = 4 * ceil(ceil(n / 4) / way.blocks)
+        held = state_bytes(n, way.blocks) + 8 * n + 6 * rows * n <= d.shared_bytes
+        costs = d.shared_cycles if held else d.l2_cycles
+        own = Machine(d, way.blocks, way.blocks * 16, 32, d.shared_cycles, d.remote_cycles, costs)
+        return own, d.shared_cycles
+    crew = 32 if way.kernel == "grid16" else 128 if n <= 8192 else 512
+    cycles = d.l2_cycles if way.at_once * n * n * (quantised + 4) < 0.7 * d.l2_bytes else d.hbm_cycles
+    own = Machine(d, way.blocks, way.blocks * 512 // crew, crew, d.l2_cycles, d.l2_cycles, cycles)
+    return own, cycles
+
+
+def barrier_seconds(way, n, device):
+    """One barrier; in a cluster with reading what blocks bring and copying what rows are scanned against."""
+    if way.kernel == "block":
+        return device.block_barrier
+    if way.kernel == "cluster":
+        copies = ceil(n / 2048) * device.remote_cycles + device.block_barrier * device.clock
+        read = device.remote_cycles + device.collective_cycles
+        return device.cluster_barrier + (copies + read) / device.clock
+    return device.grid_barrier
+
+
+def estimate(case, way, counts, sass, device):
+    """Seconds of each of PARTS for the whole batch."""
+    if way.kernel == "warp":
         return _estimate_warps(case, counts, sass, device)
-    block = case.kernel == "block"
     n = case.n
-    loops = sass[{"block": "block float"}.get(case.kernel, f"{case.kernel} float")]
-    quantised = 4 if case.kernel == "grid32" else 2
-    if block:
-        warps = min((n + 7) // 8, 16)
-        inside = n * n * quantised + 130 * n < device.shared_bytes
-        own = Machine(device, 1, warps, 32, device.shared_cycles, device.l2_cycles)
-        bid_cycles = device.shared_cycles if inside else device.l2_cycles
-        waves = ceil(case.batch / device.multiprocessors)
-    else:
-        grid = min(device.multiprocessors, ceil(n / 32))
-        crew = 512 if case.kernel == "grid32" else 32
-        inside = False
-        in_l2 = n * n * (quantised + 4) < 0.7 * device.l2_bytes
-        cycles = device.l2_cycles if in_l2 else device.hbm_cycles
-        own = Machine(device, grid, grid * 512 // crew, crew, device.l2_cycles, cycles)
-        bid_cycles, waves = cycles, case.batch
-    share = min(case.batch, device.multiprocessors) if block else 1
-    instances = share * n * n * 4
-    bandwidth = device.l2 if instances < 0.7 * device.l2_bytes else device.hbm
+    loops = sass[f"{way.kernel} float"]
+    own, bid_cycles = machine(way, n, device)
+    inside = bid_cycles == device.shared_cycles
+    turns = ceil(case.batch / way.at_once)
+    bandwidth = device.l2 if way.at_once * n * n * 4 < 0.7 * device.l2_bytes else device.hbm
 
-    def moved(rows, width):
-        return rows * n * width * share / bandwidth
+    def moved(rows, width, from_shared=False):
+        return 0.0 if from_shared else rows * n * width * way.at_once / bandwidth
 
+    quantised = 4 if way.kernel == "grid32" else 2
+    scans = counts.get("scans", counts["bids"])  # the others are found in lists
+    held = own.cost_cycles == device.shared_cycles
     columns = COLUMN_STEP * ceil(n / (own.crews * own.threads)) * device.lone_cycles + 2 * own.state_cycles
+    passes = counts["repair_passes"] + 4
     parts = {
         "launch": device.launch,
-        "barriers": counts["barriers"] * (device.block_barrier if block else device.grid_barrier),
+        "barriers": counts["barriers"] * barrier_seconds(way, n, device),
         "auction": max(
-            own.scan(loops["best_two"], n, counts["bids"], counts["rounds"], bid_cycles, ROW_END),
-            0 if inside else moved(counts["bids"], quantised),
-        ),
+            own.scan(loops["best_two"], n, scans, counts["rounds"], bid_cycles, ROW_END),
+            moved(scans, quantised, inside),
+        )
+        + (own.lists(loops["best_two"], n, counts["bids"], scans, counts["rounds"]) if n > 8192 else 0.0),
         "repair": max(
-            own.scan(
-                loops["row_minimum"],
-                n,
-                n * (counts["repair_passes"] + 4),
-                counts["repair_passes"] + 4,
-                extra=ROW_END,
-            ),
-            moved(n * (counts["repair_passes"] + 4), 4),
+            own.scan(loops["row_minimum"], n, n * passes, passes, extra=ROW_END), moved(n * passes, 4, held)
         ),
         "forest": counts["forest_steps"] * columns / device.clock
         + max(
@@ -229,12 +311,18 @@ def estimate(case, counts, sass, device):
                 extra=TURN * TURNS_A_ROW + QUAD * QUADS_A_ROW,
                 waits=TURNS_A_ROW + QUADS_A_ROW,
             ),
-            moved(counts["rows_relaxed"], 4),
+            moved(counts["rows_relaxed"], 4, held),
         ),
     }
     parts["other"] = counts["forest_passes"] * (2 * HOPS_PER_PASS + 16) * own.state_cycles / device.clock
     parts["other"] += own.scan(loops["row_minimum"], n, n, 1, extra=2 * ROW_END)
-    return {name: seconds * (1 if name == "launch" else waves) for name, seconds in parts.items()}
+    return {name: seconds * (1 if name == "launch" else turns) for name, seconds in parts.items()}
+
+
+def best_way(case, counts, sass, device):
+    """The way of the least time, and that time's parts."""
+    found = [(way, estimate(case, way, counts, sass, device)) for way in ways(case, device)]
+    return min(found, key=lambda pair: sum(pair[1].values()))
 
 
 def _estimate_warps(case, counts, sass, device):
@@ -287,26 +375,27 @@ def table(recorded, sass, device, cpu=None):
     lines = [
         "ESTIMATES for one H100 SXM: a model fed with counts. No time below was measured on a GPU.",
         "",
-        f"{'case':>26} {'steps':>6} "
+        f"{'case':>26} {'way':>18} {'steps':>6} "
         + " ".join(f"{part:>9}" for part in PARTS)
         + f" {'GPU, ms':>9} {'target':>7} {'CPU core here':>14}",
     ]
     for case in CASES:
         counts = recorded.get(case.key) or simulated(case.n)
-        parts = estimate(case, counts, sass, device)
+        way, parts = best_way(case, counts, sass, device)
         total = sum(parts.values())
         steps = counts["rounds"] + counts["repair_passes"] + counts["forest_steps"]
         seconds = cpu(case) if cpu else None
+        name = f"{case.batch} x {case.key.rsplit(' ', 1)[0]}"
         times = " ".join(f"{parts[part] * 1e3:9.3f}" for part in PARTS)
         lines.append(
-            f"{str(case.batch) + ' x ' + case.key:>26} {steps:>6.0f} {times} {total * 1e3:9.2f} "
+            f"{name:>26} {way!s:>18} {steps:>6.0f} {times} {total * 1e3:9.2f} "
             + f"{case.target or '-':>7} "
             + (f"{seconds * 1e3:11.2f} ms" if seconds else f"{'-':>14}")
         )
     lines += [
         "",
         "steps: rounds, repairs and forest steps, each of which waits for the one before it.",
-        "block: an instance a block, 132 at once. grid: the whole GPU. warp: an instance a warp.",
+        "way: blocks an instance x instances at once, the way of the least time; warp: an instance a warp.",
     ]
     return "\n".join(lines)
 
@@ -320,11 +409,11 @@ def count_sass():
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for architecture in sass.ARCHITECTURES:
-            cubin = Path(folder) / f"{architecture}.cubin"
-            done = sass.compile_kernels(architecture, cubin)
+            target = Path(folder) / f"{architecture}.o"
+            done = sass.compile_kernels(architecture, target)
             if done.returncode:
                 raise RuntimeError(done.stderr)
-            found[str(architecture)] = sass.count_loops(sass.disassemble(cubin))
+            found[str(architecture)] = sass.count_loops(sass.disassemble(target))
             print(f"sm_{architecture} counted", flush=True)
     return found
 

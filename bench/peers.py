@@ -24,6 +24,8 @@ PEERS = {
     "LAP1015": ("py-lap-solver", "py_lap_solver.solvers"),
     "POT": ("POT", "ot"),
     "fastlap": ("fastlap", "fastlap"),
+    "OR-Tools": ("ortools", "ortools.graph.python.linear_sum_assignment"),
+    "torch-linear-assignment": ("torch-linear-assignment", "torch_linear_assignment"),
 }
 LAPX = ("lapjv", "lapjvx", "lapjvc", "lapjvh", "lapjvr", "lapjvs")
 # The others of its eleven are approximate, or take far longer than these on every family at n = 256.
@@ -96,6 +98,25 @@ def fastlaps(fastlap, cost, wide):
     return {name: (lambda name=name: fastlap.solve_lap(wide, name), second) for name in FASTLAP}
 
 
+def ortoolss(package, cost, wide):
+    """Takes square ones of whole numbers; the graph is made beforehand."""
+    n, m = cost.shape
+    if n != m or not (np.abs(wide) < 2**31).all() or (wide != np.rint(wide)).any():
+        return {}
+    solver = package.SimpleLinearSumAssignment()
+    rows, columns = (index.ravel().astype(np.int32) for index in np.indices((n, n)))
+    solver.add_arcs_with_cost(rows, columns, wide.ravel().astype(np.int64))
+    return {"integers": (solver.solve, lambda _: np.array([solver.right_mate(i) for i in range(n)]))}
+
+
+def torch_linear_assignments(package, cost, wide):
+    """Its CPU path, which is a loop over scipy."""
+    import torch
+
+    batch = torch.from_numpy(wide)[None]
+    return {"cpu": (lambda: package.batch_linear_assignment(batch), lambda answer: answer[0].numpy())}
+
+
 SOLVERS = {
     "scipy": scipys,
     "lapx": lapxs,
@@ -103,6 +124,8 @@ SOLVERS = {
     "LAP1015": lap1015s,
     "POT": pots,
     "fastlap": fastlaps,
+    "OR-Tools": ortoolss,
+    "torch-linear-assignment": torch_linear_assignments,
 }
 
 
@@ -171,6 +194,11 @@ def excess(cost, found, known):
     8 n 2^-53 times the largest cost in the known one.
     """
     rows, columns = map(np.asarray, found)
+    if not all(
+        len(a) == 0 or 0 <= a.min() <= a.max() < size
+        for a, size in zip((rows, columns), cost.shape, strict=True)
+    ):
+        return math.inf, 0.0
     reached, best = cost[rows, columns].astype(np.float64), cost[known].astype(np.float64)
     allowed = 8 * len(best) * 2.0**-53 * float(np.abs(best).max())
     if not len(np.unique(rows)) == len(np.unique(columns)) == len(rows) == min(cost.shape):

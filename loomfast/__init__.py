@@ -6,6 +6,8 @@ Public names are loaded at first use, so ``import loomfast`` imports neither tor
 
 from importlib import import_module as _import_module
 
+from loomfast._compile import prepare as _prepare
+
 _HOMES = {
     "Assignment": "loomfast.assignment",
     "BottleneckAssignment": "loomfast.assignment",
@@ -41,3 +43,6 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(__all__)
+
+
+_prepare()

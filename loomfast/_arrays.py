@@ -14,8 +14,8 @@ import numpy as np
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 REAL = ("bool", *INTEGERS, *FLOATS)
-# NumPy takes longer to say the name of a dtype than a small request takes.
-_NAMES = {np.dtype(name): name for name in REAL if name != "bfloat16"}
+# By NumPy's dtypes: it takes longer to say the name of one than a small request takes.
+NAMES = {np.dtype(name): name for name in REAL if name != "bfloat16"}
 MOST_THREADS = 1 << 16
 
 
@@ -67,8 +67,8 @@ def to_numpy(array):
 
 def name_of_dtype(dtype):
     """The bare name of a NumPy or torch dtype: as in `REAL` where it is one of those."""
-    if isinstance(dtype, np.dtype) and dtype in _NAMES:
-        return _NAMES[dtype]
+    if isinstance(dtype, np.dtype) and dtype in NAMES:
+        return NAMES[dtype]
     return getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
 
 

@@ -20,6 +20,16 @@ _num_modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing
 _transform = torch._C._functorch.peek_interpreter_stack
 
 
+def watched():
+    """Whether a compilation, trace, mode or transform looks on, which must see operators."""
+    return torch.compiler.is_compiling() or _num_modes() or _tracing() or _transform() is not None
+
+
+def transformed():
+    """Whether a transform of torch.func looks on, which follows tensors that require no gradient, too."""
+    return _transform() is not None
+
+
 def ordinary(*tensors):
     """Whether these are plain CPU tensors (or None) outside any compilation, trace, mode and transform."""
     if torch.compiler.is_compiling() or _num_modes() or _tracing() or _transform() is not None:

@@ -31,21 +31,21 @@ def check_solver(backend):
         raise ValueError(f"backend must be 'auto', 'cpu', 'cuda' or 'reference', got {backend!r}")
 
 
-# What one square problem takes, in milliseconds: (n, on a GPU, on one thread of the CPU). `auto_solver`
-# decides by this table alone. The GPU's: an estimate of 2026-11 for an H100, from the instructions of the
-# kernels built for sm_90 and the steps that bench/gpu_counts.json counts; measured on no card. The CPU's:
+# What square problems take, in milliseconds: (n, one on a GPU, each of many on a GPU, one on one thread of
+# the CPU). `auto_solver` decides by this table alone. The GPU's: an estimate of 2026-11 for an H100 by
+# bench/gpu_model.py, from the instructions of the kernels built for sm_90 and the steps that
+# bench/gpu_counts.json counts (img), of 512 problems where there are many; measured on no card. The CPU's:
 # measured by bench/assignment.py (img), AMD EPYC with AVX-512, 2026-11; at n = 64 an estimate.
 SOLVER_TIMES = (
-    (64, 0.25, 0.08),
-    (128, 0.45, 0.22),
-    (256, 0.9, 0.48),
-    (512, 2.0, 1.43),
-    (1024, 4.8, 6.1),
-    (2048, 10.5, 22.4),
-    (4096, 17.5, 112.0),
-    (16384, 230.0, 1600.0),
+    (64, 0.13, 0.00013, 0.08),
+    (128, 0.15, 0.0019, 0.22),
+    (256, 0.21, 0.0048, 0.48),
+    (512, 0.33, 0.0166, 1.43),
+    (1024, 0.71, 0.086, 6.1),
+    (2048, 1.51, 0.45, 22.4),
+    (4096, 3.5, 2.5, 112.0),
+    (16384, 47.0, 47.0, 1600.0),
 )
-SOLVER_BLOCKS = 132  # problems of a batch that the GPU of the table solves side by side
 COPY_MS, COPY_BYTES_PER_MS = 0.03, 12e6  # of a cost to pageable memory, by PCIe 5; an estimate
 
 
@@ -58,13 +58,13 @@ def auto_solver(rows, columns, batch=1):
     Args:
         rows, columns: of a problem. batch: how many of them there are.
     """
-    on_gpu, on_cpu = solver_times(min(rows, columns))
+    one, each, on_cpu = solver_times(min(rows, columns))
     copy = COPY_MS + 4 * batch * rows * columns / COPY_BYTES_PER_MS
-    return "cpu" if batch * on_cpu + copy < -(-batch // SOLVER_BLOCKS) * on_gpu else "cuda"
+    return "cpu" if batch * on_cpu + copy < max(one, batch * each) else "cuda"
 
 
 def solver_times(n):
-    """Milliseconds of a square problem on the GPU and on the CPU.
+    """Milliseconds of a square problem: alone on the GPU, as one of many there, and on the CPU.
 
     Between rows of the table and beyond them by powers of n; below the first it is fixed costs that count.
     """

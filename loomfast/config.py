@@ -10,6 +10,7 @@ from typing_extensions import Doc
 
 from loomfast._arrays import MOST_THREADS, check_integers, integer
 from loomfast.coupling.build import COUPLINGS
+from loomfast.flow_map import FlowMapConfig, Kind
 from loomfast.models import MLPConfig, UNetConfig
 
 _PARTS = tuple(name for name, kind in COUPLINGS.items() if name != "mixed" and not kind.chooses_items)
@@ -89,6 +90,13 @@ class TrainConfig:
 
     model: UNetConfig | MLPConfig
     coupling: CouplingConfig = field(default_factory=CouplingConfig)
+    objective: Literal["velocity", Kind] = "velocity"
+    """What is trained: the velocity (the paper), or a flow map, which samples in one step or few: lsd
+    (Lagrangian self-distillation), esd (Eulerian), psd (progressive), meanflow, or lmd (distils init)."""
+    flow_map: FlowMapConfig = field(default_factory=FlowMapConfig)
+    init: str = ""
+    """Run whose averaged weights training begins with, and whose coupling it goes on with where it is the
+    same one; they are copied into the run directory. See `loomfast distill`."""
     data: str = "digits"
     """Dataset: the name of one that needs no download, or a path to images, arrays or latents."""
     num_items: int = 0
@@ -116,6 +124,9 @@ class TrainConfig:
     """Largest norm of the gradient; 0 for none."""
     ema_decay: float = 0.999
     """Decay of the moving average of the weights, which is what is sampled from."""
+    snapshot_every: int = 0
+    """Steps between snapshots of two further averages, from which `loomfast evaluate --ema` makes one of any
+    length afterwards (as EDM2 does); a thirtieth of the steps is enough, 0 keeps none."""
     sigma: float = 1e-7
     """Standard deviation of the noise on the path (paper, eq. 3 and Table 4)."""
     path: Literal["straight", "target", "variance-preserving", "bridge"] = "straight"
@@ -141,9 +152,10 @@ class TrainConfig:
 
     def __post_init__(self):
         check_integers(self)
+        self._check_objective()
         least = dict.fromkeys(("steps", "batch_size", "checkpoint_every", "accumulate"), 1)
         least |= dict.fromkeys(("seed", "learning_rate", "warmup_steps", "grad_clip", "sigma", "threads"), 0)
-        least |= dict.fromkeys(("num_items", "sample_every"), 0)
+        least |= dict.fromkeys(("num_items", "sample_every", "snapshot_every"), 0)
         for name, minimum in least.items():
             value = getattr(self, name)
             if not minimum <= value < float("inf"):
@@ -161,6 +173,22 @@ class TrainConfig:
         integer(self.seed, "seed", 0, 1 << 64)
         integer(self.threads, "threads", 0, MOST_THREADS)
 
+    def _check_objective(self):
+        """Give the network the second time that a flow map needs; ValueError where that cannot be."""
+        maps = self.objective != "velocity"
+        if self.model.two_times and not maps:
+            raise ValueError("model.two_times is for flow maps: give an objective such as lsd")
+        object.__setattr__(self, "model", dataclasses.replace(self.model, two_times=maps))
+        if self.objective == "lmd" and not self.init:
+            raise ValueError("objective lmd distils a trained run: name it as init, or use loomfast distill")
+        if self.objective not in ("velocity", "psd") and getattr(
+            self.model, "activation_checkpointing", False
+        ):
+            raise ValueError(
+                f"model.activation_checkpointing cannot be had with objective {self.objective}, whose "
+                f"derivatives torch cannot compute again: leave it out, raise accumulate, or take psd"
+            )
+
 
 def config_to_dict(config):
     """Return a TrainConfig as plain JSON values, with the kind of its model under ``model.kind``."""
@@ -175,12 +203,15 @@ def config_from_dict(values):
     try:
         model = dict(values.pop("model"))
         kind = {"mlp": MLPConfig, "unet": UNetConfig}[model.pop("kind")]
-        coupling = dict(values.pop("coupling"))
-        for owner, entries in ((kind, model), (CouplingConfig, coupling), (TrainConfig, values)):
+        coupling, flow_map = dict(values.pop("coupling")), dict(values.pop("flow_map", {}))
+        parts = ((kind, model), (CouplingConfig, coupling), (FlowMapConfig, flow_map), (TrainConfig, values))
+        for owner, entries in parts:
             _check_types(owner, entries)
         tuples = {name: tuple(value) for name, value in model.items() if isinstance(value, list)}
         model = kind(**{**model, **tuples})
-        return TrainConfig(model=model, coupling=CouplingConfig(**coupling), **values)
+        return TrainConfig(
+            model=model, coupling=CouplingConfig(**coupling), flow_map=FlowMapConfig(**flow_map), **values
+        )
     except (KeyError, TypeError) as wrong:
         raise ValueError(f"not a configuration of this version of loomfast: {wrong}") from None
 

@@ -101,6 +101,22 @@ class World:
         dist.all_reduce(both)
         return float(both[0]), bool(both[1] > 0)
 
+    def check_alike(self, settings):
+        """Raise ValueError, in the first process, naming one of the settings {name: value} if one differs.
+
+        The others raise FailedElsewhere then.
+        """
+        for rank, others in enumerate(everyone := self._everyone(settings)):
+            for name, value in everyone[0].items():
+                if others.get(name) == value:
+                    continue
+                if self.rank:
+                    raise FailedElsewhere
+                raise ValueError(
+                    f"all processes must be started alike, but {name} is {value!r} in process 0 and "
+                    f"{others.get(name)!r} in process {rank}"
+                )
+
     def check_same(self, arrays):
         """Raise RuntimeError unless all processes hold the same bytes in these arrays, {name: array}."""
         if self.size == 1:

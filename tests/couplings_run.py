@@ -14,6 +14,7 @@ from loomfast.coupling import COUPLINGS
 from loomfast.distributed import world
 from loomfast.models import MLPConfig
 from loomfast.runs.directory import load_data
+from loomfast.training.loop import train
 from loomfast.training.state import TrainingState
 from loomfast.training.step import training_step
 
@@ -90,11 +91,25 @@ def main():
             if together.rank == 0:
                 costs = [cost for _, cost in log]
                 (folder / f"two-{method}.json").write_text(json.dumps([losses, costs]))
-        try:
-            run(replace(config(folder, "hierarchical"), batch_size=6), folder / "refused", world=together)
-        except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            (folder / f"refused-{together.rank}.txt").write_text(message)
+        small = replace(config(folder, "hierarchical"), batch_size=6)
+        refused(folder, together, "refused", lambda: run(small, folder / "refused", world=together))
+        unlike = replace(config(folder, "loom"), batch_size=16 if together.rank == 0 else 8)
+        refused(folder, together, "unlike", lambda: train(unlike, folder / "unlike"))
+        if together.rank == 1:  # another dataset than the first process has
+            np.savez(
+                folder / "others.npz", **{**np.load(folder / "points.npz"), "train": np.ones((NUM, 2), "f4")}
+            )
+        data = "points" if together.rank == 0 else "others"
+        other = replace(config(folder, "paired"), data=str(folder / f"{data}.npz"))
+        refused(folder, together, "others", lambda: train(other, folder / "others"))
+
+
+def refused(folder, together, name, action):
+    """Write down what an action raises in this process."""
+    try:
+        action()
+    except Exception as error:
+        (folder / f"{name}-{together.rank}.txt").write_text(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ mutations: every barrier of the solver is taken out, one at a time, and the shim
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def probes(kernel):
         Problem(image_costs(rng, 33, 35), kernel, threads=64, blocks=2, start_col4row=np.arange(33) - 7),
         Problem(image_costs(rng, 40), kernel, threads=64, blocks=2, tolerance=0.1),
         Problem(out_of_labels(), kernel, threads=64, blocks=2, label_bits=24),
+        Problem(np.stack([square, square.T, square]), kernel, threads=64, blocks=2),
     ]
 
 
@@ -121,7 +123,58 @@ def test_an_update_that_is_not_atomic_is_noticed(tmp_path, name):
         solve(probes("grid16"), program=program)
 
 
+# (file, statement, what is in its place, kernel): what keeps the blocks of a team or a cluster together.
+MEETINGS = {
+    "clusters meet": (
+        "team.cuh",
+        "meet_cluster();\n        const unsigned lane",
+        "const unsigned lane",
+        "cluster",
+    ),
+    "copies are whole": (
+        "team.cuh",
+        "values);\n        }\n        __syncthreads();",
+        "values);\n        }",
+        "cluster",
+    ),
+    "nobody leaves early": ("team.cuh", "const { meet_cluster(); }", "const {}", "cluster"),
+    "all have begun": ("kernels.cuh", "    meet_cluster();  //", "    //", "cluster"),
+    "costs are held": ("prepare.cuh", "    });\n    __syncthreads();", "    });", "cluster"),
+    "teams go on together": ("team.cuh", "const { meet(mine, tick); }", "const {}", "grid16"),
+    "a barrier is forgotten later": (
+        "solve.cuh",
+        "    rounds.meet();\n    team.forget",
+        "    team.forget",
+        "grid16",
+    ),
+    "crews wait for the list": (
+        "team.cuh",
+        "            __syncthreads();\n        }\n        for (int k = crew;",
+        "        }\n        for (int k = crew;",
+        "grid32",
+    ),
+    "lists are whole": (
+        "auction.cuh",
+        "    Team::meet_crew();\n    if (Team::member() == 0) {\n        const bool",
+        "    if (Team::member() == 0) {\n        const bool",
+        "grid32",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEETINGS)
+def test_what_keeps_blocks_together_is_noticed(tmp_path, name):
+    file, statement, instead, kernel = MEETINGS[name]
+    source = (build.ROOT / "csrc" / "assignment" / "cuda" / file).read_text()
+    assert source.count(statement) == 1
+    start = source.index(statement)
+    program = mutated(tmp_path, file, start, start + len(statement), instead)
+    problems = [replace(problem, lists=True, crew_warps=1) for problem in probes(kernel)]
+    with pytest.raises(RuntimeError, match=r"status (66|1)\n"):
+        solve(problems, program=program)
+
+
 @pytest.mark.skipif(nvcc is None, reason="nvcc is not on PATH")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_compiles_without_local_memory(architecture, tmp_path):
-    check_architecture(architecture, tmp_path)
+def test_every_architecture_compiles_without_local_memory(architecture):
+    check_architecture(architecture)

@@ -109,7 +109,7 @@ def test_the_status_is_raised_when_asked_for(on_shim):
 
 
 def test_the_public_solve_chooses_and_checks(on_shim, monkeypatch):
-    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.1, 0.05), (64, 0.1, 0.1, 1.0)))
     cost = torch.rand((70, 70), generator=torch.Generator().manual_seed(4))
     result = loomfast.solve(cost, backend="cuda").check()
     check(cost, result)
@@ -126,6 +126,28 @@ def test_the_public_solve_chooses_and_checks(on_shim, monkeypatch):
     small = loomfast.solve(cost[:8, :9], start=cost[0, :9].double()).check()
     assert small.status == "optimal"  # solved on the CPU, the result moved to where the cost is
     assert torch.is_tensor(small.u)
+
+
+@pytest.mark.parametrize("shape", [(70, 70), (40, 64), (64, 40), (5, 7), (0, 3)])
+def test_linear_sum_assignment_of_a_tensor_on_a_device(on_shim, monkeypatch, shape):
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
+    cost = torch.rand(shape, generator=torch.Generator().manual_seed(6))
+    for maximize in (False, True):
+        found = loomfast.linear_sum_assignment(cost, maximize=maximize)
+        for got, want in zip(found, loomfast.linear_sum_assignment(cost.numpy(), maximize), strict=True):
+            assert got.dtype == torch.int64
+            assert np.array_equal(got, want)
+
+
+def test_linear_sum_assignment_on_a_device_has_scipys_words(on_shim, monkeypatch):
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
+    for size in (3, 70):  # solved on the CPU, and by the kernels
+        with pytest.raises(ValueError, match="cost matrix is infeasible"):
+            loomfast.linear_sum_assignment(torch.full((size, size), torch.inf))
+        with pytest.raises(ValueError, match="matrix contains invalid numeric entries"):
+            loomfast.linear_sum_assignment(torch.full((size, size), torch.nan))
+    with pytest.raises(ValueError, match="expected a matrix"):
+        loomfast.linear_sum_assignment(torch.ones(3))
 
 
 @pytest.mark.parametrize(
@@ -232,19 +254,19 @@ def test_how_to_get_the_kernels_is_said_in_one_place(monkeypatch):
 
 def test_auto_decides_by_one_table():
     """Every row of it, what lies between and beyond, and batches; the copy is part of the CPU's time."""
-    for n, on_gpu, on_cpu in backends.SOLVER_TIMES:
-        assert backends.solver_times(n) == pytest.approx((on_gpu, on_cpu))
+    for n, one, each, on_cpu in backends.SOLVER_TIMES:
+        assert backends.solver_times(n) == pytest.approx((one, each, on_cpu))
         copy = backends.COPY_MS + 4 * n * n / backends.COPY_BYTES_PER_MS
-        assert backends.auto_solver(n, n) == ("cpu" if on_cpu + copy < on_gpu else "cuda")
+        for batch in (1, 100, 1000):
+            faster = batch * (on_cpu + copy - backends.COPY_MS) + backends.COPY_MS < max(one, batch * each)
+            assert backends.auto_solver(n, n, batch) == ("cpu" if faster else "cuda")
     chosen = [backends.auto_solver(n, n) for n in (1, 5, 64, 100, 512, 600, 1024, 5000, 40000)]
-    assert chosen == 6 * ["cpu"] + 3 * ["cuda"]
+    assert chosen == 3 * ["cpu"] + 6 * ["cuda"]
     assert backends.auto_solver(300, 300, batch=208) == "cuda"
     assert backends.auto_solver(64, 64, batch=1024) == "cuda"
-    assert backends.auto_solver(64, 64, batch=2) == "cpu"
     assert backends.auto_solver(64, 500_000) == "cuda"  # the copy alone takes longer
-    on_gpu, on_cpu = zip(*(backends.solver_times(n) for n in range(1, 20000, 97)), strict=True)
-    assert list(on_gpu) == sorted(on_gpu)
-    assert list(on_cpu) == sorted(on_cpu)
+    for times in zip(*(backends.solver_times(n) for n in range(1, 20000, 97)), strict=True):
+        assert list(times) == sorted(times)
 
 
 def test_the_table_of_auto_says_where_it_is_from():

@@ -16,7 +16,7 @@ from cuda_on_cpu.instances import as_values, describe, instances
 
 pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=str(build.unavailable()))
 
-KERNELS = ("block16", "grid16", "grid32")  # auction, repair, forest
+KERNELS = ("block16", "grid16", "grid32", "cluster")  # auction, repair, forest
 ALL_KERNELS = (*KERNELS, "warp")
 LARGE = {"warp": (48, 60)}  # what is large for a kernel that takes no more than 64 rows
 SCHEDULES = (("forward", 0), ("backward", 0), ("random", 1))
@@ -69,7 +69,8 @@ def test_the_sanitizers_find_nothing(kernel, kind):
 @pytest.mark.parametrize("kernel", ALL_KERNELS)
 def test_the_shape_of_the_launch_does_not_change_the_answer(kernel):
     cost = image_costs(np.random.default_rng(0), 50)
-    solutions = solve([Problem(cost, kernel, threads=t, blocks=b) for t, b in [(32, 1), (128, 3), (256, 2)]])
+    shapes = [(32, 1, 1), (128, 3, 2), (256, 2, 8)]
+    solutions = solve([Problem(cost, kernel, threads=t, blocks=b, crew_warps=w) for t, b, w in shapes])
     assert all(s[0].same_as(solutions[0][0]) for s in solutions)
 
 
@@ -93,7 +94,7 @@ def test_a_grid_solves_one_large_instance():
 def test_a_batch_is_solved_like_its_parts(kernel):
     rng = np.random.default_rng(2)
     batch = rng.random((5, 12, 17)).astype(np.float32)
-    (together,) = solve([Problem(batch, kernel)])
+    (together,) = solve([Problem(batch, kernel, blocks=2, teams=2)])
     alone = solve([Problem(cost, kernel) for cost in batch])
     assert all(a.same_as(b) for a, (b,) in zip(together, alone, strict=True))
 
@@ -107,7 +108,7 @@ def test_problems_of_a_batch_have_sizes_of_their_own(kernel):
     cost = rng.random((SIZES.shape[1], 14, 20)).astype(np.float32)
     for k, (n, m) in enumerate(SIZES.T):  # nobody reads what lies outside
         cost[k, n:] = cost[k, :, m:] = np.nan
-    (together,) = solve([Problem(cost, kernel, sizes=SIZES)])
+    (together,) = solve([Problem(cost, kernel, blocks=2, teams=2, sizes=SIZES)])
     for k, (n, m) in enumerate(SIZES.T):
         solved = together[k]
         assert np.all(solved.col4row[n:] == -1)
@@ -301,10 +302,31 @@ def test_the_plan_of_the_launcher_is_executed_as_it_is():
         Problem(rng.random((3, 70, 70)), "planned", blocks=8, shared_limit=99 << 10),  # blocks, all in shared
         Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=16 << 10),  # costs in the workspace
         Problem(rng.random((70, 90)), "planned", blocks=2, shared_limit=1 << 10),  # a grid
+        Problem(
+            rng.random((3, 70, 90)), "planned", blocks=4, shared_limit=1 << 10
+        ),  # teams beside each other
+        Problem(rng.random((70, 66)), "planned", blocks=4, clusters=4),
+        Problem(rng.random((80, 81)), "planned", blocks=4, clusters=4, shared_limit=16 << 10),
     ]
     for problem, solutions in zip(problems, solve(problems), strict=True):
         for cost, solved in zip(problem.cost.reshape(-1, *problem.cost.shape[-2:]), solutions, strict=True):
             check_assignment(cost, solved, every_cost=True)
     shims = [solved[0].shim for solved in solve(problems)]
-    assert [shim["grid_barriers"] > 0 for shim in shims] == [False, False, False, False, True]
-    assert [shim["block_barriers"] > 0 for shim in shims] == [False, False, True, True, True]
+    assert [shim["grid_barriers"] > 0 for shim in shims] == [*[False] * 4, True, True, False, False]
+    assert [shim["cluster_barriers"] > 0 for shim in shims] == [*[False] * 6, True, True]
+    assert [shim["block_barriers"] > 0 for shim in shims] == [False, False, *[True] * 6]
+
+
+def test_no_plan_changes_the_answer():
+    """A block, teams of any number of blocks and clusters of any size: the same bits, counters included."""
+    rng = np.random.default_rng(17)
+    for cost in (
+        image_costs(rng, 66).astype(np.float32),
+        rng.random((2, 30, 31)),
+        forbid(rng, image_costs(rng, 40, 70)),
+    ):
+        shapes = [{"kernel": "block16"}, *({"kernel": "cluster", "blocks": b} for b in (1, 2, 4, 8))]
+        shapes += [{"kernel": "grid16", "blocks": b, "teams": t} for b, t in ((1, 1), (1, 2), (3, 2))]
+        first, *others = solve([Problem(cost, **shape) for shape in shapes])
+        for other in others:
+            assert all(a.same_as(b) for a, b in zip(first, other, strict=True))

@@ -147,7 +147,8 @@ def test_threads_change_nothing(shape):
     one, two = (loomfast.solve(costs, threads=t) for t in (1, 2))
     for name in ("col4row", "row4col", "u", "v", "total", "gap"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
-    assert one.stats == two.stats
+    counts = [[{k: v for k, v in s.items() if k != "seconds"} for s in found.stats] for found in (one, two)]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(("n", "repeats", "m"), [(80, 4, 320), (80, 4, 400), (60, 5, 200)])

@@ -354,3 +354,12 @@ def test_costs_that_change_during_a_solve(dtype):
         sys.setswitchinterval(interval)
     for message in messages:
         assert any(word in message for word in ("invalid numeric entries", "infeasible", "changed"))
+
+
+def test_tiny_costs_beside_large_ones_keep_their_digits():
+    """The factor that keeps sums of the large ones in range would take all digits from the small ones."""
+    cost = np.array([[np.inf], [2.0**-935], [np.inf], [2.0**247]])
+    for one in (cost, cost.T):
+        found = loomfast.solve(one)
+        assert found.total == 2.0**-935
+        assert 0 <= found.gap <= 2.0**-985

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment as scipys
 
 import loomfast
 
@@ -17,7 +19,9 @@ sys.path.insert(0, str(BENCH))
 
 import assignment  # noqa: E402
 import families  # noqa: E402
+import known_families  # noqa: E402
 import peers  # noqa: E402
+import timing  # noqa: E402
 
 
 def run(script, *words):
@@ -101,7 +105,11 @@ def test_assignment_runs_and_names_the_best_peer(tmp_path):
         assert set(row["peers"]) == set(peers.PEERS)
         assert row["best"] == min(right, key=lambda peer: right[peer]["ratio"])
         assert {"float32", "float64"} == set(row["ours"])
-    assert "| costs | n |" in done.stdout
+        wide = row["float64"]
+        assert wide["best"] in right
+        assert wide["ratio"] > 0
+    assert "| costs | shape |" in done.stdout
+    assert "all in float64: geometric mean" in done.stdout
 
 
 def test_peers_not_installed_or_wrong_are_never_the_best(monkeypatch):
@@ -123,6 +131,47 @@ def test_peers_not_installed_or_wrong_are_never_the_best(monkeypatch):
     assert row["peers"]["absent"] == {"why not": "not installed"}
     assert row["peers"]["bad"]["why not"] == "WRONG"
     assert row["peers"]["bad"]["wrong"][""] > 0
+
+
+def test_assignment_refuses_families_it_does_not_know():
+    done = run("assignment.py", "--families", "cubes")
+    assert done.returncode == 2
+    assert "not cubes" in done.stderr
+
+
+def spin():
+    while True:
+        pass
+
+
+def test_calls_that_take_too_long_or_fail_are_ended():
+    assert timing.bounded(lambda: 3, 5) == (3, None)
+    assert timing.bounded(spin, 0.1) == (None, "over 0.1 s")
+    found, why = timing.bounded(lambda: os.kill(os.getpid(), signal.SIGSEGV), 5)
+    assert found is None
+    assert str(int(signal.SIGSEGV)) in why
+
+
+def test_a_peer_that_takes_too_long_has_no_ratio(monkeypatch):
+    few = {"scipy": ("scipy", "scipy.optimize"), "endless": ("numpy", "numpy")}
+    for module in (peers, assignment):
+        monkeypatch.setattr(module, "PEERS", few)
+    monkeypatch.setitem(peers.SOLVERS, "endless", lambda package, cost, wide: {"": (spin, np.asarray)})
+    hopeless = set()
+    row = assignment.result(*assignment.race(np.eye(9, dtype=np.float32), 1, hopeless, 0.1))
+    assert row["peers"]["endless"] == {"why not": "over 0.1 s"}
+    assert row["best"] == "scipy"
+    assert hopeless == {("endless", "")}
+
+
+@pytest.mark.parametrize("family", known_families.SHAPES)
+def test_families_of_others_have_solutions_that_scipy_finds(family):
+    for n, m in ((20, 20), (12, 24), (24, 12)):
+        cost = known_families.known_costs(family, n, m)
+        assert (cost.shape, cost.dtype) == ((n, m), np.float32)
+        found = assignment.certified(cost), scipys(cost)
+        total, optimum = (cost[pairs].astype(float).sum() for pairs in found)
+        assert total == pytest.approx(optimum, rel=1e-12)
 
 
 def test_hopeless_variants_are_not_called_again():
@@ -172,6 +221,17 @@ def test_forms_refuse_what_they_do_not_know():
     assert "--only knows batches, rectangles, points, tiny, not circles" in done.stderr
 
 
+def test_the_page_of_phases_is_written(tmp_path):
+    path = tmp_path / "phases.json"
+    words = ("--families", "unif,img", "--sizes", 64, "--rounds", 1, "--out", tmp_path, "--json", path)
+    assert run("phases.py", *words).returncode == 0
+    page = (tmp_path / "profile.md").read_text()
+    assert "| unif | 64 |" in page
+    assert "| img | 64 |" in page
+    assert (tmp_path / "profile.png").read_bytes().startswith(b"\x89PNG")
+    assert [row["family"] for row in json.loads(path.read_text())["rows"]] == ["unif", "img"]
+
+
 def test_warm_starts_run(tmp_path):
     path = tmp_path / "warm.json"
     words = ("--sizes", "16", "--epochs", "1,2", "--items", 48, "--batches", 2, "--rounds", 1)
@@ -204,3 +264,12 @@ def test_the_forms_run_and_report(tmp_path):
     assert all(row["ratios"]["plain"] > 0 for row in json.loads(ranked.read_text())["rows"])
     assert run("assignment_bottleneck.py", "--sizes", 6, "--json", bottleneck).returncode == 0
     assert all(row["ratios"]["thresholds"] > 0 for row in json.loads(bottleneck.read_text())["rows"])
+    gated, batches = tmp_path / "gated.json", tmp_path / "batches.json"
+    assert run("assignment_unmatched.py", "--sizes", 9, "--json", gated).returncode == 0
+    rows = json.loads(gated.read_text())["rows"]
+    assert len(rows) == 12
+    assert all(row["ratios"]["scipy"] > 0 and not row["wrong"] for row in rows)
+    assert run("assignment_batches.py", "--scale", 16, "--rounds", 1, "--json", batches).returncode == 0
+    rows = json.loads(batches.read_text())["rows"]
+    assert [row["form"] for row in rows] == ["alike", "ragged", "detr"]
+    assert all({"loomfast, list", "loomfast, sizes", "scipy"} <= set(row["seconds"]) for row in rows)

@@ -89,6 +89,26 @@ def test_solve(tmp_path, capsys):
     assert found["gap"] <= 1e-12
 
 
+def test_solve_with_a_limit(tmp_path, capsys):
+    np.save(tmp_path / "cost.npy", np.array([[[1.0, 9], [9, 9]], [[1, 9], [9, 2]]]))
+    out = tmp_path / "assignment.npz"
+    assert main(["solve", str(tmp_path / "cost.npy"), "--cost-limit", "4", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in printed[:2]] == ["5.0", "3.0"]
+    assert [line.split("  ")[-1] for line in printed[:2]] == ["1 pairs", "2 pairs"]
+    assert np.load(out)["col4row"].tolist() == [[0, -1], [0, 1]]
+
+
+def test_solve_says_where_the_time_went(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for shape, phases in (((2, 5, 5), 0), ((80, 90), 1)):
+        np.save(tmp_path / "cost.npy", rng.random(shape))
+        assert main(["solve", str(tmp_path / "cost.npy"), "--stats"]) == 0
+        printed = capsys.readouterr().out
+        assert len(re.findall(r"^[a-z ]+: bids \d+, .*augmentations \d+", printed, re.M)) == len(shape) - 1
+        assert len(re.findall(r"; ms: read [\d.]+, reduce .*, rest [\d.]+$", printed, re.M)) == phases
+
+
 def test_solve_a_batch_and_maximize(tmp_path, capsys):
     np.savez(tmp_path / "batch.npz", cost=np.random.default_rng(1).random((3, 8, 8)))
     assert main(["solve", str(tmp_path / "batch.npz"), "--maximize", "--threads", "2"]) == 0
@@ -145,6 +165,9 @@ BAD = [
     (["evaluate", "RUN", "--json", "absent/m.json"], "cannot write"),
     (["solve", "two.npz"], "must hold one array"),
     (["solve"], "FILE"),
+    (["solve", "vector.npy", "--cost-limit", "nan"], "2-D|matrix"),
+    (["solve", "nan.npy", "--cost-limit", "nan"], "cost_limit must be a number above -inf, got nan"),
+    (["solve", "nan.npy", "--cost-limit", "much"], "--cost-limit: invalid float value: 'much'"),
     (["sample", "absent"], "not a run directory"),
     (["sample", "RUN", "--nfe", "0"], "at least 1"),
     (["sample", "RUN", "--nfe", "3", "--solver", "midpoint"], "multiple of 2"),

@@ -9,7 +9,7 @@ import torch
 
 import loomfast
 from loomfast import _engine
-from loomfast.cost import paired_cost, pairwise_cost, reference
+from loomfast.cost import paired_cost, pairwise_cost, reassigned_cost, reference
 from loomfast.noise import noise_from_ids
 
 SIZES = [(0, 3), (3, 0), (1, 1), (1, 7), (5, 4), (33, 65), (130, 129)]
@@ -185,6 +185,27 @@ def test_paired_cost_of_other_types_and_strides(kind, d, types):
     x, z = ((1000 * items(d, 9, s)).astype(dtype).T for s, dtype in enumerate(types))
     cost = np.asarray(paired_cost(KINDS[kind](x), KINDS[kind](z)))
     assert np.allclose(cost, reference.paired_cost(x, z), rtol=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("types", [(np.float32,) * 2, (np.float64, np.float32), (np.float16, np.float32)])
+def test_costs_of_a_reassignment_are_those_of_its_pairs(kind, metric, types):
+    x, z = (KINDS[kind](items(40, 70, s).astype(dtype)) for s, dtype in enumerate(types))
+    order = np.arange(40)
+    order[5:15] = [9, 9, 7, 14, 5, 6, 11, 10, 12, 13]  # not a permutation, and some stay
+    before, after = reassigned_cost(x, z, order, metric=metric)
+    assert np.array_equal(before, np.asarray(paired_cost(x, z, metric=metric)))
+    assert np.array_equal(after, np.asarray(paired_cost(x, z[KINDS[kind](order)], metric=metric)))
+    items_of = order[::-1].copy()
+    again = reassigned_cost(x, z, order, items=items_of, metric=metric)[1]
+    pairs = x[KINDS[kind](items_of)], z[KINDS[kind](order)]
+    assert np.array_equal(again, np.asarray(paired_cost(*pairs, metric=metric)))
+    for wrong in (np.full(40, -1), np.full(40, 40), np.arange(39)):
+        with pytest.raises(ValueError, match="order must hold numbers of the 40 items"):
+            reassigned_cost(x, z, wrong)
+        with pytest.raises(ValueError, match="items must hold numbers of the 40 items"):
+            reassigned_cost(x, z, order, items=wrong)
 
 
 def test_paired_cost_of_wide_integers_is_exact():

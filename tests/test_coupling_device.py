@@ -7,7 +7,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loomfast.coupling import Loom, Prepared
-from loomfast.coupling.cache import cycle_labels, cycle_sums, is_permutation, mean_of
+from loomfast.coupling.cache import cycle_labels, cycle_sums, improving_cycles, is_permutation, mean_of
+from loomfast.coupling.interface import exchanged
 
 SHAPE = (20,)
 OPTIONS = [
@@ -267,9 +268,28 @@ def test_sums_over_cycles_have_the_same_bits_everywhere(size):
         label = cycle_labels(order)
         for row, sums in zip(values, found, strict=True):
             assert np.allclose(sums, np.bincount(label, row, minlength=size)[label], rtol=0, atol=1e-13)
+        change = rng.integers(-1, 2, size).astype(np.float64)
+        parts = order, abs(values[0]), abs(values[1]), change
+        both = [
+            improving_cycles(*map(kind, parts[:3]), 1e-15, weight=0.3, change=kind(change))
+            for kind in (np.asarray, torch.from_numpy)
+        ]
+        assert np.array_equal(both[0], both[1].numpy())
         both = [mean_of(kind(values[0])) for kind in (np.asarray, torch.from_numpy)]
         assert np.float64(both[0]).tobytes() == both[1].numpy().tobytes()
         assert size == 0 or abs(both[0] - values[0].mean()) <= 1e-15 * size
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 32, 32), (5000,)])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_noises_change_places(shape, kind):
+    rng = np.random.default_rng(1)
+    for order in (rng.permutation(400), np.arange(400), np.zeros(400, np.int64)):
+        values = rng.standard_normal((400, *shape), np.float32)
+        found = exchanged(kind(values.copy()), order)
+        assert np.array_equal(found, values[order])
+    with pytest.raises(ValueError, match="permutation"):
+        cycle_sums(np.array([0, 0]), np.zeros((1, 2)))
 
 
 @pytest.mark.gpu

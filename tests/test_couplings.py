@@ -114,6 +114,15 @@ def test_torch_and_numpy_give_the_same(name, data):
         np.testing.assert_array_equal(a.ids, b.ids)
 
 
+def test_data_of_bfloat16_are_paired_as_the_numbers_they_are(data):
+    x = torch.from_numpy(data).bfloat16()
+    for name in ("minibatch-ot", "with replacement", "loom-inject"):
+        one, two = MAKERS[name](), MAKERS[name]()
+        for (_, a), (_, b) in zip(steps(one, x, range(3)), steps(two, x.float(), range(3)), strict=True):
+            assert torch.equal(a.noise, b.noise)
+            assert a.cost_after == b.cost_after
+
+
 @every
 @pytest.mark.parametrize("size", [0, 1])
 def test_batches_of_one_item_and_of_none(name, data, size):

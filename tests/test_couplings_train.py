@@ -62,10 +62,21 @@ def test_one_process_and_two_have_the_same_pairs(folder, method):
             np.testing.assert_allclose(states[1][name], value, rtol=1e-12, err_msg=name)
 
 
-def test_what_one_process_refuses_in_a_step_all_do(folder):
-    wrong = "ValueError: groups must divide the batch of 12 items, got groups=8"
-    assert (folder / "refused-0.txt").read_text() == wrong
-    assert (folder / "refused-1.txt").read_text().startswith("FailedElsewhere")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("refused", "ValueError: groups must divide the batch of 12 items, got groups=8"),
+        (
+            "unlike",
+            "ValueError: all processes must be started alike, but batch_size is 16 in process 0 and 8",
+        ),
+        ("others", "OSError: process 1: this state belongs to another coupling: its dataset_fingerprint"),
+    ],
+)
+def test_what_one_process_refuses_all_do(folder, name, message):
+    assert (folder / f"{name}-0.txt").read_text().startswith(message)
+    assert (folder / f"{name}-1.txt").read_text().startswith("FailedElsewhere")
+    assert not (folder / name).exists()
 
 
 @pytest.mark.parametrize("method", COUPLINGS)

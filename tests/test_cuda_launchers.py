@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import cuda_compiled
 import pytest
 
 from loomfast import backends
@@ -14,10 +15,6 @@ from loomfast import backends
 ROOT = Path(__file__).parents[1]
 NVCC, COMPILER = shutil.which("nvcc"), shutil.which("g++")
 pytestmark = pytest.mark.skipif(NVCC is None or COMPILER is None, reason="needs nvcc and g++")
-SOURCES = {
-    "assignment": ROOT / "csrc/assignment/cuda/assignment.cu",
-    "noise": ROOT / "csrc/noise/noise.cu",
-}
 COMMON = ["-std=c++17", f"-I{ROOT / 'csrc'}", "-c"]
 
 
@@ -29,13 +26,11 @@ def include_folders():
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    """The launchers and their kernels, compiled as fast as they may be."""
-    folder = tmp_path_factory.mktemp("objects")
+    """The launchers with their kernels; those of the noise compiled as fast as they may be."""
+    noise = tmp_path_factory.mktemp("objects") / "noise.o"
     device = [NVCC, *COMMON, "-O0", "-Xptxas", "-O0", "-arch=sm_90", '-DLOOMFAST_CUDA_ARCHITECTURES="90"']
-    commands = [[*device, source, "-o", folder / f"{name}.o"] for name, source in SOURCES.items()]
-    running = [subprocess.Popen(list(map(str, command))) for command in commands]
-    assert [process.wait() for process in running] == [0, 0]
-    return [folder / f"{name}.o" for name in SOURCES]
+    subprocess.run([*device, ROOT / "csrc/noise/noise.cu", "-o", noise], check=True)
+    return [cuda_compiled.kernels(90)[0], noise]
 
 
 def test_a_failed_launch_is_reported_once_and_leaves_nothing_behind(objects, tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cuda_compiled
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import gpu_check  # noqa: E402
 import gpu_table  # noqa: E402
-from gpu import correct, goldens, kit, machine, speed, table, target  # noqa: E402
+from gpu import correct, goldens, kit, machine, speed, table, target, ways  # noqa: E402
 from gpu import device as gpu_device  # noqa: E402
 
 pytestmark = [
@@ -113,6 +114,8 @@ def test_the_whole_check_runs_dry(small_kit, tmp_path, on_path):
     golden = found["golden"]["findings"]
     assert golden["right"] == golden["instances"] >= 15
     assert golden["wrong"] == {}
+    assert all(golden["ways"].values())
+    assert set(golden["ways"]) == set(ways.WAYS)
     assert golden["noise"] > 10_000
     assert golden["graph"] >= 3
     assert set(golden["cost"]) == {"float32", "float64"}
@@ -418,7 +421,7 @@ def test_a_missing_python_is_named():
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on PATH")
 def test_the_programs_of_the_kit_compile_and_say_that_there_is_no_card(tmp_path):
-    kit.build_programs(tmp_path, "90", ("-O0", "-Xptxas", "-O0"))  # compiled as fast as they may be
+    kit.build_programs(tmp_path, "90", ("-O0", "-Xptxas", "-O0"), cuda_compiled.kernels(90)[0])
     for name in ("micro", "driver"):
         done = subprocess.run([tmp_path / name], capture_output=True, text=True)
         if done.returncode == 0:

@@ -18,6 +18,7 @@ from loomfast.noise import (
     noise_from_ids,
     reference,
     step_bits,
+    step_choices,
     step_normals,
     step_uniforms,
 )
@@ -211,6 +212,9 @@ def test_step_draws_follow_the_counter_layout():
         for w in range(9):
             counter = (w // 4, int(i), step, 2**31 + domain)
             assert row[w] == reference.philox4x32(counter, (seed, seed >> 32))[w % 4]
+    for num in (1, 10, 2**32 - 1):
+        chosen = step_choices(index, num, seed=seed, step=step, domain=domain)
+        assert [int(word) * num >> 32 for word in words[:, 0]] == chosen.tolist()
     uniforms = step_uniforms(index, 9, seed=seed, step=step, domain=domain)
     assert same_bits(uniforms, (words >> 8).astype(np.float32) / np.float32(2**24))
     expected = reference.step_normals(index, (3, 3), seed=seed, step=step, domain=domain)

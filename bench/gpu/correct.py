@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gpu import goldens
+from gpu import goldens, ways
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
@@ -22,7 +22,7 @@ SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 
 
 def golden(context, save):
-    """Every golden instance, bit for bit; again in poisoned memory, aside, 100 times, in a graph."""
+    """Every golden instance, bit for bit; every way, in poisoned memory, aside, 100 times, in a graph."""
     device, wrong = context.device, {}
     cases = goldens.load(context.kit / "goldens" / "assignment.npz")
     cases = [case for case in cases if case.small] if device.dry else cases
@@ -41,6 +41,7 @@ def golden(context, save):
         compare(case, "first")
     save("instances", len(cases))
     save("right", len(cases) - len(wrong))
+    save("ways", _every_way(cases, compare, 6 if device.dry else 2 if context.quick else 1))
     for case in cases:
         device.poison()
         compare(case, "poisoned memory")
@@ -57,6 +58,18 @@ def golden(context, save):
     save("wrong", wrong)
     parts = ("noise", "cost", "any_size", "coupling")
     return not wrong and not any(isinstance(context.saved.get(part), str) for part in parts)
+
+
+def _every_way(cases, compare, step):
+    """How many instances each kernel solved, alone: those that no warp solves, or each of a few."""
+    counts = {}
+    larger = [case for case in cases if not ways.is_for_warps(case.cost)]
+    for name in ways.WAYS:
+        with ways.only(name) as possible:
+            for case in larger[::step] if possible else ():
+                compare(case, name)
+            counts[name] = len(larger[::step]) if possible else "not on this device"
+    return counts
 
 
 def _graph(device, cases, wrong):

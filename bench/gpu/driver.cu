@@ -117,6 +117,24 @@ bool solve(const Shape& shape, const lf::DeviceLimits& limits, cudaStream_t stre
     return true;
 }
 
+// Limits that leave the launcher one way: by blocks, by teams of blocks, by clusters of each size that there is.
+std::vector<lf::DeviceLimits> every_way(const lf::DeviceLimits& limits) {
+    std::vector<lf::DeviceLimits> found(2, limits);
+    found[0].only = lf::kByBlocks;
+    found[1].only = lf::kByTeams;
+    for (int k = 0; k < lf::kClusterSizes; ++k) {
+        if (limits.clusters[k] > 0) {
+            lf::DeviceLimits clusters = limits;
+            clusters.only = lf::kByClusters;
+            for (int other = 0; other < lf::kClusterSizes; ++other) {
+                clusters.clusters[other] = other == k ? limits.clusters[k] : 0;
+            }
+            found.push_back(clusters);
+        }
+    }
+    return found;
+}
+
 // Noise of a few items, two strides: finite, and not twice the same.
 bool fill(int64_t items, int64_t size, int64_t stride, cudaStream_t stream) {
     std::vector<int64_t> numbers(static_cast<size_t>(items));
@@ -153,6 +171,9 @@ int main() {
     cudaStream_t stream;
     check(cudaStreamCreate(&stream), "stream");
     bool good = true;
+    for (const lf::DeviceLimits& way : every_way(limits)) {
+        good &= solve({5, 70, 70, false}, way, stream) && solve({1, 150, 131, true}, way, stream);
+    }
     for (const Shape& shape : {Shape{40, 8, 8, false}, {3, 33, 33, true}, {2, 20, 45, false}, {2, 45, 20, false},
                                {1, 130, 130, false}, {1, 62, 60, false}, {1, 270, 270, false}, {1, 3, 2100, false},
                                {5, 100, 100, false}, {3, 40, 110, true}}) {

@@ -48,8 +48,9 @@ def instances():
         add(f"uniform {n}", np.float32(rng.random((n, n))))
     add("plane 128", np.float32(plane_costs(rng, 128)))
     for n, m in ((24, 40), (40, 24), (60, 62), (62, 60), (7, 300), (300, 7)):
-        add(f"image {n} x {m}", np.float32(image_costs(rng, n, m)), small=n == 24)
+        add(f"image {n} x {m}", np.float32(image_costs(rng, n, m)), small=n in (24, 7))
     add("wide 3 x 2100", np.float32(rng.random((3, 2100))))
+    add("wide 2 x 8300", np.float32(rng.random((2, 8300))))
     add("grid 288", np.float32(rng.random((288, 288))))
     add("grid 260 x 300", np.float32(image_costs(rng, 260, 300)))
     square = image_costs(rng, 20)
@@ -67,7 +68,7 @@ def instances():
     infeasible[2:5, 2:], nan[3, 4] = np.inf, np.nan
     add("infeasible", infeasible, small=True)
     add("not a number", nan, small=True)
-    for shape in ((5, 12, 17), (40, 8, 8), (3, 64, 64), (150, 32, 32)):
+    for shape in ((5, 12, 17), (40, 8, 8), (3, 64, 64), (150, 32, 32), (9, 130, 130)):
         add(f"batch {shape}", np.float32(rng.random(shape)), small=shape[0] == 5)
     # Of a warp each, and of a block each, with problems that are empty or the other way round.
     sizes = [[12, 1, 0, 14, 7], [17, 20, 5, 9, 0]]

@@ -97,10 +97,11 @@ def fetch_wheels(out, python):
     run(*command, "--implementation", "cp", *platforms, "--dest", out / "wheels", *WHEELS)
 
 
-def build_programs(out, architecture, options=("-O3", "-lineinfo")):
+def build_programs(out, architecture, options=("-O3", "-lineinfo"), kernels=None):
+    """micro and driver; ``kernels`` is the assignment's source, or an object of it for this architecture."""
     nvcc = [find_nvcc(), "-std=c++17", *options, f"-arch=sm_{architecture}", f"-I{ROOT / 'csrc'}"]
     run(*nvcc, ROOT / "bench/gpu/micro.cu", "-o", out / "micro")
-    sources = ("bench/gpu/driver.cu", "csrc/assignment/cuda/assignment.cu", "csrc/noise/noise.cu")
+    sources = ("bench/gpu/driver.cu", kernels or "csrc/assignment/cuda/assignment.cu", "csrc/noise/noise.cu")
     named = f'-DLOOMFAST_CUDA_ARCHITECTURES="{architecture}"'
     run(*nvcc, named, *(ROOT / source for source in sources), "-o", out / "driver")
 

@@ -29,17 +29,32 @@ __global__ void barriers(loomfast::cuda::GridBarrier* barrier, int count) {
         amount = 1;
     }
     for (int k = 0; k < count; ++k) {
-        loomfast::cuda::meet_grid(barrier, static_cast<unsigned>(k), &amount, &meeting);
+        loomfast::cuda::meet_team(barrier, gridDim.x, static_cast<unsigned>(k), &amount, &meeting);
     }
 }
 
 // Barriers of the cluster that the launch asks for. Before sm_90 there are none.
 __global__ void cluster_barriers(int count) {
-#if __CUDA_ARCH__ >= 900
     for (int k = 0; k < count; ++k) {
-        asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+        loomfast::cuda::meet_cluster();
     }
-#endif
+}
+
+// Follows a chain of places in the shared memory of the next block: each load waits for the one before it.
+__global__ void chase_next_block(unsigned* end, int hops) {
+    __shared__ unsigned next[256];
+    next[threadIdx.x] = (threadIdx.x * 37 + 11) % 256;
+    loomfast::cuda::meet_cluster();
+    const unsigned rank = (loomfast::cuda::cluster_rank() + 1) % loomfast::cuda::cluster_blocks();
+    const volatile unsigned* there = loomfast::cuda::map_shared(next, rank);
+    if (threadIdx.x == 0) {
+        unsigned at = 0;
+        for (int k = 0; k < hops; ++k) {
+            at = there[at];
+        }
+        end[blockIdx.x] = at;
+    }
+    loomfast::cuda::meet_cluster();
 }
 
 // Follows a chain of addresses: each load waits for the one before it.
@@ -88,20 +103,54 @@ double grid_barrier(int blocks) {
     return 1e3 * milliseconds / count;
 }
 
-double cluster_barrier(int blocks) {
+// A launch of one cluster of `blocks` blocks.
+struct ClusterLaunch {
     cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = static_cast<unsigned>(blocks);
-    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(blocks));
-    config.blockDim = dim3(512);
-    config.attrs = &attribute;
-    config.numAttrs = 1;
+
+    ClusterLaunch(int blocks, int threads) {
+        attribute.id = cudaLaunchAttributeClusterDimension;
+        attribute.val.clusterDim.x = static_cast<unsigned>(blocks);
+        attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+        config.gridDim = dim3(static_cast<unsigned>(blocks));
+        config.blockDim = dim3(static_cast<unsigned>(threads));
+        config.attrs = &attribute;
+        config.numAttrs = 1;
+    }
+    ClusterLaunch(const ClusterLaunch&) = delete;
+};
+
+// How many clusters of that size run at the same time.
+int clusters_at_once(int blocks) {
+    const ClusterLaunch with(blocks, 512);
+    int clusters = 0;
+    if (cudaFuncSetAttribute(cluster_barriers, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) != cudaSuccess ||
+        cudaOccupancyMaxActiveClusters(&clusters, cluster_barriers, &with.config) != cudaSuccess) {
+        cudaGetLastError();
+        return 0;
+    }
+    return clusters;
+}
+
+double cluster_barrier(int blocks) {
+    const ClusterLaunch with(blocks, 512);
     const int count = 20000;
     return 1e3 * least_milliseconds([&] {
-        check(cudaLaunchKernelEx(&config, cluster_barriers, count), "cluster barrier");
+        check(cudaLaunchKernelEx(&with.config, cluster_barriers, count), "cluster barrier");
     }, "cluster barrier") / count;
+}
+
+// Nanoseconds of a dependent load from another block's shared memory.
+double remote_latency() {
+    const ClusterLaunch with(2, 256);
+    unsigned* end = nullptr;
+    check(cudaMalloc(&end, 2 * sizeof(unsigned)), "memory to chase");
+    const int hops = 20000;
+    const float milliseconds = least_milliseconds([&] {
+        check(cudaLaunchKernelEx(&with.config, chase_next_block, end, hops), "remote latency");
+    }, "remote latency");
+    cudaFree(end);
+    return 1e6 * milliseconds / hops;
 }
 
 // Nanoseconds of a dependent load from an array of `bytes`, in an order that no prefetcher follows.
@@ -156,10 +205,15 @@ int main() {
             std::printf(", \"grid_barrier_us_%d\": %.3f", blocks, grid_barrier(blocks));
         }
     }
-    for (int blocks : {4, 8}) {
-        if (major >= 9) {
+    for (int blocks : {2, 4, 8, 16}) {
+        const int clusters = major >= 9 ? clusters_at_once(blocks) : 0;
+        std::printf(", \"clusters_of_%d\": %d", blocks, clusters);
+        if (clusters > 0) {
             std::printf(", \"cluster_barrier_us_%d\": %.4f", blocks, cluster_barrier(blocks));
         }
+    }
+    if (major >= 9) {
+        std::printf(", \"remote_latency_ns\": %.1f", remote_latency());
     }
     std::printf(", \"l2_latency_ns\": %.1f", latency(size_t{8} << 20));
     std::printf(", \"hbm_latency_ns\": %.1f", latency(size_t{512} << 20));

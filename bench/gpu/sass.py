@@ -18,9 +18,11 @@ KERNELS = {
     "block float": "solve_blockIft",
     "grid16 float": "solve_gridIft",
     "grid32 float": "solve_gridIfi",
+    "cluster float": "solve_clusterIf",
     "block double": "solve_blockIdt",
     "grid16 double": "solve_gridIdt",
     "grid32 double": "solve_gridIdi",
+    "cluster double": "solve_clusterId",
     "warp 2": "solve_warpIfLi2",
     "warp 4": "solve_warpIfLi4",
     "warp 2 double": "solve_warpIdLi2",
@@ -39,7 +41,7 @@ class Loop:
 # What makes a loop the one it is; that it is found at all says that it is unrolled and vectorised.
 LOOPS = {
     "relax": Loop({r"FFMA": 16, r"FMNMX": 8, r"LD\S*\.128": 8}, 16),
-    "best_two": Loop({r"(V\w*|I)MNMX": 40, r"LD": 12}, 16),
+    "best_two": Loop({r"(V\w*|I)MNMX": 40, r"LD": 8}, 16),
     "row_minimum": Loop({r"F2I\.S64": 16, r"FMUL": 32, r"LD\S*\.128": 12}, 16),
     # A step of a search for a path, and of a reduction: they wait for the warp, not for memory.
     "path": Loop({r"C?REDUX": 2, r"VOTEU?": 2, r"SHFL": 2, r"F2I\.S64": 2}, 0),
@@ -61,20 +63,20 @@ def disassembler():
 
 
 def compile_kernels(architecture, target, *options):
-    """Compile the assignment kernels into the cubin ``target``; returns the finished process."""
-    command = ["nvcc", "-std=c++17", f"-arch=sm_{architecture}", "-cubin", "-o", str(target), *options]
-    command += [f"-I{ROOT / 'csrc'}", '-DLOOMFAST_CUDA_ARCHITECTURES=""']
+    """Compile the assignment kernels into the object ``target``; returns the finished process."""
+    command = ["nvcc", "-std=c++17", f"-arch=sm_{architecture}", "-c", "-o", str(target), *options]
+    command += [f"-I{ROOT / 'csrc'}", f'-DLOOMFAST_CUDA_ARCHITECTURES="{architecture}"']
     command.append(str(ROOT / "csrc" / "assignment" / "cuda" / "assignment.cu"))
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def disassemble(cubin):
-    """{function: [(address, text of the instruction), ...]}."""
+def disassemble(compiled):
+    """{function: [(address, text of the instruction), ...]} of an object or a cubin."""
     tool = Path(disassembler())
     # cuobjdump calls nvdisasm, which lies beside it.
     environment = {"PATH": f"{tool.parent}:/usr/bin:/bin"}
     done = subprocess.run(
-        [tool, "-sass", str(cubin)], capture_output=True, text=True, check=True, env=environment
+        [tool, "-sass", str(compiled)], capture_output=True, text=True, check=True, env=environment
     )
     functions, name = {}, None
     for line in done.stdout.splitlines():

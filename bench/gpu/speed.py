@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gpu import ways
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -25,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 def problems(context):
     """(family, batch, n, m) in the order of their importance."""
     if context.device.dry:
-        return [("img", 1, 40, 40), ("unif", 3, 12, 12), ("geo2d", 1, 24, 30)]
+        return [("img", 1, 40, 40), ("unif", 3, 12, 12), ("geo2d", 1, 5, 140)]
     if context.quick:
         return [("img", 1, 512, 512), ("img", 1, 2048, 2048), ("unif", 208, 300, 300), ("unif", 1024, 64, 64)]
     squares = [(f, 1, n, n) for n in (512, 1024, 2048, 64, 128, 256, 4096) for f in ("img", "unif", "geo2d")]
@@ -129,12 +131,22 @@ def assignment(context, save):
         row["counters"] = certified.stats.double().mean(0).tolist()
         for name, run in contestants(context, cost).items():
             _race(device, row, name, run, cost, certified.total)
+        if not ways.is_for_warps(cost) and n <= 2048:
+            _race_ways(device, row, cost, certified.total)
         replay, _ = device.graph(lambda cost=cost: device.solve(cost))
         row["seconds"]["loomfast cuda, graph"] = device.seconds(replay)[0]
         rows.append(row)
         save("rows", rows)
         del cost, certified, replay
     return all("loomfast cuda" not in row["wrong"] for row in rows)
+
+
+def _race_ways(device, row, cost, totals):
+    """The kernels against each other, each of which the launcher might have chosen."""
+    for name in ("a block", "teams", "a cluster of 4", "a cluster of 8", "a cluster of 16"):
+        with ways.only(name) as possible:
+            if possible:
+                _race(device, row, f"loomfast cuda, {name}", lambda: device.solve(cost).col4row, cost, totals)
 
 
 def _race(device, row, name, run, cost, totals):

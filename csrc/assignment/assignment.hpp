@@ -22,6 +22,17 @@ enum class DType : std::uint8_t {
     boolean, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64
 };
 
+// What lessens costs, as they are minimised, before anything else is done with them: each becomes the lesser of itself
+// less its offset and of its cap. Caps and offsets are of storage rows or columns.
+struct Clip {
+    double cap = std::numeric_limits<double>::infinity();
+    const double* caps = nullptr;     // of the shorter side, instead of `cap`
+    const double* offsets = nullptr;  // of the longer side
+    bool whole = true;                // whether these are integers, so that integers stay what they are
+
+    bool uniform() const { return !caps && !offsets; }
+};
+
 // A strided matrix of costs that the caller owns. Strides are in bytes. Row i of the problem is row
 // i / row_repeats of the matrix: K identical rows can share storage.
 struct Cost {
@@ -31,6 +42,7 @@ struct Cost {
     std::int64_t row_stride = 0, col_stride = 0;
     std::int64_t row_repeats = 1;
     bool maximize = false;
+    const Clip* clip = nullptr;
 
     std::int64_t problem_rows() const { return rows * row_repeats; }
 };
@@ -58,7 +70,16 @@ struct Cancel {
     }
 };
 
+// What each row and column pays that is left unmatched: any matching is allowed then, also none, and `total` includes
+// what the unmatched pay; see unmatched.hpp. Finite numbers, but for a limit that allows every pair (+inf, or -inf when
+// maximising), with which the problem is the one above.
+struct Unmatched {
+    double limit = std::numeric_limits<double>::infinity();  // half of it: no pair that is dearer is matched
+    const double *rows = nullptr, *cols = nullptr;  // or these, of storage rows and columns; both or none
+};
+
 struct Options {
+    const Unmatched* unmatched = nullptr;  // complete matchings only, if null
     double tolerance = 0.0;       // may stop once gap <= tolerance * sum_i (mean_j c_ij - min_j c_ij)
     bool round_integers = false;  // take integers beyond 2^53 as the nearest float64 instead of refusing
     // Where to start from, each of them optional: a matching (-1 where a row is free) and dual prices, of
@@ -68,10 +89,24 @@ struct Options {
     Cancel* cancel = nullptr;
 };
 
+// Where the time went. All zero for small problems, which take no longer than reading the clock now and then.
+struct Seconds {
+    double read = 0.0;     // entries checked, scaled, rounded to float32
+    double reduce = 0.0;   // minima of columns and rows, bids without eps
+    double auction = 0.0;  // bids with eps
+    double repair = 0.0;   // prices lowered after an auction or a start, loose rows freed
+    double paths = 0.0;    // shortest augmenting paths, prices of unmatched columns settled
+    double certify = 0.0;  // the proof
+    double rest = 0.0;     // anything else: the choice of the way, auxiliary problems, the answer written
+
+    double sum() const { return read + reduce + auction + repair + paths + certify + rest; }
+};
+
 struct Stats {
     const char* path = "";  // which algorithm decided
     std::int64_t bids = 0, scans = 0, phases = 0, augmentations = 0, releases = 0;
     std::int64_t loose = -1;  // rows that a start left loose; -1 without one
+    Seconds seconds;
 };
 
 // Where the answer goes: any pointer may be null. Lengths are those of the problem's rows or columns.
@@ -88,7 +123,7 @@ struct Output {
 
 void solve(const Cost& cost, const Options& options, Output& output);
 
-// Independent problems over `threads` threads; the answers do not depend on their number.
+// Independent problems over `threads` threads, the largest first; the answers do not depend on their number.
 void solve_batch(const std::vector<Cost>& costs, const std::vector<Options>& options,
                  std::vector<Output>& outputs, int threads);
 

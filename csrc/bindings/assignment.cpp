@@ -4,15 +4,14 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "bindings/batches.hpp"
 #include "bindings/bindings.hpp"
 #include "bindings/solving.hpp"
-#include "threads/pool.hpp"
 
 namespace {
 
@@ -157,31 +156,52 @@ py::dict as_dict(const lap::Stats& stats) {
     d["augmentations"] = stats.augmentations;
     d["releases"] = stats.releases;
     d["loose"] = stats.loose;
+    const lap::Seconds& seconds = stats.seconds;
+    if (seconds.sum() > 0.0) {
+        py::dict phases;
+        phases["read"] = seconds.read;
+        phases["reduce"] = seconds.reduce;
+        phases["auction"] = seconds.auction;
+        phases["repair"] = seconds.repair;
+        phases["paths"] = seconds.paths;
+        phases["certify"] = seconds.certify;
+        phases["rest"] = seconds.rest;
+        d["seconds"] = phases;
+    }
     return d;
 }
 
-// costs (b, n, m) with any strides; start_* are C-contiguous or None. Returns arrays with the batch axis,
-// and per problem (status, bad_row, bad_col, stats).
-py::tuple assignment_solve(const py::array& costs, const std::string& dtype, bool maximize, double tolerance,
-                           std::int64_t row_repeats,
-                           const std::optional<py::array_t<std::int64_t, py::array::c_style>>& start_col4row,
-                           const std::optional<py::array_t<double, py::array::c_style>>& start_u,
-                           const std::optional<py::array_t<double, py::array::c_style>>& start_v, int threads) {
-    py::ssize_t b = costs.shape(0), n = costs.shape(1) * row_repeats, m = costs.shape(2);
-    const auto plain = dtype_of(costs.dtype().num());
-    if (!plain) throw py::type_error("costs must be of a dtype that the engine reads, got " + dtype);
-    const lap::DType type = dtype == "bfloat16" ? lap::DType::bfloat16 : *plain;
-    py::array_t<std::int64_t> col4row({b, n}), row4col({b, m});
-    py::array_t<double> u({b, n}), v({b, m}), total(b), gap(b);
-    auto count = static_cast<std::size_t>(b);
-    std::vector<lap::Cost> problems(count);
+// costs (n, m) or (b, n, m) with any strides, or a list of pairs (matrix, name of its dtype), whose results are padded to the largest;
+// start_* are C-contiguous, padded like the results, or None. `sizes`: None, or per problem of an array its (rows, columns),
+// int64 (b,) or None; `unmatched`: None, or (limit, rows, columns) as in lap::Unmatched, the latter (b, n) and (b, m) or
+// None. Returns the arrays of the result, total and gap, with a batch axis unless there is one matrix, and per problem
+// (status, bad_row, bad_col, stats).
+py::tuple assignment_solve(const py::object& costs, const std::string& dtype, bool maximize, double tolerance,
+                           std::int64_t row_repeats, const Numbers<std::int64_t>& start_col4row,
+                           const Numbers<double>& start_u, const Numbers<double>& start_v,
+                           const std::optional<SizesOfBatch>& sizes, const std::optional<UnmatchedOfBatch>& unmatched,
+                           int threads) {
+    Batch batch = batch_of(costs, dtype, maximize, row_repeats, sizes);
+    const py::ssize_t b = batch.count(), n = batch.rows * row_repeats, m = batch.cols;
+    const auto shape = [&](py::ssize_t length) {
+        return batch.alone ? std::vector<py::ssize_t>{length} : std::vector<py::ssize_t>{b, length};
+    };
+    py::array_t<std::int64_t> col4row(shape(n)), row4col(shape(m));
+    py::array_t<double> u(shape(n)), v(shape(m)), total(b), gap(b);
+    if (batch.padded) {
+        std::fill_n(col4row.mutable_data(), col4row.size(), -1);
+        std::fill_n(row4col.mutable_data(), row4col.size(), -1);
+        std::fill_n(u.mutable_data(), u.size(), 0.0);
+        std::fill_n(v.mutable_data(), v.size(), 0.0);
+    }
+    const auto count = static_cast<std::size_t>(b);
     std::vector<lap::Options> options(count);
     std::vector<lap::Output> outputs(count);
+    const std::vector<lap::Unmatched> prices = unmatched_of(unmatched, batch);
     for (py::ssize_t k = 0; k < b; k++) {
         auto s = static_cast<std::size_t>(k);
-        problems[s] = {static_cast<const char*>(costs.data()) + k * costs.strides(0), type, costs.shape(1), m,
-                       costs.strides(1), costs.strides(2), row_repeats, maximize};
         options[s].tolerance = tolerance;
+        if (!prices.empty()) options[s].unmatched = &prices[s];
         if (start_col4row) options[s].start_col4row = start_col4row->data() + k * n;
         if (start_u) options[s].start_u = start_u->data() + k * n;
         if (start_v) options[s].start_v = start_v->data() + k * m;
@@ -192,11 +212,7 @@ py::tuple assignment_solve(const py::array& costs, const std::string& dtype, boo
     }
     run_interruptible([&](lap::Cancel* cancel) {
         for (lap::Options& o : options) o.cancel = cancel;
-        std::atomic<std::size_t> next{0};
-        const auto solve_some = [&] {
-            for (std::size_t k; (k = next++) < count && !cancel->look();) lap::solve(problems[k], options[k], outputs[k]);
-        };
-        loomfast::run_together(std::min<std::int64_t>(threads, b), solve_some, [&] { cancel->look(); });
+        lap::solve_batch(batch.problems, options, outputs, threads);
     });
     py::list reports;
     for (std::size_t k = 0; k < count; k++) {
@@ -205,6 +221,7 @@ py::tuple assignment_solve(const py::array& costs, const std::string& dtype, boo
         reports.append(py::make_tuple(status_name(outputs[k].status), outputs[k].bad_row, outputs[k].bad_col,
                                       as_dict(outputs[k].stats)));
     }
+    if (batch.alone) return py::make_tuple(col4row, row4col, u, v, outputs[0].total, outputs[0].gap, reports);
     return py::make_tuple(col4row, row4col, u, v, total, gap, reports);
 }
 
@@ -221,7 +238,6 @@ void bind_assignment(py::module_& m) {
         py::reinterpret_steal<py::object>(PyCFunction_NewEx(&kLinearSumAssignment, nullptr, home.ptr()));
     m.def("assignment_solve", &assignment_solve, py::arg("costs"), py::arg("dtype"), py::arg("maximize"),
           py::arg("tolerance"), py::arg("row_repeats"), py::arg("start_col4row"), py::arg("start_u"),
-          py::arg("start_v"),
-          py::arg("threads"));
+          py::arg("start_v"), py::arg("sizes"), py::arg("unmatched"), py::arg("threads"));
     m.attr("most_rows") = static_cast<std::int64_t>(kMostRows);
 }

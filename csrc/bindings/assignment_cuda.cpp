@@ -1,7 +1,14 @@
 #include "assignment/cuda/assignment_cuda.hpp"
 
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
+
+#include <pybind11/stl.h>
 
 #include "bindings/bindings.hpp"
 
@@ -37,9 +44,18 @@ void raise_if(const loomfast::cuda::Error& error) {
     }
 }
 
-loomfast::cuda::DeviceLimits cuda_limits() {
+using Limits = std::tuple<int, int, std::array<int, loomfast::cuda::kClusterSizes>, int>;
+
+// Those of the current device, or those that the caller names: so that a check can have every kernel planned.
+loomfast::cuda::DeviceLimits cuda_limits(const std::optional<Limits>& named = {}) {
     loomfast::cuda::DeviceLimits limits{};
-    raise_if(loomfast::cuda::device_limits(&limits));
+    if (!named) {
+        raise_if(loomfast::cuda::device_limits(&limits));
+        return limits;
+    }
+    const auto& [multiprocessors, shared, clusters, only] = *named;
+    limits = {multiprocessors, shared, {}, only};
+    std::copy(clusters.begin(), clusters.end(), limits.clusters);
     return limits;
 }
 
@@ -54,17 +70,24 @@ void bind_assignment_cuda(py::module_& m) {
         const auto limits = cuda_limits();
         return py::make_tuple(limits.multiprocessors, limits.shared_per_block);
     });
+    m.def("cuda_limits", [] {
+        const auto limits = cuda_limits();
+        std::array<int, loomfast::cuda::kClusterSizes> clusters;
+        std::copy(std::begin(limits.clusters), std::end(limits.clusters), clusters.begin());
+        return Limits{limits.multiprocessors, limits.shared_per_block, clusters, limits.only};
+    }, "(multiprocessors, bytes of shared memory of a block, clusters of 2, 4, 8 and 16 blocks at the same time, 0).");
     m.def("cuda_versions", [] {
         const auto found = loomfast::cuda::versions();
         return py::make_tuple(found.driver, found.runtime);
     }, "CUDA versions of the driver (0: none) and of the runtime in here, as 1000 * major + 10 * minor.");
-    m.def("cuda_assignment_workspace", [](const py::dict& problem) {
-        return loomfast::cuda::workspace_bytes(cuda_problem(problem), cuda_limits());
-    });
-    m.def("cuda_assignment_solve", [](const py::dict& problem, std::uintptr_t workspace, std::uintptr_t stream) {
-        raise_if(loomfast::cuda::solve(cuda_problem(problem), cuda_limits(), reinterpret_cast<void*>(workspace),
+    m.def("cuda_assignment_workspace", [](const py::dict& problem, const std::optional<Limits>& limits) {
+        return loomfast::cuda::workspace_bytes(cuda_problem(problem), cuda_limits(limits));
+    }, py::arg("problem"), py::arg("limits") = py::none());
+    m.def("cuda_assignment_solve", [](const py::dict& problem, std::uintptr_t workspace, std::uintptr_t stream,
+                                      const std::optional<Limits>& limits) {
+        raise_if(loomfast::cuda::solve(cuda_problem(problem), cuda_limits(limits), reinterpret_cast<void*>(workspace),
                                        reinterpret_cast<void*>(stream)));
-    });
+    }, py::arg("problem"), py::arg("workspace"), py::arg("stream"), py::arg("limits") = py::none());
 #else
     m.attr("cuda_architectures") = "";
 #endif

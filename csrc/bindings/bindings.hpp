@@ -19,5 +19,6 @@ void bind_assignment_cuda(py::module_& m);
 void bind_assignment_k_best(py::module_& m);
 void bind_assignment_sparse(py::module_& m);
 void bind_cost(py::module_& m);
+void bind_coupling(py::module_& m);
 void bind_dlpack(py::module_& m);
 void bind_noise(py::module_& m);

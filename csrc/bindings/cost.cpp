@@ -3,7 +3,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
+#include <string>
 
 #include "bindings/bindings.hpp"
 #include "cost/tiles.hpp"
@@ -42,6 +44,29 @@ void cost_paired(const Dense<T>& x, const Dense<T>& z, Dense<double> out, bool e
     double* const to = out.mutable_data();
     const Entered entered;
     loomfast::cost::paired(x.data(), z.data(), x.shape(0), x.shape(1), euclidean, to, threads);
+}
+
+template <class T>
+py::array_t<double> cost_paired_again(const Dense<T>& x, const Dense<T>& z, const Dense<int64_t>& order,
+                                      const std::optional<Dense<int64_t>>& items, bool euclidean, int threads) {
+    const auto rows = x.ndim() == 2 ? x.shape(0) : -1;
+    if (z.ndim() != 2 || z.shape(0) != rows || z.shape(1) != x.shape(1))
+        throw py::value_error("x and z must be (n, d)");
+    const auto checked = [&](const Dense<int64_t>& numbers, const char* name) {
+        const int64_t* const at = numbers.data();
+        if (numbers.ndim() != 1 || numbers.shape(0) != rows ||
+            std::any_of(at, at + rows, [&](int64_t j) { return j < 0 || j >= rows; }))
+            throw py::value_error(std::string(name) + " must hold numbers of the " + std::to_string(rows) +
+                                  " items, as many");
+        return at;
+    };
+    const loomfast::cost::Reassignment pairs{items ? checked(*items, "items") : nullptr, checked(order, "order")};
+    py::array_t<double> costs({py::ssize_t{2}, rows});
+    double* const before = costs.mutable_data();
+    const Entered entered;
+    loomfast::cost::paired_again(x.data(), z.data(), pairs, rows, x.shape(1), euclidean, before, before + rows,
+                                 threads);
+    return costs;
 }
 
 template <class T>
@@ -118,6 +143,10 @@ void bind_cost_of(py::module_& m) {
     m.def("cost_paired", &cost_paired<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
           py::arg("out").noconvert(), py::arg("euclidean"), py::arg("threads"),
           "Costs of the pairs of rows of x and z (n, d) into float64 out (n,).");
+    m.def("cost_paired_again", &cost_paired_again<T>, py::arg("x").noconvert(), py::arg("z").noconvert(),
+          py::arg("order").noconvert(), py::arg("items").noconvert().none(true), py::arg("euclidean"),
+          py::arg("threads"),
+          "Costs (2, n) of the pairs of rows of x and z (n, d), and of x[items[k]] and z[order[k]].");
     m.def("cost_finish", &cost_finish<T>, py::arg("block").noconvert(),
           py::arg("norms_x").noconvert().none(true), py::arg("norms_z").noconvert().none(true),
           py::arg("euclidean"), py::arg("threads"),

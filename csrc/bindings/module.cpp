@@ -26,7 +26,8 @@ void use_instruction_set(const std::string& name) {
 
 }  // namespace
 
-PYBIND11_MODULE(_engine, m) {
+// The engine's own state is atomic or under a lock, and calls of one Python object at a time are left to their callers.
+PYBIND11_MODULE(_engine, m, py::mod_gil_not_used()) {
     m.doc() = "loomfast's C++ engine; the public functions are in the package loomfast";
     m.attr("__version__") = LOOMFAST_VERSION;
     m.def("enter_default_arithmetic", &loomfast::arithmetic::enter,
@@ -44,6 +45,7 @@ PYBIND11_MODULE(_engine, m) {
     bind_assignment_k_best(m);
     bind_assignment_sparse(m);
     bind_cost(m);
+    bind_coupling(m);
     bind_dlpack(m);
     bind_noise(m);
 }

@@ -44,6 +44,22 @@ void paired(const T* x, const T* z, int64_t rows, int64_t d, bool euclidean, dou
 }
 
 template <class T>
+void paired_again(const T* x, const T* z, Reassignment pairs, int64_t rows, int64_t d, bool euclidean,
+                  double* before, double* after, int threads) {
+    const auto& row = loops(x);
+    const auto cost = [&](int64_t i, int64_t j) {
+        const double square = row.distance(x + i * d, z + j * d, d);
+        return euclidean ? std::sqrt(square) : square;
+    };
+    const auto [items, order] = pairs;
+    for_rows(rows, threads, [&, items = items, order = order](int64_t k) {
+        const int64_t item = items ? items[k] : k;
+        before[k] = cost(k, k);
+        after[k] = item == k && order[k] == k ? before[k] : cost(item, order[k]);
+    });
+}
+
+template <class T>
 void finish(Block<T> block, const T* norms_x, const T* norms_z, bool euclidean, int threads) {
     const auto& row = loops(block.at);
     for_rows(block.rows, threads, [&](int64_t i) {
@@ -92,6 +108,8 @@ template void norms(const float*, int64_t, int64_t, float*, int);
 template void norms(const double*, int64_t, int64_t, double*, int);
 template void paired(const float*, const float*, int64_t, int64_t, bool, double*, int);
 template void paired(const double*, const double*, int64_t, int64_t, bool, double*, int);
+template void paired_again(const float*, const float*, Reassignment, int64_t, int64_t, bool, double*, double*, int);
+template void paired_again(const double*, const double*, Reassignment, int64_t, int64_t, bool, double*, double*, int);
 template void finish(Block<float>, const float*, const float*, bool, int);
 template void finish(Block<double>, const double*, const double*, bool, int);
 

@@ -21,6 +21,16 @@ void norms(const T* x, int64_t rows, int64_t d, T* out, int threads);
 template <class T>
 void paired(const T* x, const T* z, int64_t rows, int64_t d, bool euclidean, double* out, int threads);
 
+// Which pairs a reassignment makes: of x_items[k] and z_order[k]; items null is k.
+struct Reassignment {
+    const int64_t *items, *order;
+};
+
+// The same before and after a reassignment of as many pairs: before[i] as above, after[k] of its pair k.
+template <class T>
+void paired_again(const T* x, const T* z, Reassignment pairs, int64_t rows, int64_t d, bool euclidean,
+                  double* before, double* after, int threads);
+
 // products x_i . z_j to costs, in place: -2 x.z without norms, else max(0, |x_i|^2 + |z_j|^2 - 2 x.z), a NaN
 // staying a NaN; the root of that if `euclidean`. norms_x, norms_z: squared norms, or both null.
 template <class T>

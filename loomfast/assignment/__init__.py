@@ -8,11 +8,12 @@ from loomfast.assignment.api import (
 from loomfast.assignment.bottleneck import BottleneckAssignment, solve_bottleneck
 from loomfast.assignment.infeasible import InfeasibleError
 from loomfast.assignment.k_best import solve_k_best
-from loomfast.assignment.result import COUNTERS, STATUS, Assignment
+from loomfast.assignment.result import COUNTERS, PHASES, STATUS, Assignment
 from loomfast.assignment.sparse import min_weight_full_bipartite_matching, solve_sparse
 
 __all__ = [
     "COUNTERS",
+    "PHASES",
     "STATUS",
     "Assignment",
     "BottleneckAssignment",

@@ -121,6 +121,10 @@ def solve(cost, *, maximize=False, start=None, tolerance=0.0, row_repeats=1, siz
             top left ``rows[k]`` by ``columns[k]`` of its costs. Matchings are -1 and prices 0 past them.
             The host does not look at arrays on the device: where one is out of range, ``status`` says so.
 
+    Problems of up to 64 rows by 128 columns, or the other way round, are solved by a warp each, from scratch
+    and exactly, whatever ``start`` and ``tolerance`` say: their reductions and short paths take a few
+    microseconds, no more than it would take to check a start, so neither could save time there.
+
     The kernels hold costs as integers in units that suit the largest: the gap is at most 8 n 2^-53 times the
     largest finite magnitude of a cost. Beside costs of 1e15 that stand for "forbidden" that is coarse, and
     the CPU's bound, on the scale of the costs matched, is not; use ``+inf`` here.

@@ -12,14 +12,22 @@ import numpy as np
 from loomfast.assignment.result import Assignment, raise_for
 
 
-def solve(cost, *, maximize=False, row_repeats=1) -> Assignment:
-    """Solve one (n, m) problem in float64. Raises ValueError like `loomfast.solve`."""
+def solve(cost, *, maximize=False, row_repeats=1, unmatched=None) -> Assignment:
+    """Solve one (n, m) problem in float64. Raises ValueError like `loomfast.solve`.
+
+    ``unmatched``: what the unmatched pay, as `parse_unmatched` returns it, for this problem.
+    """
     c = np.repeat(np.asarray(cost, np.float64), row_repeats, axis=0)
     sign = -1.0 if maximize else 1.0
     c = sign * c
     if not np.all(c > -np.inf):
         row, col = np.argwhere(~(c > -np.inf))[0]
         raise_for("invalid_entry", entry=f"entry ({row // row_repeats}, {col})")
+    if unmatched is not None:
+        limit, rows, columns = unmatched
+        r = np.full(len(c), limit / 2) if rows is None else np.repeat(rows[: len(cost)], row_repeats)
+        k = np.full(c.shape[1], limit / 2) if columns is None else columns[: c.shape[1]]
+        return _signed(sign, *_solve_unmatched(c, sign * r, sign * k))
     transposed = c.shape[0] > c.shape[1]
     x, y, u, v = _shortest_paths(c.T if transposed else c)
     if transposed:
@@ -31,9 +39,37 @@ def solve(cost, *, maximize=False, row_repeats=1) -> Assignment:
     gap = float(np.nextafter(gap, np.inf)) if gap > 0 else 0.0
     if np.asarray(cost).dtype.kind in "biu":
         gap = float(np.floor(gap))
-    return Assignment(
-        x, y, sign * u + 0.0, sign * v + 0.0, sign * total + 0.0, gap, "optimal", {"path": "reference"}
-    )
+    return _signed(sign, x, y, u, v, total, gap)
+
+
+def _signed(sign, x, y, u, v, total, gap):
+    stats = {"path": "reference"}
+    return Assignment(x, y, sign * u + 0.0, sign * v + 0.0, sign * total + 0.0, gap, "optimal", stats)
+
+
+def _solve_unmatched(c, r, k):
+    """(x, y, u, v, total, gap) of an (n, m) cost whose rows pay r and columns k where they stay unmatched.
+
+    The (n + m) square matrix [[c, r], [k, 0]]: a row of c in a column behind the m-th is unmatched, and so
+    is a column in a row behind the n-th.
+    """
+    n, m = c.shape
+    square = np.zeros((n + m, m + n))
+    square[:n, :m], square[:n, m:], square[n:, :m] = c, r[:, None], k
+    x, y, u, v = _shortest_paths(square)
+    x, y = np.where(x < m, x, -1)[:n], np.where(y < n, y, -1)[:m]
+    rows = np.flatnonzero(x >= 0)
+    dear = rows[c[rows, x[rows]] > r[rows] + k[x[rows]]]  # by less than what was rounded
+    y[x[dear]] = x[dear] = -1
+    # v[j] and the price of any added row are at most k[j] together; u are the greatest prices that v allows.
+    v = np.minimum(v[:m] + u[n:].max(initial=-np.inf), k)
+    u = np.minimum(np.min(c - v, axis=1, initial=np.inf), r)
+    above = np.any(u.astype(np.longdouble)[:, None] + v > c, axis=1)
+    u = np.where(above, np.nextafter(u, -np.inf), u)
+    matched = np.flatnonzero(x >= 0)
+    paid = [*c[matched, x[matched]], *r[x < 0], *k[y < 0]]
+    gap = math.fsum([*paid, *-u, *-v])
+    return x, y, u, v, math.fsum(paid), float(np.nextafter(gap, np.inf)) if gap > 0 else 0.0
 
 
 def _shortest_paths(c):

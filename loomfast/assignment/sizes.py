@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loomfast._arrays import INTEGERS, check_dtype
+from loomfast._arrays import INTEGERS, check_dtype, to_numpy
 
 
 def parse_sizes(sizes, shape, row_repeats=1):
@@ -29,16 +29,30 @@ def parse_sizes(sizes, shape, row_repeats=1):
         raise ValueError(f"sizes are those of a batch (b, n, m), got a cost of shape {tuple(shape)}")
     if row_repeats != 1:
         raise ValueError(f"sizes cannot be combined with row_repeats, got row_repeats {row_repeats}")
-    parts = tuple(
-        part
-        if part is None or hasattr(part, "dtype")
-        else np.asarray(part, np.int64 if len(part) == 0 else None)
-        for part in sizes
-    )
+    parts = tuple(part if part is None or hasattr(part, "dtype") else _as_array(part) for part in sizes)
     for name, part, most in zip(("rows", "columns"), parts, shape[1:], strict=True):
         if part is not None:
             _check_part(f"sizes {name}", part, shape[0], most)
     return parts
+
+
+def host_sizes(sizes, shape, row_repeats=1):
+    """`parse_sizes` for a cost on the CPU: None, or a pair of int64 arrays (b,), or None in one place.
+
+    Raises as `parse_sizes` does, also for a size out of range in a tensor.
+    """
+    parts = [None if part is None else to_numpy(part) for part in parse_sizes(sizes, shape, row_repeats)]
+    for name, part, most in zip(("rows", "columns"), parts, shape[1:], strict=False):
+        if part is not None:
+            _check_part(f"sizes {name}", part, shape[0], most)
+    if all(part is None for part in parts):
+        return None
+    return tuple(None if part is None else np.ascontiguousarray(part, np.int64) for part in parts)
+
+
+def _as_array(part):
+    array = np.asarray(part)
+    return array if array.size else array.astype(np.int64)
 
 
 def _check_part(name, part, batch, most):

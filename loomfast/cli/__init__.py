@@ -13,11 +13,14 @@ COMMANDS = {
     "train": "train a preset; run the same command again to resume",
     "sample": "draw samples from a run",
     "evaluate": "measure a run",
+    "distill": "make a one-step flow map of a trained run",
+    "reflow": "train on a run's own samples, whose paths are straighter",
     "export": "write a trained network as a folder to give away",
     "couple": "couple a whole dataset with its noise, exactly",
     "solve": "solve the assignment of a cost matrix",
     "doctor": "what works here, and how to get the rest",
 }
+OF_CONFIGURATION = ("train", "distill", "reflow")  # their flags come from the configuration's dataclasses
 DIVERGED = 1
 BROKEN_PIPE = 128 + 13  # SIGPIPE
 
@@ -54,8 +57,8 @@ def _run(argv):
 
 
 def _command(argv):
-    if argv[:1] == ["train"]:
-        return _module("train").run(argv[1:])
+    if argv[:1] and argv[0] in OF_CONFIGURATION:
+        return _module(argv[0]).run(argv[1:])
     try:
         arguments = parser(argv[0] if argv else None).parse_args(argv)
     except SystemExit as stop:  # after help, or an error that was told
@@ -70,7 +73,7 @@ def _fail(error, code):
 
 
 def parser(asked=None):
-    """The parser of every command but ``train``, whose flags come from the configuration's dataclasses.
+    """The parser of every command but those of ``OF_CONFIGURATION``.
 
     Only the command ``asked`` for, if any, gets its flags: the modules of the others are not loaded.
     """
@@ -83,7 +86,10 @@ def parser(asked=None):
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, line in COMMANDS.items():
         command = commands.add_parser(
-            name, help=line, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=name != "train"
+            name,
+            help=line,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=name not in OF_CONFIGURATION,
         )
         if name == asked:
             _module(name).describe(command)

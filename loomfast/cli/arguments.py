@@ -24,7 +24,7 @@ def add_solver_and_seed(command):
     command.add_argument(
         "--solver",
         help="euler, midpoint, heun, rk4, or an adaptive one of torchdiffeq such as dopri5 "
-        "(default: midpoint for an even --nfe, else euler)",
+        "(default: midpoint for an even --nfe, else euler; a flow map: map, its own steps)",
     )
     command.add_argument("--seed", type=natural, default=0, help="seed of the noise (default: %(default)s)")
 

@@ -1,5 +1,6 @@
 """``loomfast evaluate RUN``."""
 
+import argparse
 from pathlib import Path
 
 from loomfast import console
@@ -26,38 +27,75 @@ def describe(command):
     )
     command.add_argument("--num", type=positive, default=2000, help="samples for each (default: %(default)s)")
     command.add_argument("--json", type=output_file, help="write the results to this file, too")
+    command.add_argument(
+        "--ema",
+        type=lengths,
+        metavar="L,L,...",
+        help="instead of the run's average, those of these lengths, shares of the training in (0, 0.2887), "
+        "of a run that was trained with --snapshot-every",
+    )
     add_solver_and_seed(command)
+
+
+def lengths(text):
+    """Parse comma-separated numbers for argparse."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers such as .02,.05,.1, got {text!r}") from None
 
 
 def run(arguments):
     """Evaluate the run, append the result to its metrics.jsonl, and print a table."""
     need("torch", "train")
+    from loomfast.runs.averages import load_average
     from loomfast.runs.directory import append_entry, load_model
     from loomfast.runs.evaluate import evaluate
     from loomfast.sampling.ode import ADAPTIVE
 
     config, model = load_model(arguments.directory)
     nfe = arguments.nfe or ([None] if arguments.solver in ADAPTIVE else [1, 2, 4, 8, 40])
-    with console.progress(arguments.num * len(nfe), "evaluate") as update:
-        result = evaluate(
-            config,
-            model,
-            nfe=nfe,
-            num=arguments.num,
-            solver=arguments.solver,
-            seed=arguments.seed,
-            progress=update,
-        )
-    append_entry(Path(arguments.directory) / "metrics.jsonl", result)
+    networks = [({}, model)]
+    if arguments.ema:
+        networks = [({"ema": one}, load_average(arguments.directory, one)[1]) for one in arguments.ema]
+    results, total = [], arguments.num * len(nfe)
+    with console.progress(total * len(networks), "evaluate") as update:
+        for average, network in networks:
+            before = total * len(results)
+            found = evaluate(
+                config,
+                network,
+                nfe=nfe,
+                num=arguments.num,
+                solver=arguments.solver,
+                seed=arguments.seed,
+                progress=lambda done, _, before=before: update(before + done),
+            )
+            results.append({**average, **found})
+            append_entry(Path(arguments.directory) / "metrics.jsonl", results[-1])
     if arguments.json:
-        write_json(arguments.json, result)
-    headers = [name.replace("_", " ") for name in result["samples"][0]]
-    print(console.table(headers, [[_short(v) for v in entry.values()] for entry in result["samples"]]))
-    print(
-        f"curvature {result['curvature']:.4f}; {result['num']} samples of seed {result['seed']} "
-        f"against {result['reference']} of {result['data']}"
-    )
+        write_json(arguments.json, {"averages": results} if arguments.ema else results[0])
+    _print(results)
     return 0
+
+
+def _print(results):
+    rows = [{**_average(result), **entry} for result in results for entry in result["samples"]]
+    print(
+        console.table(
+            [name.replace("_", " ") for name in rows[0]], [[_short(v) for v in row.values()] for row in rows]
+        )
+    )
+    for result in results:
+        of = "".join(f" of ema {length:g}" for length in _average(result).values())
+        print(
+            f"curvature{of} {result['curvature']:.4f}; {result['num']} samples of seed {result['seed']} "
+            f"against {result['reference']} of {result['data']}"
+        )
+
+
+def _average(result):
+    return {"ema": result["ema"]} if "ema" in result else {}
 
 
 def _short(value):

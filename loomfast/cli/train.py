@@ -18,53 +18,77 @@ coupling. To resume, or to go on with more --steps, run the same command again."
 
 def run(argv):
     """Train as the words ``argv`` say, or print the plan; the flags are the fields of the configuration."""
-    tyro = need("tyro", "train")
+    need("tyro", "train")
     need("torch", "train")
-    from loomfast.config import PRESETS, TrainConfig
+    from loomfast.config import PRESETS
     from loomfast.runs.directory import default_directory
+
+    def default_out(config):
+        return default_directory(next(a for a in argv if a in PRESETS), config)
+
+    return train_table(PRESETS, argv, "train", TRAIN_DESCRIPTION, default_out)
+
+
+def train_table(table, argv, name, description, default_out, around=None):
+    """Train the configuration of a table that ``argv`` names, with its other words as flags for the fields.
+
+    Args:
+        table: {word: (its line in the help, TrainConfig)}.
+        argv: the words after the command's name.
+        name, description: the command's, for its help and errors.
+        default_out: function of a TrainConfig that returns its run directory where ``--out`` names none.
+        around: function of the TrainConfig that returns a context manager to train in; nothing by default.
+
+    Returns:
+        int: the exit code.
+    """
+    from loomfast.config import TrainConfig
 
     @dataclasses.dataclass(frozen=True)
     class Command(TrainConfig):
         out: Path | None = None
-        """Run directory; runs/PRESET-COUPLING-seedN if none is named."""
+        """Run directory; one named after the run in runs/ if none is named."""
         dry_run: bool = False
         """Print the configuration, the number of parameters and an estimate of the memory, and stop."""
 
-    table = {name: (text, Command(**_fields(config))) for name, (text, config) in PRESETS.items()}
-    command = _tyro_parse(tyro, table, argv)
+    commands = {word: (text, Command(**_fields(config))) for word, (text, config) in table.items()}
+    command = _tyro_parse(commands, argv, name, description)
     if command is None:
         return 0
     values = _fields(command)
     out, dry_run = values.pop("out"), values.pop("dry_run")
     config = TrainConfig(**values)
-    preset = next(a for a in argv if a in PRESETS)
-    out = out or default_directory(preset, config)
-    return _print_plan(config, out) if dry_run else _train(config, out)
+    out = out or default_out(config)
+    if dry_run:
+        return _print_plan(config, out)
+    with around(config) if around else contextlib.nullcontext():
+        return _train(config, out)
 
 
 def _fields(config):
     return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
 
 
-def _tyro_parse(tyro, table, argv):
+def _tyro_parse(table, argv, name, description):
     """Return the Command that ``argv`` asks for, or None if it asked for help.
 
     Raises ValueError with one line for words that are no command.
     """
+    tyro = need("tyro", "train")
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.extras.overridable_config_cli(
                 table,
                 args=argv,
-                prog="loomfast train",
-                description=" ".join(TRAIN_DESCRIPTION.split()),
+                prog=f"loomfast {name}",
+                description=" ".join(description.split()),
                 config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
             )
     except SystemExit as stop:
         if not stop.code:
             return None
-        raise ValueError(f"{_first_message(printed.getvalue())} (see loomfast train --help)") from None
+        raise ValueError(f"{_first_message(printed.getvalue())} (see loomfast {name} --help)") from None
 
 
 def _first_message(frame):

@@ -5,6 +5,6 @@ from one matrix product by |x - z|^2 = |x|^2 + |z|^2 - 2 x.z, clamped at zero. T
 and Schwing, 2025).
 """
 
-from loomfast.cost.api import paired_cost, pairwise_cost, pairwise_cost_from_ids
+from loomfast.cost.api import paired_cost, pairwise_cost, pairwise_cost_from_ids, reassigned_cost
 
-__all__ = ["paired_cost", "pairwise_cost", "pairwise_cost_from_ids"]
+__all__ = ["paired_cost", "pairwise_cost", "pairwise_cost_from_ids", "reassigned_cost"]

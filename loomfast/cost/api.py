@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loomfast._arrays import check_out, count, flat, library, module
+from loomfast._arrays import check_out, count, flat, library, module, to_numpy
 from loomfast.cost import cpu
 from loomfast.cost.spec import (
     check_as_many,
@@ -155,3 +155,34 @@ def paired_cost(x, z, *, metric="sqeuclidean"):
     cost = np.empty(len(x))
     cpu.fill_paired(cost, flat(x), flat(z), metric == "euclidean")
     return cost
+
+
+def reassigned_cost(x, z, order, *, items=None, metric="sqeuclidean"):
+    """Costs of the pairs (x_i, z_i) and, after a reassignment, (x_i, z_order[i]): NumPy float64 (2, n).
+
+    Args:
+        x, z: (n, ...) real arrays of one kind and shape, NumPy or torch.
+        order: (n,) int64 NumPy array, numbers of items of z.
+        items: None, or as order, and the pairs of the reassignment are (x_items[k], z_order[k]).
+        metric: "sqeuclidean" or "euclidean".
+
+    Raises:
+        ValueError, TypeError: as ``paired_cost``, and for a number in order or items that is no item's.
+    """
+    check_metric(metric)
+    if type(x) is type(z) is np.ndarray:
+        costs = cpu.reassigned(x, z, order, items, metric == "euclidean")
+        if costs is not None:
+            return costs
+    before = to_numpy(paired_cost(x, z, metric=metric))
+    x, z = (_chosen(part, of, name) for part, of, name in ((x, items, "items"), (z, order, "order")))
+    return np.stack([before, to_numpy(paired_cost(x, z, metric=metric))])
+
+
+def _chosen(x, numbers, name):
+    """The items of x (n, ...) by their ``numbers`` (n,), all of them where that is None."""
+    if numbers is None:
+        return x
+    if len(numbers) != len(x) or (len(x) and (numbers.min() < 0 or numbers.max() >= len(x))):
+        raise ValueError(f"{name} must hold numbers of the {len(x)} items, as many")
+    return x[module("torch").from_numpy(numbers).to(x.device) if library(x) == "torch" else numbers]

@@ -240,3 +240,12 @@ def fill_paired(out, x, z, euclidean):
             half = np.where(np.maximum(abs(x), abs(z)).max(axis=1, initial=0) > 1e300, 0.5, 1.0)
             root = _lengths(x * half[:, None] - z * half[:, None]) / half
             out[lost] = root if euclidean else root * root
+
+
+def reassigned(x, z, order, items, euclidean):
+    """`reassigned_cost` of contiguous float32 arrays of one shape (n, ...), or None for others."""
+    dense = x.flags.c_contiguous and z.flags.c_contiguous
+    if not (x.dtype == z.dtype == FLOAT32 and x.shape == z.shape and x.ndim and dense):
+        return None
+    threads = default_threads(2 * x.size, LEAST_PER_THREAD)
+    return _engine.cost_paired_again(flat(x), flat(z), order, items, euclidean, threads)

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from loomfast import _engine
 from loomfast._arrays import is_tensor
 
 
@@ -46,12 +47,14 @@ def improving_cycles(order, before, after, relative_rounding, *, weight=0.0, cha
     Returns:
         (B,) int64: like ``order``, with ``i`` itself wherever i's cycle is left alone.
     """
-    xp = _library_of(order)
-    extra = xp.zeros_like(before) if change is None else change
-    sums = cycle_sums(order, xp.stack((before, after, abs(before) + abs(after), extra)))
+    if not is_tensor(order):
+        return _engine.coupling_improving(order, before, after, relative_rounding, weight, change)[0]
+    torch = _library_of(order)
+    extra = torch.zeros_like(before) if change is None else change
+    sums = cycle_sums(order, torch.stack((before, after, before.abs() + after.abs(), extra)))
     old, new, magnitude, extra = sums
     better = (new - old) + weight * extra < -relative_rounding * magnitude
-    return xp.where(better, order, _places(order))
+    return torch.where(better, order, _places(order))
 
 
 def cycle_sums(order, values):
@@ -59,14 +62,14 @@ def cycle_sums(order, values):
 
     From the smallest member of a cycle on, pointer doubling again: after j rounds every element has the sum
     of the 2ʲ elements from it on, or of all to the end of its cycle. What is added to what depends on nothing
-    but ``order``: the bits are the same for NumPy and for torch on any device.
+    but ``order``: the bits are the same for torch on any device and for the engine, which has NumPy's arrays.
     """
-    xp, label = _library_of(order), cycle_labels(order)
+    if not is_tensor(order):
+        return _engine.coupling_cycle_sums(order, values)
+    torch, label = _library_of(order), cycle_labels(order)
     jump, open_ended = order, order != label
     for _ in range(max(1, len(order) - 1).bit_length()):
-        if xp is np and not open_ended.any():  # on a device nobody looks: that would wait for it
-            break
-        values = values + xp.where(open_ended, values[:, jump], 0.0)
+        values = values + torch.where(open_ended, values[:, jump], 0.0)
         open_ended = open_ended & open_ended[jump]
         jump = jump[jump]
     return values[:, label]
@@ -77,6 +80,8 @@ def mean_of(values):
 
     The bits are the same for NumPy and for torch on any device. nan for no values.
     """
+    if not is_tensor(values):
+        return _engine.coupling_mean(values)
     if len(values) == 0:
         return values.sum() * math.nan
     rest, left, join = values, len(values), _library_of(values).concatenate

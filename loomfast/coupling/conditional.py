@@ -11,16 +11,17 @@ import math
 import numpy as np
 
 from loomfast._arrays import finite, to_numpy
-from loomfast.cost import paired_cost, pairwise_cost
+from loomfast.cost import pairwise_cost, reassigned_cost
 from loomfast.coupling.cache import improving_cycles
 from loomfast.coupling.interface import (
     Pair,
     Prepared,
     Stopwatch,
     checked_entry,
+    exchanged,
     mean_cost,
-    rows_of,
     solve_batch,
+    viewed,
 )
 from loomfast.coupling.loom import Loom, Update
 from loomfast.coupling.memoryless import FreshByCost
@@ -230,8 +231,8 @@ class ConditionalLoom(Loom):
         here = labels[:, None].astype(np.float32) if discrete else labels
         self._check_known(here, rows)
         with watch("noise"):
-            held = rows, self._choose_caches(rows, step)
-            ids = self.ids[held].astype(np.int64)
+            held = self._places(rows, step)
+            ids = self.ids.reshape(-1)[held].astype(np.int64)
             noise = self._noise(ids, x, rows, step)
             there = self._conditions_of(ids, rows, here)
         with watch("cost"):
@@ -244,7 +245,7 @@ class ConditionalLoom(Loom):
         with watch("write"):
             order, before, after = self._improvement(x, noise, found.col4row, weight * far)
         pair = Pair(
-            noise=rows_of(noise, order),
+            noise=exchanged(noise, order),
             ids=ids[order],
             swaps=int((order != np.arange(len(order))).sum()),
             cost_before=before,
@@ -258,8 +259,8 @@ class ConditionalLoom(Loom):
     def _improvement(self, x, noise, order, extra):
         """Return what of ``order`` is worth writing, with the mean cost before and after."""
         places = np.arange(len(order))
-        before = to_numpy(paired_cost(x, noise, metric=self.metric)) + extra[places, places]
-        after = to_numpy(paired_cost(x, rows_of(noise, order), metric=self.metric)) + extra[places, order]
+        before, after = reassigned_cost(*viewed(x, noise), order, metric=self.metric)
+        before, after = before + extra[places, places], after + extra[places, order]
         rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
         order = improving_cycles(order, before, after, rounding)
         kept = np.where(order == places, before, after)

@@ -10,12 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from loomfast._arrays import FLOATS, INTEGERS, check_dtype, integer, is_tensor, name_of_dtype, to_numpy
+from loomfast import _engine
+from loomfast._arrays import (
+    FLOATS,
+    INTEGERS,
+    check_dtype,
+    default_threads,
+    integer,
+    is_tensor,
+    name_of_dtype,
+    to_numpy,
+)
 from loomfast.assignment import solve
 from loomfast.coupling.cache import mean_of
 from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.noise import NoiseDomain, noise_from_ids
 
+LEAST_PER_THREAD = 1 << 20  # numbers moved in memory; below this a thread costs more to wake than it saves
 MOST_STEPS = 1 << 32  # a step is one word of the counter behind its draws
 
 
@@ -320,6 +331,27 @@ def rows_of(x, rows):
     if is_tensor(x):
         return x.index_select(0, like(rows, x))
     return x.take(rows, axis=0)
+
+
+def viewed(*arrays):
+    """Return tensors on the CPU as NumPy arrays of the same memory; all as they are if one cannot be.
+
+    A small request takes less time of an array than of a tensor.
+    """
+    for array in arrays:
+        if is_tensor(array) and not (array.is_cpu and name_of_dtype(array.dtype) != "bfloat16"):
+            return arrays
+    return tuple(map(to_numpy, arrays))
+
+
+def exchanged(noise, order):
+    """Return ``noise[order]`` of contiguous ``noise`` (n, ...); on the CPU in its place if it can be."""
+    (here,) = viewed(noise)
+    if not is_tensor(here):
+        threads = default_threads(here.size, LEAST_PER_THREAD)
+        if _engine.coupling_permute(here, order, threads):
+            return noise
+    return rows_of(noise, order)
 
 
 def taken(x, rows):

@@ -11,7 +11,7 @@ import numpy as np
 
 from loomfast._arrays import finite, integer, is_tensor, item_shape, to_numpy
 from loomfast.assignment import cuda
-from loomfast.cost import paired_cost, pairwise_cost
+from loomfast.cost import paired_cost, pairwise_cost, reassigned_cost
 from loomfast.coupling.cache import improving_cycles, initial_ids, is_permutation, mean_of
 from loomfast.coupling.interface import (
     Coupling,
@@ -24,23 +24,26 @@ from loomfast.coupling.interface import (
     checked_batch,
     checked_entry,
     checked_step,
+    exchanged,
     fits_this_run,
     like,
     mean_cost,
-    rows_of,
     solve_batch,
+    viewed,
 )
 from loomfast.coupling.whole_dataset import solve_globally
-from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids, step_bits
+from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids, step_choices
+
+_EPS = np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
 class Update:
     """What `Loom.prepare` found out about a batch: the places it read, and what belongs there."""
 
-    held: tuple  # where the batch's ids are in the cache
+    places: np.ndarray  # where the batch's ids are in the flat cache
     old_ids: np.ndarray
-    new_ids: np.ndarray  # the pair's, which is the caller's to change
+    new_ids: np.ndarray
     prices: np.ndarray  # of old_ids, as the solver left them
     rows: np.ndarray
     labels: np.ndarray | None
@@ -215,8 +218,8 @@ class Loom(Coupling):
         labels = self.checked_labels(labels, rows)
 
         with watch("noise"):
-            held = rows, self._choose_caches(rows, step)
-            ids = self.ids[held].astype(np.int64)  # τ of the step before
+            places = self._places(rows, step)
+            ids = self.ids.reshape(-1)[places].astype(np.int64)  # τ of the step before
             noise = self._noise(ids, x, rows, step)
             pair_labels = None if labels is None else (labels, self._labels_of(ids, rows, labels))
         with watch("cost"):
@@ -230,22 +233,26 @@ class Loom(Coupling):
                 precision=self.precision,
             )
         with watch("solve"):
-            start = like(np.arange(len(rows)), x), like(self.prices[ids], x)
+            (cost,) = viewed(cost)
+            start = like(np.arange(len(rows)), cost), like(self.prices[ids], cost)
             assignment = solve_batch(cost, x, start=start, tolerance=self.tolerance)  # ω of eq. 9
         with watch("write"):
             found = to_numpy(assignment.col4row)
-            order, noise, before, after = self._strict_improvement(x, noise, found, pair_labels)
+            order, before, after = self._strict_improvement(x, noise, found, pair_labels)
+            swaps, new_ids = int(np.count_nonzero(order != np.arange(len(order)))), ids[order]
+            if swaps:
+                noise = exchanged(noise, order)
         pair = Pair(
             noise=noise,
-            ids=ids[order],
-            swaps=int((order != np.arange(len(order))).sum()),
+            ids=new_ids,
+            swaps=swaps,
             cost_before=before,
             cost_after=after,
             gap=float(assignment.gap),
             seconds=watch.seconds,
             domain=NoiseDomain.CACHE,
         )
-        update = Update(held, ids, ids[order], to_numpy(assignment.v), rows, labels)
+        update = Update(places, ids, new_ids.copy(), to_numpy(assignment.v), rows, labels)
         return Prepared(pair, step, update)
 
     def commit(self, prepared):
@@ -261,12 +268,13 @@ class Loom(Coupling):
             if not is_tensor(prepared.step):
                 self.step = prepared.step + 1
             return prepared.pair
-        if not np.array_equal(self.ids[update.held], update.old_ids):
+        held = self.ids.reshape(-1)
+        if not (held[update.places] == update.old_ids).all():
             raise ValueError(
                 f"prepared is out of date: step {prepared.step} was prepared before a step that moved its "
                 "noises was committed; prepare it again"
             )
-        self.ids[update.held] = update.new_ids
+        held[update.places] = update.new_ids
         self.remember_prices(update.old_ids, update.prices)
         if self.labels is not None:
             self.labels[update.rows] = update.labels
@@ -283,7 +291,7 @@ class Loom(Coupling):
 
             return on_device.recall(self, x, on_device.as_rows(x, index, self), check_step(step))
         rows, step = checked_batch(x, index, self.shape, self.num_items), check_step(step)
-        ids = self.ids[rows, self._choose_caches(rows, step)].astype(np.int64)
+        ids = self.ids.reshape(-1)[self._places(rows, step)].astype(np.int64)
         noise = self._noise(ids, x, rows, step)
         cost = mean_cost(to_numpy(paired_cost(x, noise, metric=self.metric)))
         return Pair(noise, ids, cost_before=cost, cost_after=cost, seconds={}, domain=NoiseDomain.CACHE)
@@ -331,42 +339,30 @@ class Loom(Coupling):
         return noise_from_ids(like(ids, x), self.shape, seed=self.seed, domain=NoiseDomain.CACHE)
 
     def _choose_caches(self, rows, step):
-        """Return one of each item's caches, (B,), uniformly by (seed, step, item) (Section 3.2)."""
-        bits = step_bits(rows, 1, seed=self.seed, step=step, domain=StepDomain.CACHE_CHOICE)[:, 0]
-        return (bits.astype(np.uint64) * np.uint64(self.num_caches)) >> np.uint64(32)
+        """Return one of each item's caches, (B,) int64, uniformly by (seed, step, item) (Section 3.2)."""
+        return step_choices(rows, self.num_caches, seed=self.seed, step=step, domain=StepDomain.CACHE_CHOICE)
+
+    def _places(self, rows, step):
+        """Return where in the flat cache the noises are that ``step`` chooses of items (B,), (B,) int64."""
+        return rows * self.num_caches + self._choose_caches(rows, step)
 
     def _strict_improvement(self, x, noise, order, labels=None):
-        """Return what of ``order`` is worth writing, the noise in it, the mean pair cost before, and after.
+        """Return what of ``order`` is worth writing, the mean pair cost before, and after.
 
         The solver's costs are float32 and may lack the norms; what counts here are the O(B·d) costs of the
-        old and new pairs, computed directly in float64. ``noise`` is overwritten.
+        old and new pairs, computed directly in float64.
         """
-        before = to_numpy(paired_cost(x, noise, metric=self.metric))
-        found, moved, after = order, np.flatnonzero(order != np.arange(len(order))), before.copy()
-        most = 2 * len(moved) > len(order)  # a copy of some rows of x costs more than the costs of all
-        if most:
-            new = rows_of(noise, order)
-            after = to_numpy(paired_cost(x, new, metric=self.metric))
-        elif moved.size:
-            new = rows_of(noise, order[moved])
-            after[moved] = to_numpy(paired_cost(rows_of(x, moved), new, metric=self.metric))
-        differs = np.zeros((2, len(order)))  # labels, before and after
-        if labels is not None:
-            differs[:] = labels[0] != labels[1], labels[0] != labels[1][order]
-        rounding = (math.prod(self.shape) + len(order)) * np.finfo(np.float64).eps
-        order = improving_cycles(
-            order, before, after, rounding, weight=self.label_weight, change=differs[1] - differs[0]
-        )
-        before, after = before + self.label_weight * differs[0], after + self.label_weight * differs[1]
-        kept = np.where(order == np.arange(len(order)), before, after)
-        if most:
-            left = np.flatnonzero(order != found)
-            new[left] = noise[left]
-            noise = new
-        elif moved.size:
-            taken = order[moved] == found[moved]
-            noise[moved[taken]] = new[taken]
-        return order, noise, mean_cost(before), mean_cost(kept)
+        before, after = reassigned_cost(*viewed(x, noise), order, metric=self.metric)
+        rounding = (math.prod(self.shape) + len(order)) * _EPS
+        if labels is None:
+            kept = improving_cycles(order, before, after, rounding)
+        else:
+            differs = np.stack([labels[0] != labels[1], labels[0] != labels[1][order]]).astype(np.float64)
+            weight, change = self.label_weight, differs[1] - differs[0]
+            kept = improving_cycles(order, before, after, rounding, weight=weight, change=change)
+            before, after = before + weight * differs[0], after + weight * differs[1]
+        after = np.where(kept == order, after, before)
+        return kept, mean_cost(before), mean_cost(after)
 
     def remember_prices(self, ids, v):
         """Keep a batch's dual prices ``v``, moved to the mean these noises had: prices are relative."""

@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from loomfast._arrays import integer, is_tensor, item_shape, to_numpy
-from loomfast.cost import paired_cost
+from loomfast.cost import paired_cost, reassigned_cost
 from loomfast.coupling.interface import (
     Coupling,
     Pair,
     check_metadata,
     check_step,
     checked_step,
+    exchanged,
     like,
     mean_cost,
-    rows_of,
-    taken,
+    viewed,
 )
 from loomfast.files import readable
-from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids, step_bits
+from loomfast.noise import NOISE_FORMAT, NoiseDomain, StepDomain, noise_from_ids, step_choices
 
 
 class Fresh(Coupling):
@@ -79,9 +79,8 @@ class Fresh(Coupling):
         if self.source is None:
             ids = (np.int64(step) << np.int64(32)) + rows
         else:
-            words = step_bits(rows, 1, seed=self.seed, step=step, domain=StepDomain.SOURCE)[:, 0]
-            scaled = words.astype(np.uint64) * np.uint64(len(self.source)) >> np.uint64(32)
-            ids = scaled.astype(np.int64)
+            where = {"seed": self.seed, "step": step, "domain": StepDomain.SOURCE}
+            ids = step_choices(rows, len(self.source), **where)
         return ids, self._ends(ids, x)
 
     def _ends(self, ids, x):
@@ -99,13 +98,16 @@ class Fresh(Coupling):
     def _pair(self, x, noise, ids, watch, *, order=None, rows=None, metric="sqeuclidean", **more):
         """Return the Pair in which item k, or ``rows[k]``, has noise ``order[k]`` of those drawn; None: k."""
         with watch("write"):
-            before = to_numpy(paired_cost(x, noise, metric=metric))
-            after, swaps = before, 0
-            if order is not None:
+            swaps = 0
+            if order is None:
+                before = after = to_numpy(paired_cost(x, noise, metric=metric))
+            else:
+                order = to_numpy(order)
+                both = viewed(x, noise)
+                before, after = reassigned_cost(*both, order, items=rows, metric=metric)
                 places = np.arange(len(order)) if rows is None else rows
-                swaps = int((order != places).sum())
-                noise, ids = rows_of(noise, order), ids[order]
-                after = to_numpy(paired_cost(taken(x, rows), noise, metric=metric))
+                swaps = int(np.count_nonzero(order != places))
+                noise, ids = exchanged(noise, order), ids[order]
         return Pair(
             noise=noise,
             ids=ids,

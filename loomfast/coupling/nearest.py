@@ -143,24 +143,28 @@ def chi_squared(degrees, rows, num, *, seed, step):
     """
     d = degrees / 2 - 1 / 3
     c = 1 / np.sqrt(9 * d)
-    result = np.full((len(rows), num), np.nan)
+    result = np.empty((len(rows), num))
     attempts, left = 1, np.arange(len(rows))
     while left.size:
         # The draws of more attempts begin with those of fewer.
         shape, draw = (attempts, num), {"seed": seed, "step": step}
-        normal = step_normals(rows[left], shape, domain=StepDomain.PROPOSALS, **draw).astype(np.float64)
-        u = step_uniforms(rows[left], attempts * num, domain=StepDomain.ACCEPTANCE, **draw)
+        items = rows if attempts == 1 else rows[left]
+        normal = step_normals(items, shape, domain=StepDomain.PROPOSALS, **draw).astype(np.float64)
+        u = step_uniforms(items, attempts * num, domain=StepDomain.ACCEPTANCE, **draw)
         u, square = u.reshape(-1, *shape), normal * normal
         v = (1 + c * normal) ** 3
         fits = u < 1 - 0.0331 * square * square  # implies the condition below, without its logarithms
-        rest = np.nonzero(~fits)
-        w, x2 = v[rest], square[rest]
+        rest = np.flatnonzero(~fits)
+        uniform, w, x2 = (part.reshape(-1)[rest] for part in (u, v, square))
         with np.errstate(divide="ignore", invalid="ignore"):
-            fits[rest] = np.log(u[rest]) < 0.5 * x2 + d - d * w + d * np.log(w)
+            fits.reshape(-1)[rest] = np.log(uniform) < 0.5 * x2 + d - d * w + d * np.log(w)
         fits &= v > 0
-        first = fits.argmax(axis=1)[:, None]
-        value = np.take_along_axis(2 * d * v, first, axis=1)[:, 0]
-        found = fits.any(axis=1)
-        result[left] = np.where(found, value, np.nan)
+        if attempts == 1:  # nearly all
+            result[...] = 2 * d * v[:, 0]
+            found = fits[:, 0]
+        else:
+            first = fits.argmax(axis=1)[:, None]
+            result[left] = np.take_along_axis(2 * d * v, first, axis=1)[:, 0]
+            found = fits.any(axis=1)
         left, attempts = left[~found.all(axis=1)], 2 * attempts
     return result

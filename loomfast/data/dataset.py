@@ -10,6 +10,9 @@ from loomfast._arrays import integer
 from loomfast.data.builtin import DRAWN, LOADERS
 from loomfast.data.files import load_path
 from loomfast.data.streamed import Streamed, stream_path
+from loomfast.files import read_json, readable
+
+PAIRS = "pairs.json"  # says what a directory of pairs holds
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ def load_dataset(name, *, image_size=None, num_items=None, stream=False):
     in the plane: ``8gaussians``, ``moons``, ``scurve``, ``checkerboard``.
 
     A path: a directory with CIFAR-10's binary files or with images, or a .npy, .npz, .h5 or .hdf5 file; see
-    `loomfast.data.files`. image_size: images of a folder are cropped and resized to it, others must have it.
+    `loomfast.data.files`; or a directory of pairs that `loomfast reflow` made, whose held-out items are those
+    of the data that the pairs' run was trained on. image_size: images of a folder are cropped and resized to
+    it, others must have it.
 
     num_items: as many training items: more crops or points of what is drawn, a fixed random choice of what is
     not. The held-out items stay what they are.
@@ -71,8 +76,30 @@ def load_dataset(name, *, image_size=None, num_items=None, stream=False):
             f"there is no data set {str(name)!r}, nor a file or directory of that name; the names are "
             f"{', '.join((*LOADERS, *DRAWN))}"
         )
+    if (path / PAIRS).is_file():
+        return choose_items(_load_pairs(path, image_size, stream), num_items)
     load = stream_path if stream else load_path
     return choose_items(make_dataset(str(name), *load(path, image_size)), num_items)
+
+
+def _load_pairs(directory, image_size, stream):
+    """Return the Dataset of a directory of pairs; it has the name of the data that it takes the place of."""
+    with readable(directory / PAIRS, "cannot be used"):
+        about = read_json(directory / PAIRS)
+        data, num = about["data"], about["num"]
+    images = directory / "images.npy"
+    if not (directory / "pairs.safetensors").is_file():
+        raise ValueError(f"{directory} holds pairs that are not all made yet: run loomfast reflow again")
+    base = load_dataset(data, image_size=image_size)
+    with readable(images, "cannot be used"):
+        items = np.load(images, mmap_mode="r" if stream else None, allow_pickle=False)
+        if items.shape != (num, *base.heldout.shape[1:]) or items.dtype != np.float32:
+            raise ValueError(f"it holds {items.dtype} of shape {items.shape}")
+    labels = directory / "labels.npy"
+    labels = np.load(labels, allow_pickle=False) if labels.is_file() else None
+    if stream:
+        items = Streamed(items.__getitem__, np.arange(num), items.shape[1:])
+    return make_dataset(base.name, items, base.heldout, labels, base.heldout_labels)
 
 
 def make_dataset(name, train, heldout, train_labels=None, heldout_labels=None):

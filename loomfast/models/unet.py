@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from loomfast._arrays import check_integers, integer
+from loomfast.models.times import check_end
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class UNetConfig:
     """Groups of every group norm; small networks want fewer: a channel alone in its group loses the time."""
     activation_checkpointing: bool = False
     """Blocks are computed again in the backward pass instead of stored."""
+    two_times: bool = False
+    """A network of flow maps, which takes a second time; set by the training objective."""
 
     def __post_init__(self):
         check_integers(self)
@@ -220,7 +223,11 @@ class EmbedSequential(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """The velocity field v(x, t) or v(x, t, y). Its output convolution starts at zero."""
+    """The velocity field v(x, t) or v(x, t, y). Its output convolution starts at zero.
+
+    With ``two_times`` it is the average velocity v_{t,end}(x) of a flow map (`loomfast.flow_map`): the time
+    from t to end is embedded like t and added to its embedding, by a layer that starts at zero.
+    """
 
     def __init__(self, config):
         super().__init__()
@@ -245,18 +252,24 @@ class UNet(nn.Module):
             nn.SiLU(),
             _zero(nn.Conv2d(first, config.in_channels, 3, padding=1)),
         )
+        if config.two_times:  # last, so that all else starts as it does without it
+            self.span_embed = nn.Sequential(
+                nn.Linear(width, 4 * width), nn.SiLU(), _zero(nn.Linear(4 * width, 4 * width))
+            )
 
-    def forward(self, x, t, y=None):
+    def forward(self, x, t, y=None, end=None):
         """x (B, in_channels, H, W), t (B,) in [0, 1], y (B,) int64 labels or None -> velocity, x's shape.
 
         A label of -1 means no label: that row's label embedding is left out (classifier-free guidance).
-        Raises ValueError for another shape, for labels on an unconditional network, and for none on a
-        conditional one.
+        end: (B,) the times to average the velocity to, for a network of two times; None for t itself.
+        Raises ValueError for another shape, for labels on an unconditional network, for none on a
+        conditional one, and for an end on a network of one time.
         """
         self._check(x, t, y)
-        emb = self.time_embed(
-            time_embedding(t, self.config.model_channels).to(self.time_embed[0].weight.dtype)
-        )
+        check_end(self.config, t, end)
+        emb = self.time_embed(self._features(t))
+        if self.config.two_times:
+            emb = emb + self.span_embed(self._features(torch.zeros_like(t) if end is None else end - t))
         if y is not None:
             emb = emb + self.label_emb(y.clamp(min=0)) * (y >= 0)[:, None]
         skips = []
@@ -268,6 +281,9 @@ class UNet(nn.Module):
         for block in self.output_blocks:
             h = self._run(block, torch.cat([h, skips.pop()], dim=1), emb)
         return self.out(h)
+
+    def _features(self, t):
+        return time_embedding(t, self.config.model_channels).to(self.time_embed[0].weight.dtype)
 
     def _run(self, block, h, emb):
         if self.config.activation_checkpointing and self.training and torch.is_grad_enabled():

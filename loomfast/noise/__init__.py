@@ -3,7 +3,7 @@
 from loomfast.noise.api import interpolate_from_ids, noise_from_ids
 from loomfast.noise.cpu import fill_nearest
 from loomfast.noise.format import NOISE_FORMAT, NoiseDomain, StepDomain
-from loomfast.noise.steps import step_bits, step_normals, step_uniforms
+from loomfast.noise.steps import step_bits, step_choices, step_normals, step_uniforms
 
 __all__ = [
     "NOISE_FORMAT",
@@ -13,6 +13,7 @@ __all__ = [
     "interpolate_from_ids",
     "noise_from_ids",
     "step_bits",
+    "step_choices",
     "step_normals",
     "step_uniforms",
 ]

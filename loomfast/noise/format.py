@@ -27,6 +27,7 @@ class NoiseDomain(IntEnum):
     FRESH = 1
     SAMPLING = 2
     VALIDATION = 3
+    PAIRS = 4
 
 
 class StepDomain(IntEnum):
@@ -48,3 +49,4 @@ class StepDomain(IntEnum):
     ACCEPTANCE = 13
     SOURCE = 14
     CLASSES = 15
+    MAP_TIMES = 20

@@ -27,6 +27,13 @@ def step_bits(index, num_words, *, seed, step, domain):
     return out
 
 
+def step_choices(index, num, *, seed, step, domain):
+    """int64 ``(len(index),)``: for each item one of 0 ... num - 1, as likely as any, by `step_bits`."""
+    words = step_bits(index, 1, seed=seed, step=step, domain=domain)[:, 0]
+    num = np.uint64(integer(num, "num", 1, 1 << 32))
+    return (words.astype(np.uint64) * num >> np.uint64(32)).astype(np.int64)
+
+
 def step_uniforms(index, num, *, seed, step, domain):
     """float32 uniforms in [0, 1) ``(len(index), num)``: the top 24 bits of ``step_bits`` times 2^-24."""
     words = step_bits(index, num, seed=seed, step=step, domain=domain)

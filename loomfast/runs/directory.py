@@ -86,6 +86,15 @@ def check_weights(path, found, expected, complaint="does not fit its config.json
             raise ValueError(f"{path} is damaged: its {prefix}{name} holds what is no finite number")
 
 
+def split_by_prefix(tensors):
+    """Return {"model.a": ..., "ema.a": ...} as {"model": {"a": ...}, "ema": {"a": ...}}."""
+    parts = {}
+    for full, value in tensors.items():
+        prefix, _, name = full.partition(".")
+        parts.setdefault(prefix, {})[name] = value
+    return parts
+
+
 def read_config(path):
     """Return the TrainConfig in a config.json; raises ValueError naming the file where it holds none."""
     values = read_json(path)
@@ -111,6 +120,14 @@ def load_data(config):
     )
 
 
+def load_config(run_directory):
+    """Return the TrainConfig of a run directory; raises FileNotFoundError if it is none."""
+    path = Path(run_directory) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_directory} is not a run directory: it has no config.json")
+    return read_config(path)
+
+
 def load_model(run_directory):
     """(TrainConfig, network in eval mode with the averaged weights) of a run directory.
 
@@ -119,9 +136,7 @@ def load_model(run_directory):
         ValueError: if the weights do not belong to the configuration.
     """
     run_directory = Path(run_directory)
-    if not (run_directory / "config.json").is_file():
-        raise FileNotFoundError(f"{run_directory} is not a run directory: it has no config.json")
-    config = read_config(run_directory / "config.json")
+    config = load_config(run_directory)
     weights = run_directory / "model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(f"{run_directory} has no checkpoint yet: it has no model.safetensors")

@@ -27,7 +27,8 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
         nfe: numbers of function evaluations to sample with; ``(None,)`` for an adaptive solver, whose
             evaluations are counted.
         num: samples for each of them.
-        solver: solver for all of them; by default midpoint for an even number, else Euler.
+        solver: solver for all of them; by default midpoint for an even number, else Euler, and a flow map's
+            own steps.
         seed: seed of the samples' noise.
         progress: called as ``progress(done, total)`` with numbers of samples.
 
@@ -42,7 +43,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
     if integer(num, "num", -math.inf) < 2:
         raise ValueError(f"num must be at least 2, a covariance needs that many samples; got {num}")
     for evaluations in nfe:
-        check_solver(solver, evaluations)
+        check_solver(solver, evaluations, two_times=config.model.two_times)
     dataset = load_data(config)
     shape = dataset.train.shape[1:]
     source = read_source(config.coupling.source)
@@ -70,7 +71,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             }
         )
     return {
-        "data": config.data,
+        "data": dataset.name,
         "reference": f"{len(dataset.heldout)} held-out items",
         "num": num,
         "seed": seed,

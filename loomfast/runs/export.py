@@ -162,12 +162,16 @@ def _check_entry(entry):
 def read_metrics(path):
     """What evaluations wrote into a ``metrics.jsonl``, of equal conditions the last only.
 
+    Those of other averages than the one that is exported are left out.
+
     Raises ValueError where an entry lacks what the card's tables are made of.
     """
     found = {}
     for entry in read_log(path, ("steps", "num", "seed", "curvature")) if path.is_file() else ():
         with readable(path, "cannot be used, an entry is damaged"):
             _check_entry(entry)
+        if "ema" in entry:
+            continue
         solvers = [(sample["solver"], sample["nfe"]) for sample in entry["samples"]]
         found[json.dumps([entry["steps"], entry["num"], entry["seed"], solvers])] = entry
     return list(found.values())

@@ -19,7 +19,7 @@ from loomfast.plots import save_image_files, save_samples, save_trajectory
 from loomfast.runs.directory import load_model
 from loomfast.sampling.codec import autoencoder_kl
 from loomfast.sampling.generate import blocks, check_guidance, generate_solution, shares
-from loomfast.sampling.ode import ADAPTIVE, check_solver
+from loomfast.sampling.ode import ADAPTIVE, MAP, check_solver
 
 NFE = 8  # evaluations where nothing says how many
 REPORTS = np.linspace(0, 1, 11)  # times of an adaptive solver's trajectory where none are given
@@ -137,12 +137,12 @@ def make_plan(request, group):
         need_compiler(group.device)
     config, model = load_model(request.directory)
     shape = item_shape(config.model)
-    solver, nfe, settings = _solver_of(request)
+    solver, nfe, settings = _solver_of(request, config.model.two_times)
     kind = kind_of(request.out)
     check_kind(kind, shape, request.codec)
     codec = codec_of(request.codec, shape, group.device)
     labels = labels_of(config.model.num_classes, request.labels, request.start, request.num)
-    check_guided(config, request.guidance)
+    check_guided(config, request.guidance, solver)
     ending = "" if request.guidance is None else f"-guidance{request.guidance:g}"
     ending += "-trajectory" if request.trajectory else ""
     name = f"seed{request.seed}-{solver}{f'-nfe{nfe}' if nfe else ''}{ending}"
@@ -172,7 +172,7 @@ def make_plan(request, group):
     )
 
 
-def _solver_of(request):
+def _solver_of(request, two_times):
     """Return (solver, evaluations or None, arguments for `generate_solution`) of a request."""
     grid = request.time_grid
     if request.solver in ADAPTIVE and request.trajectory and grid is None:
@@ -181,7 +181,7 @@ def _solver_of(request):
     nfe = request.nfe or (None if timed or request.solver in ADAPTIVE else NFE)
     if timed and nfe:
         raise ValueError("--nfe and the times of --time-grid both say how many steps: leave one out")
-    solver, settings = check_solver(request.solver, nfe, grid)
+    solver, settings = check_solver(request.solver, nfe, grid, two_times=two_times)
     return solver, nfe, settings
 
 
@@ -247,7 +247,7 @@ def labels_of(classes, labels, start, num):
     return turn[(start + np.arange(num)) % len(turn)]
 
 
-def check_guided(config, guidance):
+def check_guided(config, guidance, solver):
     """Raise ValueError unless the run's network can be guided so: with classes, and samples without one."""
     if guidance is None:
         return
@@ -257,6 +257,8 @@ def check_guided(config, guidance):
         raise ValueError(
             "--guidance needs a network that has seen items without their label: train with --label-dropout"
         )
+    if solver == MAP:
+        raise ValueError("--guidance is of velocities, not of maps: give --solver midpoint, say")
     check_guidance(guidance, ())
 
 

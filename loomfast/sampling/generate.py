@@ -8,7 +8,7 @@ import torch
 
 from loomfast._arrays import integer
 from loomfast.noise import NoiseDomain, noise_from_ids
-from loomfast.sampling.ode import FIXED, Solution, check_solver, integrate
+from loomfast.sampling.ode import MAP, STEPS, Solution, check_solver, integrate
 
 CPU_BLOCK = 32  # ids a network call takes on the CPU, always, so that bits do not depend on the batch
 
@@ -51,6 +51,7 @@ def generate_solution(
     y=None,
     guidance=None,
     source=None,
+    domain=NoiseDomain.SAMPLING,
     progress=None,
     time_grid=None,
     trajectory=False,
@@ -76,15 +77,20 @@ def generate_solution(
     items, and one evaluation; the network has to know the label −1, "none". 1 is no guidance, 0 no label.
     source: None for noise; or (M, *shape) floating point, NumPy, which the flow begins at instead: sample k
     begins at item k mod M.
-    solver, nfe, time_grid: as in ``check_solver`` (an even nfe alone is midpoint, an odd one euler). device:
-    where the model is, taken from its parameters when None. progress: called with the number of samples
-    finished. rtol, atol: of an adaptive solver.
+    domain: whose noise the ids are of.
+    solver, nfe, time_grid: as in ``check_solver`` (an even nfe alone is midpoint, an odd one euler, and both
+    are the map of a network of two times; of that the other solvers take the velocity).
+    device: where the model is, taken from its parameters when None.
+    progress: called with the number of samples finished. rtol, atol: of an adaptive solver.
 
     Raises ValueError for num < 1, a negative start, y of another length, a solver and nfe that do not fit, or
     a model that makes NaN or infinity of the noise.
     """
     guidance = check_guidance(guidance, y)
-    solver, arguments = check_solver(solver, nfe, time_grid)
+    two_times = getattr(getattr(model, "config", None), "two_times", False)
+    solver, arguments = check_solver(solver, nfe, time_grid, two_times=two_times)
+    if solver == MAP and guidance is not None:
+        raise ValueError(f"guidance={guidance} is of velocities, not of maps: give solver midpoint, say")
     arguments |= {"trajectory": trajectory, "rtol": rtol, "atol": atol}
     num, start, batch_size = _check_request(num, start, batch_size, y)
     parameter = _parameter_of(model)
@@ -93,9 +99,8 @@ def generate_solution(
     with _evaluating(model):
         states, evaluations = None, 0
         for first, last in blocks(start, start + num, batch_size, device):
-            part = _solve_block(
-                model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments
-            )
+            begin = starting_points(np.arange(first, last), shape, seed, source, domain).to(device)
+            part = _solve_block(model, first, last, begin, start, y, guidance, solver, arguments)
             kept = part.x[None] if part.trajectory is None else part.trajectory
             if states is None:
                 states = torch.empty(len(kept), num, *shape, dtype=torch.float32, device="cpu")
@@ -104,7 +109,7 @@ def generate_solution(
             evaluations += part.nfe * (high - low)
             if progress is not None:
                 progress(high - start)
-    mean_nfe = part.nfe if solver in FIXED else evaluations / num
+    mean_nfe = part.nfe if solver in STEPS else evaluations / num
     return Solution(states[-1], mean_nfe, solver, states if trajectory else None, part.times)
 
 
@@ -164,20 +169,21 @@ def blocks(low, high, batch_size, device):
     return [(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]
 
 
-def _solve_block(model, first, last, shape, seed, start, y, guidance, source, device, solver, arguments):
-    """The Solution of ids first ... last - 1.
+def _solve_block(model, first, last, z, start, y, guidance, solver, arguments):
+    """The Solution of ids first ... last - 1, which begin at z.
 
     Ids outside the asked range, which fill an aligned block, take the labels of its ends.
     """
-    ids = torch.arange(first, last, device="cpu")
-    z = starting_points(ids.numpy(), shape, seed, source).to(device)
     labels = ()
     if y is not None:
-        labels = (torch.as_tensor(y, device="cpu")[(ids - start).clamp(0, len(y) - 1)].to(device),)
+        rows = (torch.arange(first, last, device="cpu") - start).clamp(0, len(y) - 1)
+        labels = (torch.as_tensor(y, device="cpu")[rows].to(z.device),)
     parameter = _parameter_of(model)
     dtype = z.dtype if parameter is None else parameter.dtype
 
-    def velocity(x, t):
+    def velocity(x, t, end=None):
+        if end is not None:
+            return model(x.to(dtype), t, *labels, end=end).to(x.dtype)
         if guidance is None:
             return model(x.to(dtype), t, *labels).to(x.dtype)
         both = torch.cat([labels[0], torch.full_like(labels[0], -1)])

@@ -53,8 +53,14 @@ def _rk4(f, x, t, h):
     return x + (h / 6) * (k1 + 2 * (k2 + k3) + k4)
 
 
+def _jump(f, x, t, h):
+    return x + h * f(x, t, t + h)
+
+
 # name -> (one step, evaluations a step)
 FIXED = {"euler": (_euler, 1), "midpoint": (_midpoint, 2), "heun": (_heun, 2), "rk4": (_rk4, 4)}
+MAP = "map"  # the solver of networks of two times, which jump from one time to the next
+STEPS = {**FIXED, MAP: (_jump, 1)}
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")  # torchdiffeq's
 
 # name -> where the times of a uniform grid go, 0 to 0 and 1 to 1
@@ -65,9 +71,12 @@ TIME_LAWS = {
 }
 
 
-def default_solver(nfe):
-    """Return the solver for a number of evaluations if none is named: midpoint if even, euler if odd."""
-    return "euler" if nfe % 2 else "midpoint"
+def default_solver(nfe, two_times=False):
+    """Return the solver for a number of evaluations if none is named: midpoint if even, euler if odd.
+
+    For a network of two times it is its map.
+    """
+    return MAP if two_times else "euler" if nfe % 2 else "midpoint"
 
 
 def integrate(
@@ -87,26 +96,26 @@ def integrate(
     velocity: takes x of z's shape and t of shape (B,) float32, returns x's shape. z: (B, ...) floating point.
     Fixed-step solvers (euler 1, midpoint 2, heun 2, rk4 4 evaluations a step) need exactly one of nfe, a
     multiple of the evaluations a step; steps, that many equal ones; time_grid, strictly monotone times from
-    start to end, any interval and either direction. Adaptive solvers (torchdiffeq's dopri5, dopri8, bosh3,
-    adaptive_heun) choose their own steps from rtol and atol, the error being taken over the whole
-    batch; they take no nfe and no steps, and time_grid says where they begin, end and report. Their z is
-    float32 or float64: fewer bits cannot tell an error of rtol from rounding.
+    start to end, any interval and either direction. So does map, of one evaluation a step, whose velocity
+    takes (x, t, end) and returns the average velocity from t to end of a flow map (`loomfast.flow_map`).
+    Adaptive solvers (torchdiffeq's dopri5, dopri8, bosh3, adaptive_heun) choose their own steps from rtol and
+    atol, the error being taken over the whole batch; they take no nfe and no steps, and time_grid says where
+    they begin, end and report. Their z is float32 or float64: fewer bits cannot tell an error of rtol from
+    rounding.
     trajectory=True keeps every state of the grid. Gradients are not stopped here.
 
     Returns a Solution. Raises ValueError for an unknown solver and for a grid that does not fit it; of an
     adaptive solver also where velocity returns NaN or infinity, or steps do not become large enough for rtol
     and atol. Raises TypeError for z of another dtype.
     """
-    if solver not in FIXED and solver not in ADAPTIVE:
-        raise ValueError(f"solver must be one of {', '.join((*FIXED, *ADAPTIVE))}, got {solver!r}")
+    _check_name(solver)
     calls = 0
 
-    def f(x, t):
+    def f(x, *times):
         nonlocal calls
         calls += 1
-        if not isinstance(t, torch.Tensor):
-            t = torch.full((), t, dtype=torch.float32, device=x.device)
-        return velocity(x, t.float().expand(x.shape[0]))
+        times = (torch.as_tensor(t, dtype=torch.float32, device=x.device) for t in times)
+        return velocity(x, *(t.expand(x.shape[0]) for t in times))
 
     if solver in ADAPTIVE:
         if nfe is not None or steps is not None:
@@ -114,7 +123,7 @@ def integrate(
         times = np.array([0.0, 1.0]) if time_grid is None else _check_grid(time_grid)
         states = _adaptive(f, z, solver, times, rtol, atol)
         return Solution(states[-1], calls, solver, states if trajectory else None, times)
-    step, per_step = FIXED[solver]
+    step, per_step = STEPS[solver]
     times = _grid(solver, per_step, nfe, steps, time_grid)
     x = z
     states = [z]
@@ -123,6 +132,11 @@ def integrate(
         if trajectory:
             states.append(x)
     return Solution(x, calls, solver, torch.stack(states) if trajectory else None, times)
+
+
+def _check_name(solver):
+    if solver not in STEPS and solver not in ADAPTIVE:
+        raise ValueError(f"solver must be one of {', '.join((*STEPS, *ADAPTIVE))}, got {solver!r}")
 
 
 def _grid(solver, per_step, nfe, steps, time_grid):
@@ -207,17 +221,24 @@ def _bare(dtype):
     return str(dtype).removeprefix("torch.")
 
 
-def check_solver(solver, nfe, time_grid=None):
+def check_solver(solver, nfe, time_grid=None, *, two_times=False):
     """The solver to use and the arguments it gives ``integrate``.
 
     A fixed-step solver takes nfe or time_grid, an adaptive one no nfe. Without a solver nfe picks
-    ``default_solver(nfe)``, and a grid euler. time_grid: times that rise from 0, the noise, to 1, the data;
-    or the name of one of TIME_LAWS, which then spaces the steps that nfe allows.
-    Raises ValueError for an unknown solver and for an nfe or a grid it cannot use.
+    ``default_solver(nfe)``, and a grid euler; a network of two_times its map, in both cases. time_grid: times
+    that rise from 0, the noise, to 1, the data; or the name of one of TIME_LAWS, which then spaces the steps
+    that nfe allows.
+    Raises ValueError for an unknown solver, for an nfe or a grid it cannot use, and for the map of a network
+    of one time.
     """
     nfe = None if nfe is None else integer(nfe, "nfe", -math.inf)
+    if solver == MAP and not two_times:
+        raise ValueError(
+            "solver map is for flow maps, and this network is a velocity of one time: leave --solver out, or "
+            "make a map of it with loomfast distill"
+        )
     if isinstance(time_grid, str):
-        return _check_law(solver, nfe, time_grid)
+        return _check_law(solver, nfe, time_grid, two_times)
     if time_grid is not None:
         time_grid = _check_grid(time_grid)
         if time_grid[0] != 0 or time_grid[-1] != 1:
@@ -228,20 +249,19 @@ def check_solver(solver, nfe, time_grid=None):
     if solver is None:
         if nfe is None and time_grid is None:
             raise ValueError("give nfe, a solver, or both")
-        solver = "euler" if nfe is None else default_solver(nfe)
-    if solver not in FIXED and solver not in ADAPTIVE:
-        raise ValueError(f"solver must be one of {', '.join((*FIXED, *ADAPTIVE))}, got {solver!r}")
+        solver = default_solver(1 if nfe is None else nfe, two_times)
+    _check_name(solver)
     if solver in ADAPTIVE:
         if nfe is not None:
             raise ValueError(f"{solver} chooses its own steps: leave nfe out")
         return solver, {} if time_grid is None else {"time_grid": time_grid}
-    return solver, {"time_grid": _grid(solver, FIXED[solver][1], nfe, None, time_grid)}
+    return solver, {"time_grid": _grid(solver, STEPS[solver][1], nfe, None, time_grid)}
 
 
-def _check_law(solver, nfe, law):
+def _check_law(solver, nfe, law, two_times):
     if law not in TIME_LAWS:
         raise ValueError(f"time_grid must be times or one of {', '.join(TIME_LAWS)}, got {law!r}")
     if solver in ADAPTIVE:
         raise ValueError(f"{solver} chooses its own steps: time_grid must be times, not a law, got {law!r}")
-    solver, arguments = check_solver(solver, nfe)
+    solver, arguments = check_solver(solver, nfe, two_times=two_times)
     return solver, {"time_grid": TIME_LAWS[law](arguments["time_grid"])}

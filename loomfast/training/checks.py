@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from loomfast import models
+from loomfast.config import config_to_dict
 from loomfast.coupling.build import COUPLINGS
 from loomfast.runs.directory import checkpoint_step
 from loomfast.training.step import part_loss, parts_with_times
@@ -44,6 +45,14 @@ def check_fit(config, dataset, processes=1):
             f"model.num_classes must be at least {dataset.train_labels.max() + 1} for the labels of "
             f"{dataset.name}, got {wants}"
         )
+
+
+def shared_settings(config):
+    """Return what all processes of a run must have alike, a flat dict; paths may differ between machines."""
+    values = config_to_dict(config)
+    parts = {f"{part}.{name}": v for part in ("model", "coupling") for name, v in values.pop(part).items()}
+    own = {"data", "device", "threads", "log_to", "coupling.init", "coupling.pairs", "coupling.source"}
+    return {name: value for name, value in {**values, **parts}.items() if name not in own}
 
 
 def asks_for_labels(coupling):

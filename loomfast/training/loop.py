@@ -21,6 +21,7 @@ from loomfast.runs.directory import check_directory, load_data
 from loomfast.runs.log import RunLog, check_log
 from loomfast.runs.pictures import save_sample_picture
 from loomfast.training.checks import check_sound, diverged, divergence_named
+from loomfast.training.start import read_start
 from loomfast.training.state import TrainingState
 from loomfast.training.step import training_step
 
@@ -54,25 +55,32 @@ def train(config, out, *, progress=None):
     out = Path(out)
     with world(config.device) as processes:
         with processes.together():
-            state = _begin(config, out, processes)
+            start = _find_start(config, out)
+            state = _begin(config, out, processes, start)
         with closing(state):
             state.join()
             if processes.rank == 0:
-                with _first_process(state, out) as log:
+                with _first_process(state, out, start) as log:
                     return _loop(state, out, log, progress)
             return _loop(state, out, None, None)
 
 
-def _begin(config, out, processes):
-    """Return the TrainingState, at the checkpoint's step if there is one; refuse what can be refused."""
+def _find_start(config, out):
+    """Return the Start of the run, or None; a directory that holds another run is refused first."""
     check_directory(config, out)
+    return read_start(config, out)
+
+
+def _begin(config, out, processes, start):
+    """Return the TrainingState, at the checkpoint's step if there is one; refuse what can be refused."""
     check_log(config.log_to)
     if config.compile:
         need_compiler(processes.device)
     checkpoint = out / "state.safetensors"
-    state = TrainingState(config, load_data(config), processes, fresh=not checkpoint.exists())
+    fresh = not checkpoint.exists()
+    state = TrainingState(config, load_data(config), processes, fresh=fresh, start=start)
     try:
-        if checkpoint.exists():
+        if not fresh:
             state.load(checkpoint)
         if state.step > config.steps:
             raise ValueError(
@@ -85,10 +93,12 @@ def _begin(config, out, processes):
 
 
 @contextmanager
-def _first_process(state, out):
+def _first_process(state, out, start):
     """Make the run directory ready to be written, and yield the log."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", config_to_dict(state.config))
+    if start is not None:
+        start.copy(out)
     with RunLog(state.config, out, state.step) as log:
         yield log
 
@@ -115,10 +125,13 @@ def _loop(state, out, log, progress):
                         check_sound(state)
                     picture = save_sample_picture(state.averaged_model(), config, out, state.step)
                     log.picture(picture, state.step)
+            if _due(state, config.snapshot_every):  # before the checkpoint, which goes on behind it
+                state.snapshot(out)
             if _due(state, config.checkpoint_every):
                 if log is not None:
                     log.flush()
                 _save(state, out)
+    state.snapshot(out)
     _save(state, out)
     return state.step
 

@@ -16,10 +16,11 @@ def estimate_memory(config, *, num_items=None, processes=1):
     """Bytes of a training run by what they are for, a dict: per process, an estimate.
 
     ``weights``, ``gradients``, ``optimizer`` (Adam's two moments) and ``moving average`` are float32 numbers,
-    one (two for Adam) a parameter. ``activations`` are what one forward pass of a process's part of a batch
-    keeps for the backward pass (`count_activations`). ``coupling cache`` is an int32 id and a float64 price a
-    noise, on the host, and is None where ``num_items`` is. Workspace, temporaries, fragments and the data are
-    not counted.
+    one (two for Adam, three for the averages where there are snapshots) a parameter; ``teacher`` is the
+    network that the objective lmd distils. ``activations`` are what one forward pass of a process's part of a
+    batch keeps for the backward pass (`count_activations`). ``coupling cache`` is an int32 id and a float64
+    price a noise, on the host, and is None where ``num_items`` is. Workspace, temporaries, fragments and the
+    data are not counted, nor what derivatives in time keep where a flow map is trained.
 
     Args:
         config: a TrainConfig.
@@ -36,7 +37,8 @@ def estimate_memory(config, *, num_items=None, processes=1):
         "weights": 4 * count,
         "gradients": 4 * count,
         "optimizer": 8 * count,
-        "moving average": 4 * count,
+        "moving average": 4 * count * (3 if config.snapshot_every else 1),
+        **({"teacher": 4 * count} if config.objective == "lmd" else {}),
         "activations": count_activations(config.model, part, config.precision),
         "coupling cache": cache,
     }

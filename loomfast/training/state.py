@@ -8,12 +8,15 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from loomfast import models
+from loomfast.coupling.build import COUPLINGS
 from loomfast.data import fingerprint
 from loomfast.distributed import World
 from loomfast.files import json_object, read_tensors, readable, write_tensors
-from loomfast.runs.directory import check_weights, saved_step
+from loomfast.models.power_ema import LENGTHS
+from loomfast.runs.averages import write_snapshot
+from loomfast.runs.directory import check_weights, saved_step, split_by_prefix
 from loomfast.training.batches import Batches
-from loomfast.training.checks import check_finite, check_fit, check_moments, check_sound
+from loomfast.training.checks import check_finite, check_fit, check_moments, check_sound, shared_settings
 
 
 class TrainingState:
@@ -24,6 +27,7 @@ class TrainingState:
         dataset: a Dataset.
         world: the processes that train together; this one on the CPU by default.
         fresh: whether the run begins here, and not with `load`.
+        start: the `loomfast.training.start.Start` of a run that ``config.init`` names, or None.
 
     Attributes:
         batches: the `Batches` of the run, with its coupling.
@@ -31,19 +35,30 @@ class TrainingState:
             gradients between processes.
         ema: the moving average of the weights, {name: float32 tensor}.
         optimizer: Adam. step: how many steps were done.
+        averages: a list of averages by power functions, like ``ema``, one for each of
+            `loomfast.models.power_ema.LENGTHS`; empty where no snapshots are asked for.
+        teacher: the trained network that the objective ``lmd`` distils, frozen; None for the others.
 
     Raises:
         ValueError: if data, network, batch and processes do not fit together.
     """
 
-    def __init__(self, config, dataset, world=None, *, fresh=True):
+    def __init__(self, config, dataset, world=None, *, fresh=True, start=None):
         self.config, self.world = config, world or World()
         self.device = self.world.device
         check_fit(config, dataset, self.world.size)
         torch.manual_seed(config.seed)
-        self.model = models.build(config.model).to(self.device)
+        self.model = models.build(config.model)
+        if start is not None and fresh:
+            start.give_weights(self.model)
+        self.model.to(self.device)
+        self.teacher = start.teacher(config.model, self.device) if config.objective == "lmd" else None
         self.batches = Batches(config, dataset, self.world, fresh=fresh)
+        if start is not None and fresh and continues_coupling(config.coupling):
+            start.give_coupling(self.batches.coupler)
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        lengths = LENGTHS if config.snapshot_every else ()
+        self.averages = [{name: p.clone() for name, p in self.ema.items()} for _ in lengths]
         fused = {"fused": True} if self.device.type == "cuda" else {}
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, **fused)
         if config.compile:
@@ -52,7 +67,11 @@ class TrainingState:
         self.step = 0
 
     def join(self):
-        """Train as one with the other processes from here on; all of them must come here."""
+        """Train as one with the other processes from here on; all of them must come here.
+
+        Raises ValueError, or FailedElsewhere, if they have other settings, or other data to couple.
+        """
+        self.world.check_alike(shared_settings(self.config))
         self.batches.join()
         if self.world.size > 1:
             self.network = DistributedDataParallel(self.model)
@@ -72,6 +91,8 @@ class TrainingState:
         """Return everything of the run by name, a dict of tensors, and the file's metadata, a dict of str."""
         named = {f"model.{name}": p for name, p in self.model.named_parameters()}
         named |= {f"ema.{name}": p for name, p in self.ema.items()}
+        for i, average in enumerate(self.averages):
+            named |= {f"average{i}.{name}": p for name, p in average.items()}
         for name, p in self.model.named_parameters():
             state = self.optimizer.state.get(p, {})
             named |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
@@ -103,12 +124,18 @@ class TrainingState:
                 write_tensors(out / "state.safetensors", tensors, metadata)
                 write_tensors(out / "model.safetensors", self.ema, {"step": str(self.step)})
 
+    def snapshot(self, out):
+        """Keep the averages as they are now in a run directory, in the first process, where there are any."""
+        if self.averages and self.world.rank == 0:
+            write_snapshot(out, self.step, self.averages)
+
     def load(self, path):
         """Take up a checkpoint. Raises ValueError if it is damaged or belongs to another run."""
         tensors, metadata = read_tensors(path)
         parts = split_by_prefix(tensors)
         parameters = dict(self.model.named_parameters())
-        for kind in ("model", "ema"):
+        averages = [f"average{i}" for i in range(len(self.averages))]
+        for kind in ("model", "ema", *averages):
             check_weights(
                 path, parts.get(kind, {}), parameters, "belongs to another network", prefix=f"{kind}."
             )
@@ -123,12 +150,19 @@ class TrainingState:
             for name, p in self.model.named_parameters():
                 p.copy_(torch.from_numpy(parts["model"][name]))
                 self.ema[name].copy_(torch.from_numpy(parts["ema"][name]))
+                for average, kind in zip(self.averages, averages, strict=True):
+                    average[name].copy_(torch.from_numpy(parts[kind][name]))
         load_optimizer(self.optimizer, self.model, parts.get("optimizer", {}))
         self.step = step
 
     def close(self):
         """Stop coupling batches ahead."""
         self.batches.close()
+
+
+def continues_coupling(config):
+    """Return whether a new run's coupling may go on from another run's: it learns, and names no file."""
+    return COUPLINGS[config.method].takes_init and not config.init
 
 
 def load_optimizer(optimizer, model, tensors):
@@ -144,12 +178,3 @@ def load_optimizer(optimizer, model, tensors):
         state[number[name]][key] = value
     filled = {i: entry for i, entry in state.items() if entry}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": filled})
-
-
-def split_by_prefix(tensors):
-    """Return {"model.a": ..., "ema.a": ...} as {"model": {"a": ...}, "ema": {"a": ...}}."""
-    parts = {}
-    for full, value in tensors.items():
-        prefix, _, name = full.partition(".")
-        parts.setdefault(prefix, {})[name] = value
-    return parts

@@ -8,7 +8,9 @@ import torch
 
 from loomfast.cost import paired_cost
 from loomfast.flow import drop_labels, flow_matching_loss, timesteps
+from loomfast.flow_map import MapTimes, flow_map_loss, map_times
 from loomfast.models import ema_decay, ema_update
+from loomfast.models.power_ema import LENGTHS, power_update
 from loomfast.noise import StepDomain, step_bits, step_normals
 
 
@@ -21,7 +23,8 @@ def training_step(state):
     # pairwise costs exactly, and write the new ids back. `Loom.pair_up` and `Loom.commit` are these lines.
     batch, pair = state.batches.take(step)
 
-    # Line 6: descend along the regression of the velocity x - z at x_t = t x + (1 - t) z (equations 1 to 3).
+    # Line 6: descend along the regression of the velocity x - z at x_t = t x + (1 - t) z (equations 1 to 3),
+    # or along the loss of a flow map on the same pairs.
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for part in parts_with_times(state, batch):
@@ -36,6 +39,8 @@ def training_step(state):
     optimizer.step()
 
     ema_update(state.ema, parameters, ema_decay(step, config.ema_decay))
+    for average, length in zip(state.averages, LENGTHS, strict=False):
+        power_update(average, parameters, step, length)
     state.step = step + 1
     return {"step": step, "loss": float(total), **_coupling_entry(config, batch, pair)}
 
@@ -45,7 +50,7 @@ class Part:
     """A part of a batch, as one forward pass takes it: ``number`` is its place in the batch.
 
     x, z: (b, *shape) data and noise. t: (b,) times. sigma_noise: as x, the noise on the path. y: (b,) labels,
-    -1 where a label is withheld, or None for an unconditional network.
+    -1 where a label is withheld, or None for an unconditional network. times: of a flow map, else None.
     """
 
     number: int
@@ -54,6 +59,7 @@ class Part:
     t: torch.Tensor
     sigma_noise: torch.Tensor
     y: torch.Tensor | None
+    times: MapTimes | None
 
 
 def parts_with_times(state, batch):
@@ -61,14 +67,18 @@ def parts_with_times(state, batch):
     config, draw = state.config, {"seed": state.config.seed, "step": state.step}
     for number, rows in state.batches.parts():
         x, index = batch["x"][rows], batch["draws"][rows]
-        t = timesteps(index, law=config.time_law, **draw).to(state.device)
+        t, times = timesteps(index, law=config.time_law, **draw), None
+        if config.objective != "velocity":
+            places = np.arange(rows.start, rows.stop)
+            times = map_times(index, places, t, config=config.flow_map, **draw).to(state.device)
         sigma_noise = torch.from_numpy(step_normals(index, x.shape[1:], domain=StepDomain.SIGMA, **draw))
         y = None
         if config.model.num_classes is not None:
             y = torch.from_numpy(batch["labels"][rows]).to(state.device)
             if config.label_dropout:
                 y = drop_labels(y, index, probability=config.label_dropout, **draw)
-        yield Part(number, x, batch["noise"][rows], t, sigma_noise.to(state.device), y)
+        z = batch["noise"][rows]
+        yield Part(number, x, z, t.to(state.device), sigma_noise.to(state.device), y, times)
 
 
 def part_loss(state, network, part):
@@ -77,8 +87,12 @@ def part_loss(state, network, part):
     reseed_dropout(config.seed, state.step, part.number)
     half = config.precision == "bfloat16"
     with torch.autocast(state.device.type, torch.bfloat16) if half else nullcontext():
-        options = {"sigma": config.sigma, "sigma_noise": part.sigma_noise, "path": config.path}
-        loss = flow_matching_loss(network, part.x, part.z, part.t, y=part.y, **options)
+        options = {"sigma": config.sigma, "sigma_noise": part.sigma_noise, "path": config.path, "y": part.y}
+        if part.times is None:
+            loss = flow_matching_loss(network, part.x, part.z, part.t, **options)
+        else:
+            options |= {"kind": config.objective, "config": config.flow_map, "teacher": state.teacher}
+            loss = flow_map_loss(network, part.x, part.z, part.times, **options)
     return loss / config.accumulate
 
 

@@ -1,6 +1,7 @@
 // Fuzzes the other forms of the assignment: assignment_forms_fuzz [cases] [seed] [first case]. Sparse graphs in every
 // layout with duplicates, forbidden and invalid entries, wrong indices and garbage starts, against their own
-// certificates, Hall's condition and the dense solver; the k best and bottleneck matchings against brute force.
+// certificates, Hall's condition and the dense solver; the k best and bottleneck matchings against brute force; matchings
+// whose unmatched pay against the padded problem, in batches of different sizes.
 // Outputs are poisoned first. Built with ASan and UBSan by the tests; exits 1 at the first wrong answer.
 #include <algorithm>
 #include <cmath>
@@ -363,6 +364,195 @@ const char* run_bottleneck(Random& r) {
     return nullptr;
 }
 
+// A gated problem in any layout: what its entries stand for, what the unmatched pay, and where the answer goes.
+struct Gated {
+    lap::Cost cost;
+    lap::Options options;
+    lap::Unmatched unmatched;
+    lap::Output out;
+    std::int64_t n = 0, m = 0;  // of the problem
+    double scale = 0.0;         // the largest magnitude of an entry that is not cut off, and of what is paid
+    std::vector<double> wide, entries, r, k, u, v, paid, start_v;
+    std::vector<float> narrow;
+    std::vector<std::int32_t> integers;
+    std::vector<std::int64_t> x, y, start;
+    double at(std::int64_t i, std::int64_t j) const { return entries[std::size_t(i * m + j)]; }
+};
+
+// What the unmatched pay, by each row and column of the problem.
+void draw_unmatched(Random& r, Gated& g, std::int64_t family, double sign) {
+    const bool integers = r.chance(3);
+    const auto number = [&] {
+        double x = r.chance(8) ? 0.0 : draw(r, family == 6 ? 2 : family) * (r.chance(4) ? 0.5 : 1.0);
+        if (r.chance(6)) x = -0.3 * x;
+        return integers ? std::floor(std::clamp(x, -1e9, 1e9)) : x;
+    };
+    const std::int64_t repeats = g.cost.row_repeats;
+    if (!r.chance(3)) {
+        g.unmatched.limit = number();
+        if (!g.entries.empty() && r.chance(3)) g.unmatched.limit = g.entries[std::size_t(r.below(g.n * g.m))];
+        if (!std::isfinite(g.unmatched.limit)) g.unmatched.limit = sign;
+        g.r.assign(std::size_t(g.n), g.unmatched.limit / 2);
+        g.k.assign(std::size_t(g.m), g.unmatched.limit / 2);
+        return;
+    }
+    const double row = number(), column = number();
+    const bool rows_alike = r.chance(3), columns_alike = r.chance(3);
+    g.paid.reserve(std::size_t(g.cost.rows));
+    for (std::int64_t i = 0; i < g.cost.rows; i++) g.paid.push_back(rows_alike ? row : number());
+    for (std::int64_t j = 0; j < g.m; j++) g.k.push_back(columns_alike ? column : number());
+    for (std::int64_t i = 0; i < g.n; i++) g.r.push_back(g.paid[std::size_t(i / repeats)]);
+    static const double none = 0.0;  // of a problem without rows or columns
+    g.unmatched.rows = g.paid.empty() ? &none : g.paid.data();
+    g.unmatched.cols = g.k.empty() ? &none : g.k.data();
+}
+
+void make_gated(Random& r, Gated& g) {
+    const std::int64_t most = r.chance(30) ? 90 : r.chance(3) ? 20 : 6, family = r.below(9);
+    const double sign = r.chance(4) ? -1 : 1;
+    g.cost.rows = r.below(most + 1);
+    g.cost.cols = g.m = r.chance(3) ? g.cost.rows : r.chance(30) ? 100 * most : r.below(most + 1);
+    g.cost.row_repeats = r.chance(5) ? 1 + r.below(3) : 1;
+    g.cost.maximize = sign < 0;
+    g.n = g.cost.problem_rows();
+    const std::int64_t stored = g.cost.rows * g.m, kind = r.below(3);
+    const double forbidden = r.chance(3) ? r.uniform() : 0;
+    for (std::int64_t e = 0; e < stored; e++) {
+        const double x = r.uniform() < forbidden ? sign * kInf : draw(r, family);
+        if (kind == 0) g.wide.push_back(x);
+        if (kind == 1) g.narrow.push_back(float(std::isinf(x) ? x : std::clamp(x, -1e38, 1e38)));
+        if (kind == 2) g.integers.push_back(std::int32_t(std::clamp(x, -2e9, 2e9)));
+    }
+    const auto value = [&](std::int64_t e) {
+        const auto s = std::size_t(e);
+        return kind == 0 ? g.wide[s] : kind == 1 ? double(g.narrow[s]) : double(g.integers[s]);
+    };
+    const std::int64_t size = kind == 0 ? 8 : 4;
+    const bool by_column = r.chance(3);
+    g.cost.data = kind == 0 ? static_cast<void*>(g.wide.data()) : kind == 1 ? static_cast<void*>(g.narrow.data()) : g.integers.data();
+    g.cost.dtype = kind == 0 ? lap::DType::float64 : kind == 1 ? lap::DType::float32 : lap::DType::int32;
+    g.cost.row_stride = size * (by_column ? 1 : g.m);
+    g.cost.col_stride = size * (by_column ? g.cost.rows : 1);
+    for (std::int64_t i = 0; i < g.n; i++)
+        for (std::int64_t j = 0; j < g.m; j++) {
+            const std::int64_t row = i / g.cost.row_repeats;
+            g.entries.push_back(value(by_column ? row + j * g.cost.rows : row * g.m + j));
+        }
+    draw_unmatched(r, g, family, sign);
+    for (std::int64_t i = 0; i < g.n; i++)
+        for (std::int64_t j = 0; j < g.m; j++) {
+            const double cut = g.r[std::size_t(i)] + g.k[std::size_t(j)];
+            if (sign * g.at(i, j) <= sign * cut) g.scale = std::max(g.scale, std::fabs(g.at(i, j)));
+        }
+    for (const double x : g.r) g.scale = std::max(g.scale, std::fabs(x));
+    for (const double x : g.k) g.scale = std::max(g.scale, std::fabs(x));
+}
+
+// The optimum by the complete problem of (n + m) rows and columns [[c, r], [k, 0]].
+double padded_total(const Gated& g) {
+    const std::int64_t size = g.n + g.m;
+    std::vector<double> square(std::size_t(size * size), 0.0);
+    for (std::int64_t i = 0; i < g.n; i++)
+        for (std::int64_t j = 0; j < size; j++) square[std::size_t(i * size + j)] = j < g.m ? g.at(i, j) : g.r[std::size_t(i)];
+    for (std::int64_t i = g.n; i < size; i++)
+        for (std::int64_t j = 0; j < g.m; j++) square[std::size_t(i * size + j)] = g.k[std::size_t(j)];
+    lap::Cost cost;
+    cost.data = square.data();
+    cost.rows = cost.cols = size;
+    cost.row_stride = 8 * size;
+    cost.col_stride = 8;
+    cost.maximize = g.cost.maximize;
+    return lap::solve(cost).total;
+}
+
+const char* check_gated(const Gated& g) {
+    const double sign = g.cost.maximize ? -1 : 1;
+    if (g.out.status != lap::Status::optimal) return "status of a gated problem";
+    long double total = 0, duals = 0;
+    double used = 0;
+    std::int64_t rows = 0, columns = 0;
+    const auto pay = [&](double x) {
+        total += x;
+        used = std::max(used, std::fabs(x));
+    };
+    for (std::int64_t i = 0; i < g.n; i++) {
+        const std::int64_t j = g.x[std::size_t(i)];
+        if (j < -1 || j >= g.m || (j >= 0 && g.y[std::size_t(j)] != i)) return "no matching of a gated problem";
+        rows += j >= 0;
+        pay(j >= 0 ? g.at(i, j) : g.r[std::size_t(i)]);
+        duals += g.u[std::size_t(i)];
+        used = std::max(used, std::fabs(g.u[std::size_t(i)]));
+        if (sign * g.u[std::size_t(i)] > sign * g.r[std::size_t(i)]) return "a price above what a row pays";
+        long double cut = g.unmatched.limit;
+        if (j >= 0 && g.unmatched.rows) cut = (long double)g.r[std::size_t(i)] + g.k[std::size_t(j)];
+        if (j >= 0 && sign * g.at(i, j) > sign * cut) return "a pair beyond the limit";
+    }
+    for (std::int64_t j = 0; j < g.m; j++) {
+        const std::int64_t i = g.y[std::size_t(j)];
+        if (i < -1 || i >= g.n || (i >= 0 && g.x[std::size_t(i)] != j)) return "no matching of a gated problem";
+        columns += i >= 0;
+        if (i < 0) pay(g.k[std::size_t(j)]);
+        duals += g.v[std::size_t(j)];
+        used = std::max(used, std::fabs(g.v[std::size_t(j)]));
+        if (sign * g.v[std::size_t(j)] > sign * g.k[std::size_t(j)]) return "a price above what a column pays";
+    }
+    if (rows != columns) return "rows and columns of a gated problem";
+    const long double rounding = 0x1p-60L * used;
+    for (std::int64_t i = 0; i < g.n; i++)
+        for (std::int64_t j = 0; j < g.m; j++)
+            if (sign * ((long double)g.u[std::size_t(i)] + g.v[std::size_t(j)] - g.at(i, j)) > rounding)
+                return "prices of a gated problem";
+    const double size = double(g.n + g.m);
+    const double denormal = 0x1p-1073 * size;  // where half of a limit is no float64
+    const bool beyond = std::isinf(double(total));
+    if (beyond && g.out.total != double(total)) return "a total beyond float64";
+    if (!beyond && !(std::fabs(double(total - g.out.total)) <= 0x1p-50 * size * used + denormal)) return "total of a gated problem";
+    const bool whole = g.cost.dtype == lap::DType::int32 && g.out.gap == 0.0;
+    if (!whole && sign * double(total - duals) > g.out.gap + 0x1p-58 * size * used + denormal) return "gap of a gated problem";
+    const double least = double(std::max<std::int64_t>(1, std::min(g.n, g.m)));
+    const double bound = g.unmatched.rows ? 8 * size * 0x1p-53 * std::max(g.scale, used) : 12 * least * 0x1p-53 * used;
+    if (!(g.out.gap <= bound + denormal)) return "size of the gap of a gated problem";
+    if (g.n + g.m > 60 || beyond) return nullptr;
+    const double known = padded_total(g);
+    if (!(std::fabs(known - g.out.total) <= 40 * size * 0x1p-53 * std::max(used, g.unmatched.rows ? g.scale : 0.0) + denormal))
+        return "optimum of a gated problem";
+    return nullptr;
+}
+
+const char* run_gated(Random& r) {
+    std::vector<Gated> problems(std::size_t(1 + (r.chance(3) ? r.below(4) : 0)));
+    std::vector<lap::Cost> costs;
+    std::vector<lap::Options> options;
+    std::vector<lap::Output> outputs;
+    for (Gated& g : problems) {
+        make_gated(r, g);
+        g.x.assign(std::size_t(g.n), 1 << 30);
+        g.y.assign(std::size_t(g.m), 1 << 30);
+        g.u.assign(std::size_t(g.n), std::nan(""));
+        g.v.assign(std::size_t(g.m), std::nan(""));
+        g.options.unmatched = &g.unmatched;
+        g.out.col4row = g.x.data();
+        g.out.row4col = g.y.data();
+        g.out.u = g.u.data();
+        g.out.v = g.v.data();
+        if (r.chance(4)) {
+            for (std::int64_t i = 0; i < g.n; i++) g.start.push_back(r.below(g.m + 2) - 1);
+            for (std::int64_t j = 0; j < g.m; j++) g.start_v.push_back(r.chance(9) ? std::nan("") : r.uniform());
+            g.options.start_col4row = g.start.data();
+            g.options.start_v = g.start_v.data();
+        }
+        costs.push_back(g.cost);
+        options.push_back(g.options);
+        outputs.push_back(g.out);
+    }
+    lap::solve_batch(costs, options, outputs, int(1 + r.below(3)));
+    for (std::size_t k = 0; k < problems.size(); k++) {
+        problems[k].out = outputs[k];
+        if (const char* wrong = check_gated(problems[k])) return wrong;
+    }
+    return nullptr;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -371,7 +561,7 @@ int main(int argc, char** argv) {
     for (long k = first; k < cases; k++) {
         Random r;
         r.engine.seed(static_cast<std::uint64_t>(seed * 1000003 + k));
-        const char* wrong = k % 2 == 0 ? run_sparse(r) : k % 4 == 1 ? run_k_best(r) : run_bottleneck(r);
+        const char* wrong = k % 5 == 4 ? run_gated(r) : k % 2 == 0 ? run_sparse(r) : k % 4 == 1 ? run_k_best(r) : run_bottleneck(r);
         if (wrong) {
             std::printf("case %ld of seed %ld: %s\n", k, seed, wrong);
             return 1;

@@ -15,10 +15,15 @@
 
 namespace {
 
-std::atomic<int> failing{0};      // the call that fails next: 1 attribute, 2 launch, 3 cooperative launch
+// The call that fails next: 1 attribute, 2 launch, 3 cooperative launch, 4 launch of clusters
+std::atomic<int> failing{0};
 std::atomic<int> last_error{0};
 std::atomic<int> attributes{0}, launches{0}, largest_shared{0}, smallest_shared{1 << 30};
+std::atomic<int> teams_launched{0}, clusters_launched{0}, cluster_size{0}, cluster_questions{0};
 thread_local int device = 0;
+// Devices that could have clusters: one that has them, one whose driver says that none of more than 4 blocks fits,
+// one whose code here was made for an older architecture, one that gives no answer. Those before are older.
+enum Device { kFirstWithClusters = 20, kClusters = 20, kSmallClusters, kOldCode, kNoAnswer };
 
 cudaError_t outcome(int call) {
     int expected = call;
@@ -40,10 +45,19 @@ cudaError_t cudaGetDevice(int* found) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-    *value = attribute == cudaDevAttrMultiProcessorCount ? 132 : 227 << 10;
+    *value = attribute == cudaDevAttrMultiProcessorCount     ? 132
+             : attribute == cudaDevAttrComputeCapabilityMajor ? (device >= kFirstWithClusters ? 9 : 8)
+                                                               : 227 << 10;
     return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* found, const void*) {
+    found->ptxVersion = device == kOldCode ? 86 : 90;
+    return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
+        return cudaSuccess;
+    }
     attributes++;
     if (value > largest_shared) largest_shared = value;
     if (value < smallest_shared) smallest_shared = value;
@@ -55,7 +69,24 @@ cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, size_t, cudaStream
 }
 cudaError_t cudaLaunchCooperativeKernel(const void*, dim3, dim3, void**, size_t, cudaStream_t) {
     launches++;
+    teams_launched++;
     return outcome(3);
+}
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t* config) {
+    cluster_questions++;
+    const int size = static_cast<int>(config->attrs[0].val.clusterDim.x);
+    *clusters = device == kSmallClusters && size > 4 ? 0 : 128 / size;
+    if (device == kNoAnswer) {
+        last_error = cudaErrorInvalidConfiguration;
+        return cudaErrorInvalidConfiguration;
+    }
+    return cudaSuccess;
+}
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void*, void**) {
+    launches++;
+    clusters_launched++;
+    cluster_size = static_cast<int>(config->attrs[0].val.clusterDim.x);
+    return outcome(4);
 }
 cudaError_t cudaMemsetAsync(void*, int, size_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -139,6 +170,21 @@ int main() {
     last_error = cudaErrorMemoryAllocation;  // of somebody else
     expect(solve(1, 16).code == 0 && solve(1, 400).code == 0 && fill() == nullptr, "another's error is not ours");
     last_error = 0;
+
+    // Clusters, where there are some; a team of blocks where not.
+    for (const auto& [number, largest] : {std::pair{kClusters, 16}, {kSmallClusters, 4}, {kOldCode, 0}, {kNoAnswer, 0}}) {
+        device = number;
+        clusters_launched = teams_launched = cluster_size = cluster_questions = 0;
+        expect(solve(1, 400).code == 0 && last_error == 0, "one problem of middle size is launched");
+        expect(clusters_launched == (largest > 0) && teams_launched == (largest == 0) && cluster_size <= largest,
+               "as a cluster, or as a team where no cluster fits");
+        const int questions = cluster_questions;
+        expect(solve(1, 400).code == 0 && cluster_questions == questions, "the driver is asked once");
+    }
+    device = kClusters;
+    failing = 4;
+    expect(solve(1, 400).code != 0 && last_error == 0, "a failed launch of clusters is reported");
+    device = 0;
 
     attributes = 0;
     std::vector<std::thread> threads;

@@ -5,10 +5,9 @@
 // INPUT: for each problem a Header, the costs, the start's matching and prices where it has them.
 // OUTPUT: for each problem col4row, row4col, u, v, total, gap, status, counters, and the shim's counters.
 // tests/test_assignment_cuda.py writes and reads them.
-#include "assignment/cuda/solve.cuh"
+#include "carry_out.hpp"
 
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <stdexcept>
 #include <string>
@@ -18,10 +17,13 @@ namespace {
 
 namespace lf = loomfast::cuda;
 
-enum Kernel : int64_t { block16, grid16, grid32, planned, warp };
+enum Named : int64_t { block16, grid16, grid32, planned, warp, cluster };
 
 struct Header {
-    int64_t kernel, threads, blocks;  // blocks: the multiprocessors of a planned launch
+    int64_t kernel, threads, blocks;  // blocks: of a team or a cluster, or the multiprocessors of a planned launch
+    int64_t teams, clusters;          // clusters: the most blocks of one that a planned launch may have
+    int64_t crew_warps;               // of grid32: a power of two that divides the warps of a block
+    int64_t lists;                    // of grid32: rows have lists of columns, however short they are
     int64_t type, batch, rows, columns;
     int64_t batch_stride, row_stride, column_stride, elements;  // of the costs, in elements
     int64_t maximize, has_matching, has_u, has_v;
@@ -54,70 +56,42 @@ std::vector<T> poisoned(int64_t count) {
     return values;
 }
 
-// As device memory is.
-unsigned char* aligned(unsigned char* memory) {
-    return memory + (128 - reinterpret_cast<uintptr_t>(memory) % 128) % 128;
-}
-
-void add(cuda_on_cpu::Counters& sum, const cuda_on_cpu::Counters& more) {
-    sum.switches += more.switches;
-    sum.block_barriers += more.block_barriers;
-    sum.grid_barriers += more.grid_barriers;
-    sum.warp_collectives += more.warp_collectives;
-    sum.atomics += more.atomics;
-    sum.shared_bytes = std::max(sum.shared_bytes, more.shared_bytes);
-}
-
-template <class T, class Quantised>
-void run_grid(const lf::Plan& plan, const lf::Launch& launch, const cuda_on_cpu::Schedule& schedule,
-              cuda_on_cpu::Counters& counters) {
-    for (int64_t k = 0; k < launch.problem.batch; ++k) {
-        std::memset(launch.state, 0, sizeof(lf::Board));
-        add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
-                                          dim3(static_cast<unsigned>(plan.threads)), 0, true,
-                                          [=] { lf::solve_grid<T, Quantised>(launch, k); }, schedule));
+// What a planned launch finds: so many multiprocessors, and room for as many clusters as they make up.
+lf::DeviceLimits limits_of(const Header& h) {
+    lf::DeviceLimits limits{static_cast<int>(h.blocks), static_cast<int>(h.shared_limit), {}};
+    for (int size = 0; size < lf::kClusterSizes; ++size) {
+        limits.clusters[size] = 2 << size <= h.clusters ? limits.multiprocessors / (2 << size) : 0;
     }
+    return limits;
 }
 
 // The plan of the launcher, or the kernel that the header names with its own shape.
 lf::Plan plan_for(const Header& h, const lf::Problem& problem) {
-    if (h.kernel == planned) {
-        return lf::make_plan(problem, {static_cast<int>(h.blocks), static_cast<int>(h.shared_limit)});
+    const lf::DeviceLimits limits = limits_of(h);
+    if (h.kernel == planned || h.kernel == warp) {
+        return lf::make_plan(problem, limits);
     }
-    if (h.kernel == warp) {
-        return lf::make_plan(problem, {static_cast<int>(h.blocks), 227 << 10});
+    lf::Plan plan{};
+    bool fits = true;
+    if (h.kernel == block16) {
+        fits = lf::plan_blocks(problem, limits, &plan);
+    } else if (h.kernel == cluster) {
+        fits = lf::plan_clusters(problem, limits, static_cast<int>(h.blocks), &plan);
+    } else {
+        lf::plan_teams(problem, static_cast<int>(h.teams), static_cast<int>(h.blocks), &plan, h.kernel == grid32);
     }
-    lf::Plan plan = lf::make_plan(
-        problem, h.kernel == block16 ? lf::DeviceLimits{1, static_cast<int>(h.shared_limit)} : lf::DeviceLimits{1 << 20, 0},
-        false);
+    if (!fits) {
+        throw std::runtime_error("the kernel does not take this problem with so much shared memory");
+    }
     plan.threads = static_cast<int>(h.threads);
-    if (h.kernel != block16) {
-        plan.grid = static_cast<int>(h.blocks);
-        plan.wide = h.kernel == grid32;
-        const lf::Extent extent = lf::largest_extent(problem);
-        plan.quantised_bytes = static_cast<size_t>(extent.solved * lf::padded(extent.longer)) * (plan.wide ? 4 : 2);
-        plan.quantised_bytes = (plan.quantised_bytes + 255) / 256 * 256;
+    if (h.kernel == grid32 && h.lists) {
+        plan.list_bytes = lf::bytes_of_lists(lf::largest_extent(problem));
+    }
+    plan.crew_bits = 0;
+    while (1 << plan.crew_bits < h.crew_warps) {
+        ++plan.crew_bits;
     }
     return plan;
-}
-
-template <class T>
-void run(const lf::Plan& plan, const lf::Launch& launch, const cuda_on_cpu::Schedule& schedule,
-         cuda_on_cpu::Counters& counters) {
-    if (plan.held) {
-        const auto kernel = [=] { plan.held == 2 ? lf::solve_warp<T, 2>(launch) : lf::solve_warp<T, 4>(launch); };
-        add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
-                                          dim3(static_cast<unsigned>(plan.threads)), plan.shared_bytes, false, kernel,
-                                          schedule));
-    } else if (plan.blocks) {
-        add(counters, cuda_on_cpu::launch(dim3(static_cast<unsigned>(plan.grid)),
-                                          dim3(static_cast<unsigned>(plan.threads)), plan.shared_bytes, false,
-                                          [=] { lf::solve_block<T, uint16_t>(launch); }, schedule));
-    } else if (plan.wide) {
-        run_grid<T, int32_t>(plan, launch, schedule, counters);
-    } else {
-        run_grid<T, uint16_t>(plan, launch, schedule, counters);
-    }
 }
 
 void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& schedule) {
@@ -147,16 +121,11 @@ void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& sch
                                  h.has_sizes ? sizes.data() + h.batch : nullptr};
     const lf::Plan plan = plan_for(h, problem);
     auto workspace = poisoned<unsigned char>(static_cast<int64_t>(plan.workspace_bytes()) + 128);
-    lf::Launch launch = lf::make_launch(problem, plan, aligned(workspace.data()));
+    lf::Launch launch = lf::make_launch(problem, plan, lf::aligned(workspace.data()));
     if (h.label_bits) {
         launch.label_bits = static_cast<int>(h.label_bits);
     }
-    cuda_on_cpu::Counters shim;
-    if (problem.type == lf::CostType::float64) {
-        run<double>(plan, launch, schedule, shim);
-    } else {
-        run<float>(plan, launch, schedule, shim);
-    }
+    const cuda_on_cpu::Counters shim = lf::carry_out(plan, launch, schedule);
     write(out, col4row);
     write(out, row4col);
     write(out, u);
@@ -165,8 +134,8 @@ void solve(std::istream& in, std::ostream& out, const cuda_on_cpu::Schedule& sch
     write(out, gap);
     write(out, status);
     write(out, counters);
-    write(out, std::vector<uint64_t>{shim.switches, shim.block_barriers, shim.grid_barriers, shim.warp_collectives,
-                                     shim.atomics, shim.shared_bytes});
+    write(out, std::vector<uint64_t>{shim.switches, shim.block_barriers, shim.grid_barriers, shim.cluster_barriers,
+                                     shim.warp_collectives, shim.atomics, shim.shared_bytes});
 }
 
 }  // namespace

@@ -3,30 +3,44 @@
 import struct
 import tempfile
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cuda_on_cpu import build
 
-KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3, "warp": 4}
+KERNELS = {"block16": 0, "grid16": 1, "grid32": 2, "planned": 3, "warp": 4, "cluster": 5}
 TYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 STATUS = (
     *("optimal", "invalid", "infeasible", "out of range", "within_tolerance", "inexact integers"),
     "invalid size",
 )
 COUNTERS = ("barriers", "rounds", "bids", "repair_passes", "forest_passes", "forest_steps", "rows_relaxed")
-SHIM_COUNTERS = ("switches", "block_barriers", "grid_barriers", "warp_collectives", "atomics", "shared_bytes")
+SHIM_COUNTERS = (
+    *("switches", "block_barriers", "grid_barriers", "cluster_barriers", "warp_collectives", "atomics"),
+    "shared_bytes",
+)
 
 
 @dataclass
 class Problem:
-    """One launch: ``cost`` is (n, m) or (b, n, m); uint16 holds bfloat16 bits. ``sizes`` is (2, b)."""
+    """One launch: ``cost`` is (n, m) or (b, n, m); uint16 holds bfloat16 bits. ``sizes`` is (2, b).
+
+    ``blocks`` are those of a team or of a cluster, ``teams`` those of a grid, ``crew_warps`` those that
+    scan a row of grid32 together: all of a block if it is 0. With ``lists`` that kernel keeps some columns of
+    each row. The kernel ``planned`` is what the launcher chooses for a device of ``blocks`` multiprocessors
+    and clusters of at most ``clusters`` blocks.
+    """
 
     cost: np.ndarray
     kernel: str = "block16"
     threads: int = 64
     blocks: int = 3
+    teams: int = 1
+    clusters: int = 0
+    crew_warps: int = 0
+    lists: bool = False
     maximize: bool = False
     start_col4row: np.ndarray | None = None
     start_u: np.ndarray | None = None
@@ -101,12 +115,14 @@ def _write(file, problem):
     strides = [s // cost.itemsize for s in view.strides]
     start, u, v = problem.start_col4row, problem.start_u, problem.start_v
     header = [
-        *(KERNELS[problem.kernel], problem.threads, problem.blocks, TYPES[name], *_shape(problem), *strides),
+        *(KERNELS[problem.kernel], problem.threads, _blocks(problem), problem.teams, problem.clusters),
+        *(problem.crew_warps or problem.threads // 32, problem.lists),
+        *(TYPES[name], *_shape(problem), *strides),
         *(stored.size, problem.maximize, start is not None, u is not None, v is not None),
         *(problem.row_repeats, problem.integers, problem.sizes is not None),
         *(problem.label_bits, problem.shared_limit),
     ]
-    file.write(struct.pack("<20qd", *map(int, header), problem.tolerance))
+    file.write(struct.pack("<24qd", *map(int, header), problem.tolerance))
     file.write(stored.tobytes())
     if start is not None:
         file.write(np.ascontiguousarray(start, np.int64).tobytes())
@@ -115,6 +131,20 @@ def _write(file, problem):
             file.write(np.ascontiguousarray(prices, np.float64).tobytes())
     if problem.sizes is not None:
         file.write(np.ascontiguousarray(problem.sizes, np.int64).tobytes())
+
+
+def _blocks(problem):
+    """A cluster's are a power of two."""
+    return 1 << problem.blocks.bit_length() - 1 if problem.kernel == "cluster" else problem.blocks
+
+
+def shared_of_cluster(problem):
+    """Bytes that a block of a cluster needs if the costs themselves are not held, and no more."""
+    _, rows, columns = _shape(problem)
+    rows, quads, blocks = min(rows, columns), ceil(max(rows, columns) / 4), _blocks(problem)
+    solved = 4 * quads if 4 * quads <= rows + rows // 16 + 4 else rows
+    share, rows_held = 4 * ceil(quads / blocks), 4 * ceil(ceil(solved / 4) / blocks)
+    return 2048 + 512 + 132 * share + 32 * quads + 8 * quads * rows_held + 64
 
 
 def _shape(problem):

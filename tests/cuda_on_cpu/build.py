@@ -1,4 +1,4 @@
-"""Compile the kernel sources for the CPU: one program per sanitizer, cached by content.
+"""Compile the kernel sources for the CPU: one program per sanitizer, its objects cached by content.
 
 ``program(name, build)`` returns the path of ``tests/cuda_on_cpu/<name>.cpp`` built as ``plain``,
 ``asan`` (AddressSanitizer and UndefinedBehaviorSanitizer) or ``tsan`` (ThreadSanitizer, one TSan
@@ -40,8 +40,14 @@ KERNEL = {
     ],
     "tsan": ["-O1", "-fsanitize=thread", "-fno-omit-frame-pointer"],
 }
-# TSan must not see the scheduler: its memory is not the kernel's.
+# What each program is made of. TSan must not see the scheduler: its memory is not the kernel's.
+PARTS = {
+    "assignment": ("runtime", "kernels", "assignment"),
+    "assignment_library": ("runtime", "kernels", "assignment_library"),
+    "selftest": ("runtime", "selftest"),
+}
 RUNTIME = {"plain": KERNEL["plain"], "asan": KERNEL["asan"], "tsan": ["-O1", "-DSHIM_TSAN"]}
+OF_RUNTIME = ("runtime.cpp", "fibers.hpp", "cuda_on_cpu.hpp")
 
 
 def unavailable():
@@ -62,30 +68,36 @@ def _fingerprint(sources, flags):
 
 def program(name, build, csrc=ROOT / "csrc", cache=CACHE):
     """The path of the program ``name`` in the given build; compiled at first use."""
-    headers = [*HERE.glob("*.?pp"), *csrc.rglob("*.cuh"), *csrc.rglob("*_cuda.hpp")]
-    include = [f"-I{csrc}"]
-    key = _fingerprint(headers, [COMMON, KERNEL[build], RUNTIME[build], include])
-    target = cache / f"{name}-{build}-{key}"
+    objects = [_object(part, build, csrc, cache) for part in PARTS[name]]
+    library = ["-shared"] if name.endswith("_library") else []
+    command = [*KERNEL[build], *library, *map(str, objects)]
+    return _made(f"{name}-{build}", _fingerprint([], command), cache, command)
+
+
+def _object(part, build, csrc, cache):
+    """The object of ``<part>.cpp``."""
+    if part == "runtime":
+        sources, flags = [HERE / name for name in OF_RUNTIME], RUNTIME[build]
+    else:
+        sources = [HERE / f"{part}.cpp", *HERE.glob("*.hpp"), *csrc.rglob("*.cuh"), *csrc.rglob("*_cuda.hpp")]
+        flags = [*KERNEL[build], f"-I{csrc}"]
+    command = [*COMMON, *flags, "-c", str(HERE / f"{part}.cpp")]
+    return _made(f"{part}.o-{build}", _fingerprint(sources, command), cache, command)
+
+
+def _made(name, key, cache, command):
+    """What g++ makes of ``command``, kept in ``cache``."""
+    target = cache / f"{name}-{key}"
     cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / f".{name}-{build}.lock", "w") as lock:
+    with open(cache / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            for old in cache.glob(f"{name}-{build}-*"):
+            for old in cache.glob(f"{name}-*"):
                 old.unlink()
-            _build(name, build, include, target)
+            part = target.with_name(f"{target.name}.part")
+            _compile([*command, "-o", str(part)])
+            part.rename(target)
     return target
-
-
-def _build(name, build, include, target):
-    part = target.with_suffix(".part")
-    runtime, kernels = part.with_suffix(".runtime.o"), part.with_suffix(".kernels.o")
-    _compile([*COMMON, *RUNTIME[build], "-c", str(HERE / "runtime.cpp"), "-o", str(runtime)])
-    _compile([*COMMON, *KERNEL[build], *include, "-c", str(HERE / f"{name}.cpp"), "-o", str(kernels)])
-    library = ["-shared"] if name.endswith("_library") else []
-    _compile([*KERNEL[build], *library, str(runtime), str(kernels), "-o", str(part)])
-    runtime.unlink()
-    kernels.unlink()
-    part.rename(target)
 
 
 def _compile(arguments):

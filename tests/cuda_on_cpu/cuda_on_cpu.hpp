@@ -1,7 +1,8 @@
 // CUDA C++ on the CPU: g++ compiles the kernel source against this header and runs it with one
 // fiber per CUDA thread. It covers what our kernels use: blocks of up to 1024 threads, static and
 // dynamic shared memory (filled with garbage), barriers, warp collectives with member masks,
-// atomics, and cooperative grids. runtime.cpp holds the scheduler.
+// atomics, cooperative grids and teams of their blocks, and clusters of blocks that reach each other's
+// shared memory. runtime.cpp holds the scheduler.
 #pragma once
 
 #include <algorithm>
@@ -43,7 +44,8 @@ struct Schedule {
 struct Counters {
     uint64_t switches = 0;
     uint64_t block_barriers = 0;  // releases, not arrivals
-    uint64_t grid_barriers = 0;
+    uint64_t grid_barriers = 0;   // of grids and of teams of their blocks
+    uint64_t cluster_barriers = 0;
     uint64_t warp_collectives = 0;
     uint64_t atomics = 0;
     size_t shared_bytes = 0;
@@ -54,13 +56,23 @@ struct Thread {
     uint3 thread_index, block_index;
     dim3 block_dim, grid_dim;
     unsigned lane;
+    unsigned cluster_rank, cluster_blocks;
 };
 extern Thread* current;
 
 enum class Vote { count, all, any };
 
 int block_barrier(Vote vote, int predicate, const char* file, int line);
+// Of so many threads of the block that name the same number.
+void named_barrier(int number, unsigned threads, const char* file, int line);
 void grid_barrier(const char* file, int line);
+// Of those blocks of a cooperative launch that name the same address; there are `blocks` of them.
+void team_barrier(const void* address, unsigned blocks, const char* file, int line);
+// The two halves of the barrier of a cluster.
+void cluster_arrive(bool releases, const char* file, int line);
+void cluster_wait(bool acquires);
+// The same place in the shared memory of another block of the cluster.
+void* map_shared(void* own, unsigned rank);
 // Meets the other lanes of `mask`; fills in what each brought and returns who came.
 uint32_t warp_meet(uint32_t mask, uint64_t value, uint64_t* values, bool orders_memory, const char* what);
 void* static_shared(const void* declaration, size_t bytes, size_t alignment);
@@ -69,9 +81,10 @@ void yield();
 void before_atomic();
 void memory_fence();
 
-// Throws std::runtime_error on a deadlock, a divergent barrier or a malformed collective.
+// Throws std::runtime_error on a deadlock, a divergent barrier or a malformed collective. So many neighbouring
+// blocks are a cluster.
 Counters launch(dim3 grid, dim3 block, size_t dynamic_bytes, bool cooperative,
-                const std::function<void()>& kernel, const Schedule& schedule);
+                const std::function<void()>& kernel, const Schedule& schedule, unsigned cluster = 1);
 
 template <class T>
 uint64_t to_bits(T value) {
@@ -143,8 +156,8 @@ inline float as_float_towards(long long value, float end) {
 struct alignas(16) float4 {
     float x, y, z, w;
 };
-struct alignas(16) int4 {
-    int x, y, z, w;
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
 };
 struct alignas(16) double2 {
     double x, y;
@@ -197,6 +210,15 @@ inline unsigned __reduce_min_sync(uint32_t mask, unsigned value) {
         }
     }
     return least;
+}
+inline unsigned __reduce_add_sync(uint32_t mask, unsigned value) {
+    uint64_t values[32];
+    const uint32_t came = cuda_on_cpu::warp_meet(mask, value, values, false, "__reduce_add_sync");
+    unsigned sum = 0;
+    for (int lane = 0; lane < 32; ++lane) {
+        sum += came >> lane & 1 ? static_cast<unsigned>(values[lane]) : 0u;
+    }
+    return sum;
 }
 template <class T>
 T atomicAdd(T* address, T value) {

@@ -31,7 +31,10 @@ class ShimProblem(ctypes.Structure):
 class ShimLimits(ctypes.Structure):
     """``loomfast::cuda::DeviceLimits``."""
 
-    _fields_ = [("multiprocessors", ctypes.c_int), ("shared_per_block", ctypes.c_int)]
+    _fields_ = [
+        *(("multiprocessors", ctypes.c_int), ("shared_per_block", ctypes.c_int)),
+        *(("clusters", ctypes.c_int * 4), ("only", ctypes.c_int)),
+    ]
 
 
 class ShimEngine:
@@ -40,7 +43,8 @@ class ShimEngine:
     cuda_architectures = "shim"
 
     def __init__(self, multiprocessors, shared_per_block):
-        self.limits = ShimLimits(multiprocessors, shared_per_block)
+        clusters = [multiprocessors // size for size in (2, 4, 8, 16)]
+        self.limits = ShimLimits(multiprocessors, shared_per_block, (ctypes.c_int * 4)(*clusters))
         self.library = ctypes.CDLL(str(build.program("assignment_library", "plain")))
         self.library.shim_workspace.restype = ctypes.c_size_t
 
@@ -50,14 +54,31 @@ class ShimEngine:
     def cuda_device(self):
         return self.limits.multiprocessors, self.limits.shared_per_block
 
-    def cuda_assignment_workspace(self, problem):
-        record = ShimProblem(*(problem[n] for n in NAMES))
-        return self.library.shim_workspace(ctypes.byref(record), ctypes.byref(self.limits))
+    def cuda_limits(self):
+        return (*self.cuda_device(), list(self.limits.clusters), self.limits.only)
 
-    def cuda_assignment_solve(self, problem, workspace, stream):
+    def plan(self, batch, rows, columns):
+        """(kernel, blocks an instance, whether it is for long rows) for float32 costs in C order."""
+        record = ShimProblem(type=2, batch=batch, rows=rows, columns=columns, row_repeats=1)
+        record.batch_stride, record.row_stride, record.column_stride = rows * columns, columns, 1
+        found = (ctypes.c_int * 3)()
+        self.library.shim_plan(ctypes.byref(record), ctypes.byref(self.limits), found)
+        return tuple(found)
+
+    def cuda_assignment_workspace(self, problem, limits=None):
+        record = ShimProblem(*(problem[n] for n in NAMES))
+        return self.library.shim_workspace(ctypes.byref(record), self._limits(limits))
+
+    def cuda_assignment_solve(self, problem, workspace, stream, limits=None):
         assert stream == STREAM
         record = ShimProblem(*(problem[n] for n in NAMES))
-        self.library.shim_solve(ctypes.byref(record), ctypes.byref(self.limits), ctypes.c_void_p(workspace))
+        self.library.shim_solve(ctypes.byref(record), self._limits(limits), ctypes.c_void_p(workspace))
+
+    def _limits(self, named):
+        if named is None:
+            return ctypes.byref(self.limits)
+        multiprocessors, shared, clusters, only = named
+        return ctypes.byref(ShimLimits(multiprocessors, shared, (ctypes.c_int * 4)(*clusters), only))
 
 
 def poisoned(shape, dtype, like):

@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -95,6 +96,8 @@ struct Fiber : Thread {
     int waits_at = 0;
     int vote_result = 0;
     bool done = false;
+    bool in_cluster_barrier = false;  // has come, and not yet waited
+    unsigned cluster_phase = 0;       // of that barrier
     void* asan_stack = nullptr;
     void* tsan_fiber = nullptr;
 };
@@ -123,14 +126,31 @@ struct Barrier {
     std::vector<Fiber*> fibers;
 };
 
+// Blocks that are there at the same time and reach each other's shared memory; what a block leaves behind is kept, and
+// spoilt, until all have left.
+struct Cluster {
+    std::vector<Block*> blocks;  // null: has left
+    unsigned live = 0;           // threads
+    Barrier barrier;
+    std::vector<std::pair<unsigned char*, size_t>> left_behind;
+};
+
 struct Block {
     std::vector<Fiber> threads;
     std::vector<Warp> warps;
     unsigned live = 0;
+    bool begun = false;
     Barrier barrier;
+    Barrier named[16];
     unsigned char* memory = nullptr;
-    size_t capacity = 0, used = 0, dynamic_bytes = 0;
-    std::vector<std::pair<const void*, void*>> declarations;
+    size_t capacity = 0;
+    std::vector<const void*> declared;  // those of the launch's declarations that it has come to
+    std::shared_ptr<Cluster> cluster;
+};
+
+// A static array in shared memory lies in the same place in every block.
+struct Declaration {
+    size_t at, bytes;
 };
 
 struct Launch {
@@ -143,6 +163,9 @@ struct Launch {
     std::vector<std::pair<uint64_t, Fiber*>> asleep;  // until so many switches
     Fiber scheduler;
     Barrier grid;
+    std::map<const void*, Barrier> teams;
+    std::map<const void*, Declaration> declarations;
+    size_t dynamic_bytes = 0, shared_used = 0;
     unsigned live = 0;
     std::string error;
     char begin_token, end_token, fence_token;

@@ -2,7 +2,7 @@
 
 import numpy as np
 from cases import FAMILIES, forbid
-from cuda_on_cpu.assignment import Problem
+from cuda_on_cpu.assignment import Problem, shared_of_cluster
 
 TIED = {"small integers", "bits", "constant", "equal rows", "equal columns", "duplicates"}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -73,10 +73,15 @@ def instances(count, kernel, seed, *, largest=24, large_share=0.25, large=(48, 7
         problem = Problem(_stored(rng, cost, str(rng.choice(DTYPES))), kernel, maximize=maximize)
         problem.threads = int(rng.choice([32, 64, 96]))
         problem.blocks = int(rng.integers(1, 5))
+        if kernel == "grid32":  # crews are a power of two
+            problem.threads = {96: 128}.get(problem.threads, problem.threads)
+            problem.crew_warps = max(1, problem.threads // (32, 64)[k % 2])
+            problem.lists = k % 3 > 0
         if rng.random() < 0.4:  # small labels: several stages, and starting over
             problem.label_bits = 24
-        if rng.random() < 0.3:  # the quantised costs in the workspace
-            problem.shared_limit = 140 * max(shape) + 2800
+        if rng.random() < 0.3:  # the quantised costs in the workspace, or costs that a cluster does not hold
+            shared = 140 * max(shape) + 2800
+            problem.shared_limit = shared_of_cluster(problem) if kernel == "cluster" else shared
         _start(rng, shape, problem)
         problems.append(problem)
     return problems

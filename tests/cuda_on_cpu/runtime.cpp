@@ -174,6 +174,10 @@ void leave_kernel() {
     if (running->live && running->grid.waiting == running->live) {
         release(running->grid, running->counters.grid_barriers);
     }
+    Cluster& cluster = *block.cluster;
+    if (--cluster.live && cluster.barrier.waiting == cluster.live) {
+        release(cluster.barrier, running->counters.cluster_barriers);
+    }
 }
 
 void fiber_main() {
@@ -187,6 +191,7 @@ void fiber_main() {
     }
 #endif
     happens_after(&running->begin_token);
+    self()->block->begun = true;
     (*running->kernel)();
     {
         Unseen unseen;
@@ -223,28 +228,31 @@ void prepare_stack(Fiber& fiber) {
 #endif
 }
 
-void prepare_shared(Block& block, size_t dynamic_bytes) {
-    block.dynamic_bytes = dynamic_bytes;
+void prepare_shared(Block& block) {
     block.capacity = (running->schedule.shared_limit + 8192 + 127) / 128 * 128;
     block.memory = static_cast<unsigned char*>(std::aligned_alloc(128, block.capacity));
     for (size_t k = 0; k < block.capacity; k += 4) {  // shared memory starts as garbage
         const uint32_t garbage = running->random() | 0x80808080u;
         std::memcpy(block.memory + k, &garbage, 4);
     }
-    block.used = (dynamic_bytes + 127) / 128 * 128;
 #ifdef SHIM_ASAN
+    const size_t dynamic_bytes = running->dynamic_bytes;
     __asan_poison_memory_region(block.memory + dynamic_bytes, block.capacity - dynamic_bytes);
 #endif
 }
 
-std::unique_ptr<Block> start_block(unsigned index, dim3 grid, dim3 shape, size_t dynamic_bytes) {
+std::unique_ptr<Block> start_block(unsigned index, dim3 grid, dim3 shape, const std::shared_ptr<Cluster>& cluster) {
     auto block = std::make_unique<Block>();
+    const unsigned rank = static_cast<unsigned>(cluster->blocks.size());
+    cluster->blocks.push_back(block.get());
+    block->cluster = cluster;
     const unsigned threads = shape.x * shape.y * shape.z;
     block->threads.resize(threads);
     block->warps.resize((threads + 31) / 32);
     block->live = threads;
     running->live += threads;
-    prepare_shared(*block, dynamic_bytes);
+    cluster->live += threads;
+    prepare_shared(*block);
     for (unsigned t = 0; t < threads; ++t) {
         Fiber& fiber = block->threads[t];
         fiber.block_dim = shape;
@@ -252,6 +260,7 @@ std::unique_ptr<Block> start_block(unsigned index, dim3 grid, dim3 shape, size_t
         fiber.thread_index = {t % shape.x, t / shape.x % shape.y, t / shape.x / shape.y};
         fiber.block_index = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
         fiber.lane = t % 32;
+        fiber.cluster_rank = rank;
         fiber.block = block.get();
         fiber.warp = &block->warps[t / 32];
         fiber.warp->lanes[t % 32] = &fiber;
@@ -262,6 +271,47 @@ std::unique_ptr<Block> start_block(unsigned index, dim3 grid, dim3 shape, size_t
         block->warps.back().exited = ~0u << threads % 32;
     }
     return block;
+}
+
+// Starts the blocks of cluster `number`.
+void start_cluster(unsigned number, unsigned size, dim3 grid, dim3 shape,
+                   std::vector<std::unique_ptr<Block>>& blocks) {
+    const auto cluster = std::make_shared<Cluster>();
+    for (unsigned rank = 0; rank < size; ++rank) {
+        blocks.push_back(start_block(number * size + rank, grid, shape, cluster));
+        for (Fiber& fiber : blocks.back()->threads) {
+            fiber.cluster_blocks = size;
+        }
+    }
+}
+
+// What nobody may read any more: spoilt, and given back once all of the cluster have left.
+void leave_shared(Block& block) {
+    Cluster& cluster = *block.cluster;
+    std::memset(block.memory, 0xA5, running->dynamic_bytes);
+    for (const void* declaration : block.declared) {
+        const Declaration& known = running->declarations.at(declaration);
+        std::memset(block.memory + known.at, 0xA5, known.bytes);
+    }
+#ifdef SHIM_ASAN
+    __asan_poison_memory_region(block.memory, block.capacity);
+#endif
+    for (Block*& member : cluster.blocks) {
+        member = member == &block ? nullptr : member;
+    }
+    cluster.left_behind.push_back({block.memory, block.capacity});
+    if (cluster.left_behind.size() == cluster.blocks.size()) {
+        for (const auto& [memory, capacity] : cluster.left_behind) {
+#ifdef SHIM_ASAN
+            __asan_unpoison_memory_region(memory, capacity);
+#else
+            static_cast<void>(capacity);
+#endif
+            if (kReuseMemory) {
+                std::free(memory);
+            }
+        }
+    }
 }
 
 void end_block(Block& block) {
@@ -280,12 +330,7 @@ void end_block(Block& block) {
             madvise(fiber.stack, kStackBytes, MADV_DONTNEED);
         }
     }
-#ifdef SHIM_ASAN
-    __asan_unpoison_memory_region(block.memory, block.capacity);
-#endif
-    if (kReuseMemory) {
-        std::free(block.memory);
-    }
+    leave_shared(block);
 }
 
 std::string describe_deadlock(const std::vector<std::unique_ptr<Block>>& blocks) {
@@ -303,10 +348,11 @@ std::string describe_deadlock(const std::vector<std::unique_ptr<Block>>& blocks)
     return text;
 }
 
-std::vector<unsigned> block_order(unsigned blocks) {
-    std::vector<unsigned> order(blocks);
-    for (unsigned k = 0; k < blocks; ++k) {
-        order[k] = running->schedule.order == Order::backward ? blocks - 1 - k : k;
+// In which order so many clusters begin.
+std::vector<unsigned> cluster_order(unsigned clusters) {
+    std::vector<unsigned> order(clusters);
+    for (unsigned k = 0; k < clusters; ++k) {
+        order[k] = running->schedule.order == Order::backward ? clusters - 1 - k : k;
     }
     if (running->schedule.order == Order::random) {
         std::shuffle(order.begin(), order.end(), running->random);
@@ -324,12 +370,86 @@ int block_barrier(Vote vote, int predicate, const char* file, int line) {
     return vote == Vote::count ? count : vote == Vote::any ? count > 0 : count == 0;
 }
 
+void named_barrier(int number, unsigned threads, const char* file, int line) {
+    Unseen unseen;
+    if (number < 1 || number > 15 || threads == 0 || threads % 32) {
+        fail("barrier %d of %u threads at %s:%d: a block has 15 such barriers, for whole warps", number, threads, file,
+             line);
+    }
+    arrive(self()->block->named[number], threads, 0, file, line, running->counters.block_barriers);
+}
+
 void grid_barrier(const char* file, int line) {
     Unseen unseen;
     if (!running->cooperative) {
         fail("grid barrier at %s:%d in a launch that is not cooperative", file, line);
     }
     arrive(running->grid, running->live, 0, file, line, running->counters.grid_barriers);
+}
+
+void team_barrier(const void* address, unsigned blocks, const char* file, int line) {
+    Unseen unseen;
+    if (!running->cooperative) {
+        fail("barrier of blocks at %s:%d in a launch that is not cooperative", file, line);
+    }
+    const dim3& shape = self()->block_dim;
+    arrive(running->teams[address], blocks * shape.x * shape.y * shape.z, 0, file, line,
+           running->counters.grid_barriers);
+}
+
+void cluster_arrive(bool releases, const char* file, int line) {
+    Unseen unseen;
+    Fiber* me = self();
+    Cluster& cluster = *me->block->cluster;
+    Barrier& barrier = cluster.barrier;
+    if (me->in_cluster_barrier) {
+        fail("thread %u of block %u comes to a cluster barrier at %s:%d twice", me->thread_index.x, me->block_index.x,
+             file, line);
+    }
+    me->in_cluster_barrier = true;
+    me->cluster_phase = barrier.releases;
+    if (releases) {
+        happens_before(&barrier.tokens[barrier.releases & 1]);
+    }
+    if (++barrier.waiting == cluster.live) {
+        release(barrier, running->counters.cluster_barriers);
+    }
+}
+
+void cluster_wait(bool acquires) {
+    Unseen unseen;
+    Fiber* me = self();
+    Barrier& barrier = me->block->cluster->barrier;
+    if (!me->in_cluster_barrier) {
+        fail("thread %u of block %u waits for a cluster barrier to which it has not come", me->thread_index.x,
+             me->block_index.x);
+    }
+    if (barrier.releases == me->cluster_phase) {
+        barrier.fibers.push_back(me);
+        suspend("cluster barrier", 0);
+    }
+    me->in_cluster_barrier = false;
+    if (acquires) {
+        happens_after(&barrier.tokens[me->cluster_phase & 1]);
+    }
+}
+
+void* map_shared(void* own, unsigned rank) {
+    Unseen unseen;
+    Fiber* me = self();
+    Block& block = *me->block;
+    const auto& blocks = block.cluster->blocks;
+    auto* address = static_cast<unsigned char*>(own);
+    if (address < block.memory || address >= block.memory + block.capacity) {
+        fail("thread %u of block %u maps an address that is not in its shared memory", me->thread_index.x,
+             me->block_index.x);
+    }
+    if (rank >= blocks.size() || !blocks[rank] || !blocks[rank]->begun) {
+        fail("thread %u of block %u maps shared memory of block %u of its cluster, which %s", me->thread_index.x,
+             me->block_index.x, rank,
+             rank >= blocks.size() ? "there is not" : blocks[rank] ? "has not begun" : "has left the kernel");
+    }
+    return blocks[rank]->memory + (address - block.memory);
 }
 
 uint32_t warp_meet(uint32_t mask, uint64_t value, uint64_t* values, bool orders_memory, const char* what) {
@@ -385,22 +505,28 @@ uint32_t warp_meet(uint32_t mask, uint64_t value, uint64_t* values, bool orders_
 void* static_shared(const void* declaration, size_t bytes, size_t alignment) {
     Unseen unseen;
     Block& block = *self()->block;
-    for (const auto& [known, address] : block.declarations) {
+    for (const void* known : block.declared) {
         if (known == declaration) {
-            return address;
+            return block.memory + running->declarations.at(declaration).at;
         }
     }
-    const size_t at = (block.used + alignment - 1) / alignment * alignment;
-    if (at + bytes > running->schedule.shared_limit) {
-        fail("shared memory: %zu bytes asked, limit %zu", at + bytes, running->schedule.shared_limit);
+    if (running->declarations.find(declaration) == running->declarations.end()) {
+        const size_t at = (running->shared_used + alignment - 1) / alignment * alignment;
+        if (at + bytes > running->schedule.shared_limit) {
+            fail("shared memory: %zu bytes asked, limit %zu", at + bytes, running->schedule.shared_limit);
+        }
+        running->shared_used = at + bytes;
+#ifdef SHIM_ASAN
+        running->shared_used += 64 - running->shared_used % 32;  // what follows stays poisoned
+#endif
+        running->counters.shared_bytes = std::max(running->counters.shared_bytes, at + bytes);
+        running->declarations[declaration] = {at, bytes};
     }
-    block.used = at + bytes;
+    const size_t at = running->declarations.at(declaration).at;
 #ifdef SHIM_ASAN
     __asan_unpoison_memory_region(block.memory + at, bytes);
-    block.used += 64 - block.used % 32;  // what follows stays poisoned
 #endif
-    running->counters.shared_bytes = std::max(running->counters.shared_bytes, at + bytes);
-    block.declarations.push_back({declaration, block.memory + at});
+    block.declared.push_back(declaration);
     return block.memory + at;
 }
 
@@ -431,8 +557,12 @@ void memory_fence() {
 }
 
 Counters launch(dim3 grid, dim3 block, size_t dynamic_bytes, bool cooperative, const std::function<void()>& kernel,
-                const Schedule& schedule) {
+                const Schedule& schedule, unsigned cluster) {
     Unseen unseen;
+    const unsigned count = grid.x * grid.y * grid.z;
+    if (cluster == 0 || cluster > 16 || count % cluster) {
+        throw std::runtime_error("a grid that does not divide into clusters of at most 16 blocks");
+    }
     if (block.x * block.y * block.z > 1024 || dynamic_bytes > schedule.shared_limit) {
         throw std::runtime_error("a block of more than 1024 threads, or of more shared memory than there is");
     }
@@ -441,7 +571,8 @@ Counters launch(dim3 grid, dim3 block, size_t dynamic_bytes, bool cooperative, c
     launch.schedule = schedule;
     launch.cooperative = cooperative;
     launch.random.seed(schedule.seed);
-    launch.counters.shared_bytes = dynamic_bytes;
+    launch.counters.shared_bytes = launch.dynamic_bytes = dynamic_bytes;
+    launch.shared_used = (dynamic_bytes + 127) / 128 * 128;
     running = &launch;
     current = &launch.scheduler;
 #ifdef SHIM_ASAN
@@ -451,7 +582,7 @@ Counters launch(dim3 grid, dim3 block, size_t dynamic_bytes, bool cooperative, c
     launch.scheduler.tsan_fiber = __tsan_get_current_fiber();
 #endif
     happens_before(&launch.begin_token);
-    const std::vector<unsigned> order = block_order(grid.x * grid.y * grid.z);
+    const std::vector<unsigned> order = cluster_order(count / cluster);
     size_t next = 0;
     std::vector<std::unique_ptr<Block>> blocks;
     while (launch.error.empty()) {
@@ -461,8 +592,8 @@ Counters launch(dim3 grid, dim3 block, size_t dynamic_bytes, bool cooperative, c
                 blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(k));
             }
         }
-        while (next < order.size() && (cooperative || blocks.size() < schedule.resident)) {
-            blocks.push_back(start_block(order[next++], grid, block, dynamic_bytes));
+        while (next < order.size() && (cooperative || blocks.size() < schedule.resident * cluster)) {
+            start_cluster(order[next++], cluster, grid, block, blocks);
         }
         Fiber* fiber = take_ready();
         if (!fiber) {

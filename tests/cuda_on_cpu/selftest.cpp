@@ -1,9 +1,9 @@
 // Small kernels, each with one planted defect that can be switched on, to prove that the shim
 // reports it and reports nothing when it is off.
 //
-//   selftest NAME DEFECT SEED      NAME: see main; DEFECT: 0 or 1
+//   selftest DEFECT SEED SEEDS NAME...     DEFECT: 0 or 1; NAME: see run()
 //
-// Exit status: 0 right result, 1 the shim refused (message on stdout), 2 wrong result; a sanitizer
+// Exit status: 0 right results, 1 the shim refused (message on stdout), 2 wrong result; a sanitizer
 // ends the process with a status of its own.
 #include "cuda_compat.cuh"
 
@@ -121,7 +121,7 @@ __global__ void barrier_by_hand(int* out, int* passing, loomfast::cuda::GridBarr
         __syncthreads();
         if (threadIdx.x == 0 && tickets != Tickets::none) {
             const unsigned known = tickets == Tickets::one ? 2 * tick : tickets == Tickets::the_first_two ? tick % 2 : tick;
-            meeting.sum = loomfast::cuda::meet_blocks(barrier, known, amount, meeting.before);
+            meeting.sum = loomfast::cuda::meet_blocks(barrier, kBlocks, known, amount, meeting.before);
         }
         __syncthreads();
         return static_cast<int>(meeting.sum);
@@ -159,16 +159,83 @@ __global__ void message(int* out, int* passing, unsigned long long* announced, b
     out[blockIdx.x * kThreads + t] = passing[t];
 }
 
+// Each block of a cluster writes a part of the next one's shared memory, whose block reads it after the cluster's
+// barrier. Defects: no barrier; one that does not release what was written; one that does not acquire it; none at the
+// beginning, before which a block may not have begun; a block that leaves while the next one still reads what it
+// wrote into its own memory.
+struct Remote {
+    bool begins = true, meets = true, releases = true, acquires = true, stays = true;
+};
+__global__ void remote_write(int* out, Remote what) {
+    LOOMFAST_DYNAMIC_SHARED(raw);
+    int* values = reinterpret_cast<int*>(raw);
+    const int t = threadIdx.x;
+    const unsigned rank = loomfast::cuda::cluster_rank();
+    const unsigned blocks = loomfast::cuda::cluster_blocks();
+    const auto meet = [&](bool releases, bool acquires) {
+        cuda_on_cpu::cluster_arrive(releases, __FILE__, __LINE__);
+        cuda_on_cpu::cluster_wait(acquires);
+    };
+    values[t] = -1;
+    if (what.begins) {
+        meet(true, true);
+    }
+    loomfast::cuda::map_shared(values, (rank + 1) % blocks)[t] = t;
+    if (what.meets) {
+        meet(what.releases, what.acquires);
+    }
+    out[blockIdx.x * kThreads + t] = values[kThreads - 1 - t];
+}
+__global__ void remote_read(int* out, bool stays) {
+    LOOMFAST_DYNAMIC_SHARED(raw);
+    int* values = reinterpret_cast<int*>(raw);
+    const int t = threadIdx.x;
+    values[t] = t;
+    loomfast::cuda::meet_cluster();
+    const unsigned next = (loomfast::cuda::cluster_rank() + 1) % loomfast::cuda::cluster_blocks();
+    const int* others = loomfast::cuda::map_shared(values, next);
+    __nanosleep(20);
+    out[blockIdx.x * kThreads + t] = others[kThreads - 1 - t];
+    if (stays) {
+        loomfast::cuda::meet_cluster();
+    }
+}
+
+// Two teams in one launch, each with a barrier of its own. Defect: both use the same, which lets each go too early.
+__global__ void two_teams(int* out, int* passing, loomfast::cuda::GridBarrier* barriers, bool defect) {
+    const unsigned team = blockIdx.x % 2, block = blockIdx.x / 2;
+    LOOMFAST_SHARED(loomfast::cuda::Meeting, meeting, );
+    const unsigned t = block * kThreads + threadIdx.x;
+    int* mine = passing + team * 2 * kThreads;
+    if (threadIdx.x == 0) {
+        meeting = {0, {0, 0}};
+    }
+    mine[t] = static_cast<int>(t);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        loomfast::cuda::meet_blocks(barriers + (defect ? 0 : team), 2, 0, 0, meeting.before);
+    }
+    __syncthreads();
+    if (team == 0) {
+        out[t] = mine[2 * kThreads - 1 - t];
+    }
+    if (blockIdx.x == 0) {
+        out[2 * kThreads + threadIdx.x] = static_cast<int>(kThreads - 1 - threadIdx.x);
+    }
+}
+
 bool right(const std::string& name, const std::vector<int>& out) {
     for (int k = 0; k < kTotal; ++k) {
         const int t = k % kThreads;
         int expected = t;
-        if (name == "missing_barrier") {
+        if (name == "missing_barrier" || name.rfind("cluster", 0) == 0) {
             expected = kThreads - 1 - t;
         } else if (name == "missing_syncwarp") {
             expected = t ^ 1;
         } else if (name == "plain_update") {
             expected = kThreads;
+        } else if (name == "teams_share_a_barrier") {
+            expected = k < 2 * kThreads ? 2 * kThreads - 1 - k : kThreads - 1 - t;
         } else if (name == "missing_grid_sync" || name.rfind("barrier", 0) == 0) {
             expected = kTotal - 1 - k;
         }
@@ -180,8 +247,9 @@ bool right(const std::string& name, const std::vector<int>& out) {
 }
 
 void run(const std::string& name, bool defect, const cuda_on_cpu::Schedule& schedule, std::vector<int>& out) {
-    std::vector<int> passing(kTotal, -1);
-    loomfast::cuda::GridBarrier barrier{};
+    std::vector<int> passing(4 * kThreads, -1);
+    loomfast::cuda::GridBarrier barriers[2]{};
+    auto& barrier = barriers[0];
     int* o = out.data();
     int* p = passing.data();
     auto* b = &barrier;
@@ -214,28 +282,56 @@ void run(const std::string& name, bool defect, const cuda_on_cpu::Schedule& sche
         const bool releases = !defect || name != "missing_release";
         const bool acquires = !defect || name != "missing_acquire";
         launch(true, [=] { message(o, p, announced, releases, acquires); });
+    } else if (name == "cluster_block_leaves") {
+        cuda_on_cpu::launch(grid, block, kThreads * sizeof(int), false, [=] { remote_read(o, !defect); }, schedule, kBlocks);
+    } else if (name.rfind("cluster", 0) == 0) {
+        Remote what;
+        (name == "cluster_not_begun"         ? what.begins
+         : name == "cluster_missing_barrier" ? what.meets
+         : name == "cluster_missing_release" ? what.releases
+                                             : what.acquires) = !defect;
+        cuda_on_cpu::launch(grid, block, kThreads * sizeof(int), false, [=] { remote_write(o, what); }, schedule, kBlocks);
+    } else if (name == "teams_share_a_barrier") {
+        cuda_on_cpu::launch(dim3(4), block, kThreads * sizeof(int), true, [=] { two_teams(o, p, b, defect); }, schedule);
     } else {
         throw std::runtime_error("no kernel is called " + name);
     }
 }
 
+// 0: the right result for so many seeds; otherwise what became of the first that had another, told with the name.
+int outcome(const std::string& name, bool defect, unsigned first, unsigned seeds) {
+    for (unsigned seed = first; seed < first + seeds; ++seed) {
+        cuda_on_cpu::Schedule schedule;
+        schedule.seed = seed;
+        schedule.resident = kBlocks;
+        schedule.max_switches = 1'000'000;
+        std::vector<int> out(kTotal, -12345);
+        try {
+            run(name, defect, schedule, out);
+        } catch (const std::exception& error) {
+            std::printf("%s, seed %u: %s\n", name.c_str(), seed, error.what());
+            return 1;
+        }
+        if (!right(name, out)) {
+            std::printf("%s, seed %u: a wrong result\n", name.c_str(), seed);
+            return 2;
+        }
+    }
+    return 0;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
-    if (count != 4) {
-        std::puts("usage: selftest NAME DEFECT SEED");
+    if (count < 4) {
+        std::puts("usage: selftest DEFECT SEED SEEDS NAME...");
         return 3;
     }
-    cuda_on_cpu::Schedule schedule;
-    schedule.seed = static_cast<unsigned>(std::atoi(arguments[3]));
-    schedule.resident = kBlocks;
-    schedule.max_switches = 1'000'000;
-    std::vector<int> out(kTotal, -12345);
-    try {
-        run(arguments[1], arguments[2][0] == '1', schedule, out);
-    } catch (const std::exception& error) {
-        std::puts(error.what());
-        return 1;
+    const auto number = [&](int k) { return static_cast<unsigned>(std::atoi(arguments[k])); };
+    for (int k = 4; k < count; ++k) {
+        if (const int status = outcome(arguments[k], number(1) == 1, number(2), number(3))) {
+            return status;
+        }
     }
-    return right(arguments[1], out) ? 0 : 2;
+    return 0;
 }

@@ -8,8 +8,8 @@
 
 #include "assignment/cpu/sentinels.hpp"
 #include "assignment/cpu/skinny.hpp"
+#include "assignment/cpu/unmatched.hpp"
 #include "threads/arithmetic.hpp"
-#include "threads/pool.hpp"
 
 namespace loomfast::assignment {
 
@@ -42,6 +42,12 @@ void write(const Source& source, const Answer& answer, Output& out) {
     const double unit = source.sign() / source.factor();
     for (std::int64_t i = 0; row_prices && i < source.rows(); i++) row_prices[i] = unit * answer.u[i] + 0.0;
     for (std::int64_t j = 0; col_prices && j < source.cols(); j++) col_prices[j] = unit * -answer.p[j] + 0.0;
+}
+
+// Whether the integers are exact in float64, and it can only be what the unmatched pay that is too large to be summed so.
+bool only_caps_are_large(const Cost& cost, const Filter& filter) {
+    const bool narrow = cost.dtype != DType::int64 && cost.dtype != DType::uint64;
+    return cost.clip && (narrow || filter.largest < 0x1p53);
 }
 
 // A square matrix that lies in memory column by column is solved with its columns as rows, which reads it as it lies.
@@ -88,14 +94,25 @@ void report(const Source& source, const Kernels& k, bool integers, Answer& answe
     write(source, answer, out);
 }
 
+// Adds to the seconds of an exact solve those around it, of which `rest` is the whole of it and what came after.
+void add_surroundings(const Seconds& around, Output& out) {
+    Seconds& seconds = out.stats.seconds;
+    seconds.rest += around.rest - seconds.sum();
+    seconds.read += around.read;
+}
+
 }  // namespace
 
 void solve(const Cost& cost, const Options& options, Output& out) {
+    if (options.unmatched) return solve_unmatched(cost, options, out);
     const DefaultArithmetic arithmetic;
     const Kernels& k = kernels();
     Answer tiny;
     if (Source source(cost); solve_tiny(source, k, options.cancel, tiny))
-        return report(source, k, is_integer(cost.dtype), tiny, out);
+        return report(source, k, source.integers(), tiny, out);
+    Seconds around;
+    Stopwatch watch;
+    if (cost.problem_rows() * cost.cols >= kTimedEntries) watch.start(around.read);
     bool turned = better_turned(cost, options);
     Source source(cost, turned);
     const bool skinny = is_skinny(source);
@@ -110,12 +127,13 @@ void solve(const Cost& cost, const Options& options, Output& out) {
         filter = make_filter(source, k);
     }
     if (!filter.valid) return refuse(filter, out);
+    watch.enter(&around.rest);
     const bool small = filter.largest * static_cast<double>(source.rows()) < 0x1p53;
-    if (is_integer(cost.dtype) && !options.round_integers && !small) {
+    if (is_integer(cost.dtype) && !options.round_integers && !small && !only_caps_are_large(cost, filter)) {
         out.status = Status::inexact_integers;
         return;
     }
-    const bool integers = is_integer(cost.dtype) && small;
+    const bool integers = source.integers() && small;
     Answer answer = skinny ? solve_skinny(source, nearest, k, options, integers)
                            : solve_by_magnitude(source, filter, k, options, integers);
     out.status = answer.status;
@@ -126,6 +144,8 @@ void solve(const Cost& cost, const Options& options, Output& out) {
     }
     if (answer.solved() && turned) turn_back(source, k, answer);
     if (answer.solved()) report(source, k, integers, answer, out);
+    watch.stop();
+    add_surroundings(around, out);
 }
 
 Solution solve(const Cost& cost, const Options& options) {
@@ -146,22 +166,6 @@ Solution solve(const Cost& cost, const Options& options) {
     s.status = out.status;
     s.stats = out.stats;
     return s;
-}
-
-void solve_batch(const std::vector<Cost>& costs, const std::vector<Options>& options,
-                 std::vector<Output>& outputs, int threads) {
-    std::atomic<std::size_t> next{0};
-    Cancel* cancel = options.empty() ? nullptr : options.front().cancel;
-    const auto solve_some = [&] {
-        for (std::size_t k; (k = next.fetch_add(1)) < costs.size();) {
-            if (options[k].cancel && options[k].cancel->look()) return;
-            solve(costs[k], options[k], outputs[k]);
-        }
-    };
-    // The calling thread may be the only one that can hear of a cancellation: it keeps listening.
-    run_together(std::min<std::int64_t>(threads, static_cast<std::int64_t>(costs.size())), solve_some, [=] {
-        if (cancel) cancel->look();
-    });
 }
 
 }  // namespace loomfast::assignment

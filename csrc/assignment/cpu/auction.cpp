@@ -130,10 +130,12 @@ Schedule make_schedule(const Work& w, const Spread& spread, double start) {
 }
 
 void reduce_columns(Work& w) {
+    const Timed timed(w.watch, w.stats.seconds.reduce);
     for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, -w.filter.column_min[j]);
 }
 
 void run_auction(Work& w, const Schedule& s) {
+    const Timed timed(w.watch, w.stats.seconds.auction);
     if (s.last == 0.0) return;
     w.forget_exact_costs();
     Array<std::int32_t> stack = filled(w.n + 1, 0);

@@ -14,7 +14,7 @@ namespace loomfast::assignment {
 
 namespace {
 
-constexpr std::int32_t kDenseColumns = 512;  // up to here, rows are relaxed whole as fast as from a heap
+constexpr std::int32_t kDenseColumns = 256;  // up to here, rows are relaxed whole as fast as from a heap
 constexpr double kFar = LazySearch::kFar;
 
 enum class Outcome { found, infeasible, gave_up, changed };
@@ -36,11 +36,13 @@ Outcome exchange(Work& w, const Array<Row>& predecessor, std::int32_t free_row, 
 
 struct DenseSearch {
     explicit DenseSearch(Work& work)
-        : w(work), distance(filled(std::int64_t{w.m} + kPadding, kFar)), price(distance), predecessor(filled(distance.count(), -1.0)) {}
+        : w(work), distance(filled(std::int64_t{w.m} + kPadding, kFar)), price(distance),
+          predecessor(filled(distance.count(), -1.0)), nearest(filled(w.m, 0)) {}
 
     Work& w;
     Array<double> distance, price;  // +inf once a column is scanned
     Array<double> predecessor;      // rows, in the type of the kernel's lanes
+    Array<std::int32_t> nearest;    // columns as near as the nearest
     Array<std::int32_t> scanned;
     Array<double> scanned_distance;
 
@@ -53,23 +55,33 @@ struct DenseSearch {
         return outcome;
     }
 
+    // All columns at the least distance are scanned before it is asked what the next one is, except that rows bring more to
+    // the same distance.
     Outcome search(std::int32_t free_row) {
         std::int32_t i = free_row;
-        double length = 0.0, least = 0.0, floor = -kFar;
-        while (true) {
-            length = relax(w.kernels, w.rows.row(i), price.data(), distance.data(), predecessor.data(), w.m,
-                           length - least, floor, i);
-            if (!(length < kFar)) return Outcome::infeasible;
-            floor = length;
-            const std::int32_t j = w.kernels.find(distance.data(), length, w.y, w.m);
-            if (j < 0 || (w.y[j] >= 0 && scanned.count() == w.n)) return Outcome::changed;
-            if (w.y[j] < 0) return finish(free_row, j, length);
-            scanned.push_back(j);
-            scanned_distance.push_back(length);
+        double length = -kFar, least = 0.0;
+        for (std::int64_t next = 0;; next++) {
+            const double base = i == free_row ? 0.0 : length - least;
+            const double now = relax(w.kernels, w.rows.row(i), price.data(), distance.data(), predecessor.data(), w.m, base,
+                                     length, i);
+            if (now <= length || next == scanned.count()) {
+                if (!(now < kFar)) return Outcome::infeasible;
+                length = now;
+                const std::int32_t found = w.kernels.find(distance.data(), length, w.y, w.m, nearest.data());
+                if (found < 0) return finish(free_row, nearest[-found - 1], length);
+                if (found == 0 || scanned.count() + found > w.n) return Outcome::changed;
+                for (std::int32_t k = 0; k < found; k++) scan(nearest[k], length);
+            }
+            const std::int32_t j = scanned[next];
             i = w.y[j];
             least = w.value(i, j);
-            price[j] = distance[j] = kFar;
         }
+    }
+
+    void scan(std::int32_t j, double length) {
+        scanned.push_back(j);
+        scanned_distance.push_back(length);
+        price[j] = distance[j] = kFar;
     }
 
     Outcome finish(std::int32_t free_row, std::int32_t sink, double length) {
@@ -84,9 +96,11 @@ Outcome search_lazily(Work& w, LazySearch& search, std::int32_t free_row) {
     const std::int64_t most = std::min(search.whole_rows + 8, std::int64_t{w.n} / 4);
     const double nearest = w.least(free_row);
     if (!(nearest < kFar)) return Outcome::infeasible;
+    search.to_free = true;
     search.add_row(free_row, 0.0, nearest);
     while (!search.heap.empty()) {
         const LazySearch::Entry e = search.pop();
+        if (e.distance >= search.limit) break;
         if (e.node < 0) {
             const std::int32_t i = ~e.node;
             if (search.rescanned[i] && search.whole_rows >= most) return Outcome::gave_up;
@@ -95,19 +109,19 @@ Outcome search_lazily(Work& w, LazySearch& search, std::int32_t free_row) {
         }
         const std::int32_t j = e.node;
         if (!search.settles(e)) continue;
-        if (w.y[j] < 0) {
-            for (std::int32_t k : search.scanned) w.set_price(k, w.p[k] + (e.distance - search.distance[k]));
-            return exchange(w, search.predecessor, free_row, j);
-        }
         search.settle(j);
         search.add_row(w.y[j], e.distance, w.value(w.y[j], j));
     }
-    return Outcome::infeasible;
+    const std::int32_t sink = search.free_column;
+    if (sink < 0) return Outcome::infeasible;
+    for (std::int32_t k : search.scanned) w.set_price(k, w.p[k] + (search.limit - search.distance[k]));
+    return exchange(w, search.predecessor, free_row, sink);
 }
 
 }  // namespace
 
 Status augment_rows(Work& w, const Array<std::int32_t>& free_rows) {
+    const Timed timed(w.watch, w.stats.seconds.paths);
     std::optional<LazySearch> lazy;
     std::optional<DenseSearch> dense;
     if (w.cached && w.m > kDenseColumns && !free_rows.empty()) lazy.emplace(w);

@@ -15,12 +15,52 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr std::int64_t kLooks = 16;  // at entries, per row and column, that are hardly felt
 
 // The pairs up to some cost, by rows.
 struct Pairs {
     std::vector<std::int64_t> first{0};
     std::vector<std::int32_t> column;
     std::vector<double> cost;
+};
+
+// The least and the largest finite cost of a row, in lanes that the compiler makes vectors of.
+struct RowBounds {
+    static constexpr std::int32_t kLanes = 8;
+    double low[kLanes], high[kLanes];
+
+    RowBounds() {
+        std::fill_n(low, kLanes, kInf);
+        std::fill_n(high, kLanes, -kInf);
+    }
+
+    double least() const { return *std::min_element(low, low + kLanes); }
+    double most() const { return *std::max_element(high, high + kLanes); }
+
+    // Folds the row into the columns' minima, too; false if an entry is no cost.
+    bool look(const double* c, std::int32_t m, double* column) {
+        std::int32_t j = 0;
+        bool costs = true;
+        for (; j + kLanes <= m; j += kLanes) {
+            unsigned bad = 0;
+            for (std::int32_t k = 0; k < kLanes; k++) bad |= !(c[j + k] > -kInf);
+            costs &= bad == 0;
+            for (std::int32_t k = 0; k < kLanes; k++) fold(c[j + k], k, column[j + k]);
+        }
+        for (; j < m; j++) {
+            costs &= c[j] > -kInf;
+            fold(c[j], 0, column[j]);
+        }
+        return costs;
+    }
+
+private:
+    void fold(double c, std::int32_t k, double& column) {
+        const double finite = c < kInf ? c : -kInf;
+        low[k] = c < low[k] ? c : low[k];
+        high[k] = finite > high[k] ? finite : high[k];
+        column = c < column ? c : column;
+    }
 };
 
 class Search {
@@ -32,19 +72,21 @@ public:
     // Reads all costs once. False at an entry that is none, which `bad` is then.
     bool bounds(std::pair<std::int64_t, std::int64_t>* bad) {
         std::vector<double> column(std::size_t(m_), kInf);
-        double largest_row = -kInf;
+        double largest_row = -kInf, smallest = kInf;
         for (std::int32_t i = 0; i < n_; i++) {
             const double* c = source_.row(i, buffer_.data());
-            double least = kInf;
-            for (std::int32_t j = 0; j < m_; j++) {
-                if (!(c[j] > -kInf)) return *bad = source_.origin(i, j), false;
-                least = std::min(least, c[j]);
-                column[std::size_t(j)] = std::min(column[std::size_t(j)], c[j]);
-                largest_ = std::max(largest_, c[j] < kInf ? std::fabs(c[j]) : 0.0);
-                most_ = c[j] < kInf ? std::max(most_, c[j]) : most_;
+            RowBounds row;
+            if (!row.look(c, m_, column.data())) {
+                std::int32_t j = 0;
+                while (c[j] > -kInf) j++;
+                return *bad = source_.origin(i, j), false;
             }
-            largest_row = std::max(largest_row, least);
+            least_.push_back(row.least());
+            largest_row = std::max(largest_row, row.least());
+            smallest = std::min(smallest, row.least());
+            most_ = std::max(most_, row.most());
         }
+        if (smallest < kInf) largest_ = std::max(std::fabs(smallest), std::fabs(most_));
         lower_ = largest_row;
         if (n_ == m_)
             for (const double c : column) lower_ = std::max(lower_, c);
@@ -56,6 +98,7 @@ public:
     // The least threshold with a complete matching, which is then in `x`; false if there is none.
     bool solve() {
         double threshold = std::min(lower_, most_);
+        if (take_first(threshold)) return true;
         collect(threshold);
         while (!complete(pairs_)) {
             if (cancelled() || threshold >= most_) return false;
@@ -76,22 +119,54 @@ public:
 
     // Leaves in `crowded` why no pairs below the bottleneck will do.
     void prove() {
+        if (pairs_.column.empty()) collect(std::nextafter(upper_, -kInf));
         const Pairs below = filtered([&](double c) { return c < upper_; });
         std::vector<std::int32_t> x(std::size_t(n_), -1), y(std::size_t(m_), -1);
         match_most(graph(below), x, y, crowded_, neighbours_, cancel_);
     }
 
     // Keeps the pairs up to the bottleneck.
-    void keep_allowed() { pairs_ = filtered([&](double c) { return c <= upper_; }); }
+    void keep_allowed() {
+        if (taken_first_) collect(upper_);
+        else pairs_ = filtered([&](double c) { return c <= upper_; });
+    }
 
 private:
     Adjacency graph(const Pairs& pairs) const { return {n_, m_, pairs.first.data(), pairs.column.data()}; }
+
+    // Gives each row the first free column up to the threshold, a lower bound of the bottleneck, as long as these are soon
+    // found: where most costs are equal, that is all there is to do.
+    bool take_first(double threshold) {
+        std::int64_t left = kLooks * (std::int64_t{n_} + m_);
+        std::int32_t start = 0;
+        bool all = true;
+        for (std::int32_t i = 0; all && i < n_; i++) {
+            const double* c = source_.row(i, buffer_.data());
+            while (start < m_ && y_[std::size_t(start)] >= 0) start++;
+            std::int32_t j = start;
+            while (j < m_ && left-- > 0 && (y_[std::size_t(j)] >= 0 || !(c[j] <= threshold))) j++;
+            all = j < m_ && left >= 0;
+            if (!all) break;
+            x_[std::size_t(i)] = j;
+            y_[std::size_t(j)] = i;
+            upper_ = i == 0 ? c[j] : std::max(upper_, c[j]);
+        }
+        taken_first_ = all;
+        if (all) return true;
+        std::fill(x_.begin(), x_.end(), -1);
+        upper_ = kInf;
+        return false;
+    }
 
     void collect(double threshold) {
         pairs_ = {};
         const std::size_t width = std::size_t(m_);
         std::size_t count = 0;
         for (std::int32_t i = 0; i < n_; i++) {
+            if (least_[std::size_t(i)] > threshold) {
+                pairs_.first.push_back(std::int64_t(count));
+                continue;
+            }
             const double* c = source_.row(i, buffer_.data());
             if (pairs_.column.size() < count + width) {
                 pairs_.column.resize(2 * (count + width));
@@ -218,10 +293,10 @@ private:
     const std::int32_t n_, m_;
     Cancel* cancel_;
     double lower_ = -kInf, upper_ = kInf, largest_ = 0.0, most_ = -kInf;
-    bool found_ = false;
+    bool found_ = false, taken_first_ = false;
     Pairs pairs_;
     std::vector<std::int32_t> x_, y_, crowded_, neighbours_;
-    std::vector<double> buffer_, sample_;
+    std::vector<double> buffer_, sample_, least_;  // least_: of each row
 };
 
 void write(const Source& source, const Search& search, BottleneckOutput& out) {

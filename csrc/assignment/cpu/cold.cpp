@@ -17,12 +17,13 @@ namespace loomfast::assignment {
 namespace {
 
 // Shares of rows, measured like the sizes in cold.hpp.
-constexpr double kEasy = 0.5, kEasyMiddle = 0.745, kEasyLarge = 0.9;  // that minima settle in an easy problem, by its size
+constexpr double kEasy = 0.5, kEasyLarge = 0.745;  // that minima settle in an easy problem, up to kEasyRows and above
 constexpr double kFewLeft = 0.3;  // left by reductions, up to which paths match faster than an auction where columns are apart
 constexpr double kNothingLearned = 0.98;  // left loose by an auction, from which on reductions start better anew
+constexpr std::int32_t kEasyRows = 128;
 constexpr std::int32_t kProbe = 64;       // rows looked at before deciding that a problem is not easy
 constexpr std::int64_t kBids = 4;         // bids a row without eps, after which its columns are contended,
-constexpr std::int64_t kBidsEasy = 8;     // and where minima are many or alike
+constexpr std::int64_t kBidsEasy = 12;    // and where minima are many or alike
 constexpr int kRepairs = 8;               // passes: they leave a few percent loose of the half that an auction does
 
 // How far the matching is from optimal at most, by the prices as they are.
@@ -48,7 +49,7 @@ Status solve_square(Work& w) {
     if (!columns_feasible(w)) return Status::infeasible;
     reduce_columns(w);
     const bool plateaus = has_plateaus(w);
-    const double easy = w.n <= kMiddleRows ? kEasy : w.n <= kReductionRows ? kEasyMiddle : kEasyLarge;
+    const double easy = w.n <= kEasyRows ? kEasy : kEasyLarge;
     // Where pairs are forbidden, rows have few columns to bid for and an auction on prices so far apart takes long.
     if (w.filter.columns_apart && w.filter.forbidden && !plateaus && w.n > kSmallRows) {
         const Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), 2 * std::int64_t{w.n});
@@ -59,7 +60,7 @@ Status solve_square(Work& w) {
         set_cold_prices(w);
     }
     if (!match_minima(w, plateaus ? 0.0 : easy)) return w.n <= kSmallRows ? solve_plainly(w) : compete(w, 1.0);
-    if (!w.filter.exact && !plateaus && w.n > kMiddleRows) w.use_caches();
+    if (!plateaus) w.use_caches();
     return finish(w, "column reductions");
 }
 
@@ -101,6 +102,7 @@ Status solve_wide(Work& w) {
 Status solve_cold(Work& w) { return w.square() ? solve_square(w) : solve_wide(w); }
 
 Status solve_plainly(Work& w) {
+    const Timed timed(w.watch, w.stats.seconds.paths);
     w.stats.path = "shortest paths";
     w.stats.augmentations = w.n;
     Array<std::int32_t> x, y;
@@ -145,6 +147,7 @@ bool has_plateaus(const Work& w) {
 }
 
 bool match_minima(Work& w, double share) {
+    const Timed timed(w.watch, w.stats.seconds.reduce);
     constexpr float kNone = std::numeric_limits<float>::quiet_NaN();  // equal to nothing
     Array<float> wanted = filled(std::int64_t{w.m} + kPadding, kNone);
     if (w.square()) std::copy_n(w.filter.column_min_f.begin(), w.m, wanted.begin());

@@ -48,6 +48,7 @@ Status improve(Work& w) {
 
 // Status optimal, within_tolerance or, if this proves neither, uncertified.
 Status certify_answer(Work& w, Answer& answer, bool integers, bool improved) {
+    const Timed timed(w.watch, w.stats.seconds.certify);
     answer.certificate = certify(w, answer.p, answer.u);
     const Certificate& proof = answer.certificate;
     double s = improved ? std::max(proof.matched, proof.duals) : proof.matched;
@@ -89,12 +90,15 @@ Answer solve_exactly(const Source& source, const Filter& filter, const Kernels& 
     // With columns to spare a gap can hide in the prices of unmatched columns: those are solved exactly.
     if (options.tolerance > 0.0 && work.n == work.m)
         work.target_gap = options.tolerance * total_spread(source) * (1.0 - 1e-9);
+    const bool timed = std::int64_t{work.n} * work.m >= kTimedEntries;
+    if (timed) work.watch.start(work.stats.seconds.rest);
     answer.status = solve(work, options);
     for (int attempt = 0; answer.solved(); attempt++) {
         answer.status = certify_answer(work, answer, integers, attempt > 0);
         if (answer.solved() || attempt == 2 * kImprovements + 1) break;
         answer.status = attempt == kImprovements ? solve_plainly(work) : improve(work);
     }
+    work.watch.stop();
     answer.stats = work.stats;
     answer.stats.bids = work.bids;
     answer.stats.scans = work.scans;

@@ -4,6 +4,7 @@
 // costs themselves; elsewhere it only filters, and decisions are taken on the caller's own entries in float64.
 #include "assignment/cpu/filter.hpp"
 
+#include <cmath>
 #include <limits>
 #include <tuple>
 
@@ -14,6 +15,7 @@ namespace {
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kLeast = 0x1p-60, kMost = 0x1p100;  // largest magnitudes that need no factor
 constexpr double kFarOff = 16.0;  // shift from a row's least cost, relative to its spread, that leaves the copy too few bits
+constexpr std::int64_t kFolded = 4;  // rows that are in a core's first cache when they are folded
 constexpr double kTarget = 0x1p30, kMostFactor = 0x1p1000;
 
 bool needs_factor(double largest) { return largest != 0.0 && (largest < kLeast || largest > kMost); }
@@ -23,6 +25,7 @@ void note(Filter& filter, std::int64_t r, const RowFacts& facts) {
     filter.fine |= facts.fine;
     filter.coarse |= facts.coarse;
     filter.forbidden |= facts.forbidden;
+    filter.zero |= facts.zero;
     double& least = filter.row_min[r];
     least = std::min(least, facts.least);
 }
@@ -38,17 +41,25 @@ void mark_invalid(Filter& filter, const Source& source, std::int64_t r) {
 bool fits_float(const Source& source) {
     switch (source.dtype()) {
         case DType::int32: case DType::int64: case DType::uint32: case DType::uint64: case DType::float64: return false;
-        default: return source.steps() == 0;
+        default: return source.as_narrow_as_the_dtype();
     }
 }
 
 bool square(const Source& source) { return source.rows() == source.cols(); }
 
-// Folds a row into the minima of the columns, less its own minimum.
-void fold(Filter& filter, const Source& source, const Kernels& kernels, std::int64_t r) {
-    const double least = filter.row_min[r];
-    kernels.fold_min(filter.cost + r * filter.stride, least < kInf ? least : 0.0, static_cast<std::int32_t>(source.cols()),
-                     filter.column_min.data());
+// Folds storage rows first ... last - 1 into the minima of the columns, each less its own minimum.
+void fold(Filter& filter, const Source& source, const Kernels& kernels, std::int64_t first, std::int64_t last) {
+    double least[kFolded];
+    for (std::int64_t r = first; r < last; r++)
+        least[r - first] = filter.row_min[r] < kInf ? filter.row_low(static_cast<std::int32_t>(r)) : 0.0;
+    kernels.fold_min(filter.cost + first * filter.stride, filter.stride, least, static_cast<std::int32_t>(last - first),
+                     static_cast<std::int32_t>(source.cols()), filter.column_min.data());
+}
+
+void fold_all(Filter& filter, const Source& source, const Kernels& kernels) {
+    const std::int64_t rows = source.storage_rows();
+    for (std::int64_t first = 0; first < rows; first += kFolded)
+        fold(filter, source, kernels, first, std::min(first + kFolded, rows));
 }
 
 // Notes what part of a row holds; false at an invalid entry.
@@ -63,9 +74,12 @@ bool survey(Filter& filter, const Source& source, const Kernels& kernels, const 
 }
 
 void read_in_place(Filter& filter, const Source& source, const Kernels& kernels) {
-    for (std::int64_t r = 0; r < source.storage_rows(); r++) {
-        if (!survey(filter, source, kernels, filter.cost + r * filter.stride, r, source.cols())) return;
-        if (square(source)) fold(filter, source, kernels, r);
+    const std::int64_t rows = source.storage_rows();
+    for (std::int64_t first = 0, last; first < rows; first = last) {
+        last = std::min(first + kFolded, rows);
+        for (std::int64_t r = first; r < last; r++)
+            if (!survey(filter, source, kernels, filter.cost + r * filter.stride, r, source.cols())) return;
+        if (square(source)) fold(filter, source, kernels, first, last);
     }
 }
 
@@ -119,12 +133,13 @@ void copy(Filter& filter, const Source& source, const Kernels& kernels, bool kno
     filter.cost = filter.copy.get();
     if (source.column_major() && rows > 1) {
         copy_tiles(filter, source, kernels, known);
-        for (std::int64_t r = 0; folds && filter.valid && r < rows; r++) fold(filter, source, kernels, r);
+        if (folds && filter.valid) fold_all(filter, source, kernels);
         return;
     }
     for_each_row(source, [&](std::int64_t r, const double* row) {
         if (!take(filter, source, kernels, row, r, 0, m, known)) return false;
-        if (folds) fold(filter, source, kernels, r);
+        const std::int64_t first = r / kFolded * kFolded;
+        if (folds && (r + 1 == rows || r + 1 == first + kFolded)) fold(filter, source, kernels, first, r + 1);
         return true;
     });
 }
@@ -135,7 +150,7 @@ void read(Filter& filter, const Source& source, const Kernels& kernels, bool kno
     filter.row_min = filled(source.storage_rows(), kInf);
     filter.exact = true;
     filter.valid = true;
-    filter.forbidden = false;
+    filter.forbidden = filter.zero = false;
     filter.largest = 0.0;
     filter.fine = filter.coarse = 0;
     filter.cost = source.float_rows(filter.stride);
@@ -192,9 +207,7 @@ bool columns_apart(Filter& filter, const Source& source, const Kernels& kernels,
     const std::int64_t m = source.cols();
     if (!square(source)) {
         if (rows.minima <= 0.5 * rows.mean) return false;
-        for (std::int64_t r = 0; r < source.storage_rows(); r++)
-            kernels.fold_min(filter.cost + r * filter.stride, filter.row_low(static_cast<std::int32_t>(r)),
-                             static_cast<std::int32_t>(m), filter.column_min.data());
+        fold_all(filter, source, kernels);
     }
     double minima = 0.0;
     for (std::int64_t j = 0; j < m; j++) minima += filter.column_min[j] < kInf ? filter.column_min[j] : 0.0;
@@ -231,6 +244,19 @@ bool overflows(const Source& source, const Kernels& kernels) {
     return false;
 }
 
+// Whether the factor takes digits from a number, or all of it.
+bool underflows(const Source& source) {
+    Source raw = source.column_major() ? source.turned() : source;
+    raw.set_factor(1.0);
+    Array<double> buffer = filled(raw.cols(), 0.0);
+    for (std::int64_t i = 0; i < raw.rows(); i += raw.row_repeats()) {
+        const double* row = raw.row(i, buffer.data());
+        for (std::int64_t j = 0; j < raw.cols(); j++)
+            if (row[j] != 0.0 && std::fabs(row[j] * source.factor()) < std::numeric_limits<double>::min()) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 void read_tile(const Source& source, const Kernels& kernels, std::int64_t r, std::int64_t height, std::int64_t j,
@@ -248,8 +274,13 @@ Filter make_filter(Source& source, const Kernels& kernels) {
     Filter filter;
     source.set_factor(likely_factor(source));
     read(filter, source, kernels, false);
-    if (source.factor() > 1.0 && source.dtype() == DType::float64 && (filter.forbidden || !filter.valid) &&
+    if (source.factor() > 1.0 && source.spans_float64() && (filter.forbidden || !filter.valid) &&
         overflows(source, kernels)) {
+        source.set_factor(1.0);
+        read(filter, source, kernels, false);
+    }
+    if (source.factor() < 1.0 && source.dtype() == DType::float64 && (filter.zero || (filter.coarse & 1)) &&
+        underflows(source)) {
         source.set_factor(1.0);
         read(filter, source, kernels, false);
     }

@@ -32,6 +32,7 @@ struct Filter {
     std::uint64_t fine = 0, coarse = 0;  // which magnitudes occur before the last factor: see RowFacts
     int fine_bits = 64;
     bool forbidden = false;  // whether an entry is +inf
+    bool zero = false;       // whether an entry of float64, times the factor, is zero
     bool valid = true;  // no NaN or -inf; else where
     std::int64_t bad_row = -1, bad_col = -1;
 

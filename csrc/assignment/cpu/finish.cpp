@@ -6,12 +6,20 @@
 // 4. match what is left along shortest augmenting paths (augment.cpp).
 #include "assignment/cpu/finish.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 namespace loomfast::assignment {
 
+namespace {
+
+constexpr std::int64_t kBidsAtOnce = 1 << 12;  // between two looks at the cancel flag
+
+}  // namespace
+
 void repair_prices(Work& w, int passes) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     for (int pass = 0; pass < passes && !w.cancelled(); pass++) {
         double fall = 0.0;
         for (std::int32_t i = 0; i < w.n; i++) {
@@ -35,6 +43,7 @@ bool is_loose(Work& w, std::int32_t i, std::int32_t j) {
 }
 
 Array<std::int32_t> free_loose_rows(Work& w) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     Array<std::int32_t> free_rows;
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[i];
@@ -47,12 +56,20 @@ Array<std::int32_t> free_loose_rows(Work& w) {
 
 Array<std::int32_t> reduce_rows(Work& w, Array<std::int32_t> free_rows, std::int64_t limit,
                                 bool* exhausted) {
+    const Timed timed(w.watch, w.stats.seconds.reduce);
     Array<std::int32_t> rest;
     if (exhausted) *exhausted = false;
     while (!free_rows.empty()) {
         std::int32_t i = free_rows.back();
         free_rows.pop_back();
         while (i >= 0) {
+            if (w.cached) {
+                std::int64_t some = std::min(limit, kBidsAtOnce);
+                limit -= some;
+                i = w.kernels.reduce(w, i, some);
+                limit += some;
+                if (i < 0) break;
+            }
             BestTwo b = w.best_two(i);
             if (limit-- <= 0 && exhausted) *exhausted = true;
             if ((limit & 0xff) == 0 && w.cancelled()) limit = -1;

@@ -12,6 +12,12 @@ namespace loomfast::assignment {
 constexpr int kCacheSize = 48;  // candidates kept per row
 constexpr int kPadding = 64;    // readable elements past the end of every working array
 
+// Rounding a price or a sum to float32 moves it by at most 2^-24 of its magnitude. A scan meets two such roundings, of
+// the price and of the sum, and a third of the cost where the filter is a copy: 2^-24 (2 |sum| + max |p|) at most, for
+// which this times (|sum| + max |p|) has room; float32's denormals are a matter of kDenormal.
+constexpr double kScanRounding = 1.3e-7;
+constexpr double kDenormal = 0x1p-120;
+
 struct BestTwo {
     double w1, w2;        // least and second least value c_ij + p_j; +inf where there is none
     std::int32_t j1, j2;  // their columns, -1 where there is none
@@ -21,6 +27,7 @@ struct RowFacts {
     double least;                // +inf where every entry is
     double largest;              // finite magnitude
     bool forbidden;              // whether an entry is +inf
+    bool zero;                   // whether one is zero; of float64
     std::uint64_t fine, coarse;  // which magnitudes occur: see note_magnitudes in kernels.simd.cpp
 };
 
@@ -43,6 +50,9 @@ struct State {
     std::int32_t* cache_size;
     double* bound;
     float* width;             // how far above a row's best value its candidates reach
+    // Where `costs` are rounded, the candidates' own costs, of the storage rows for which they are known.
+    double* exact_cost;       // [n / repeats, kCacheSize]; null where `costs` are exact
+    char* exact_known;
 
     std::uint64_t* mask;      // [m / 64 + 2] scratch
     std::int32_t* hit;        // [m + kPadding] scratch
@@ -67,8 +77,9 @@ struct Kernels {
     // if `out` was rounded, or where there is a column_shift. Both arrays of columns may be null, and are padded.
     bool (*convert)(const double* row, double shift, const double* column_shift, std::int32_t m, float* out,
                     double* column_min);
-    // Folds row - shift into the columns' minima, which are padded.
-    void (*fold_min)(const float* row, double shift, std::int32_t m, double* column_min);
+    // Folds `count` rows, each less its shift, into the columns' minima, which are padded.
+    void (*fold_min)(const float* rows, std::int64_t stride, const double* shifts, std::int32_t count, std::int32_t m,
+                     double* column_min);
     // The first column with row[j] - shift == wanted[j], or -1. `wanted` is padded with anything but +inf.
     std::int32_t (*first_equal)(const float* row, float shift, const float* wanted, std::int32_t m);
     // How many columns have fl(c_j + pf_j) <= threshold; `out` gets them, in order, if there are at most `most`. `mask`
@@ -84,6 +95,16 @@ struct Kernels {
     // One row's best two as the auction sees them: from its cache, rebuilt if need be, or from all of it.
     BestTwo (*bidding_cached)(State&, std::int32_t row);
     BestTwo (*bidding_dense)(State&, std::int32_t row);
+    // Augmenting row reduction from row i along the rows that lose their columns, by exact values of caches and without
+    // eps, until a free column is taken (returns -1). Returns a row, which has no column, for which caches do not decide,
+    // which would have to take a column for nothing, or at which `limit` bids are made.
+    std::int32_t (*reduce)(State&, std::int32_t i, std::int64_t& limit);
+    // Dijkstra's step over a cache: the columns, and in `at` their distances base + max(0, c_j + p_j - least), that are
+    // nearer than d_j and than `limit`. Returns how many.
+    std::int32_t (*reach_f)(const std::int32_t* col, const float* cost, std::int32_t size, const double* p, const double* d,
+                            double least, double base, double limit, std::int32_t* nearer, double* at);
+    std::int32_t (*reach_d)(const std::int32_t* col, const double* cost, std::int32_t size, const double* p, const double* d,
+                            double least, double base, double limit, std::int32_t* nearer, double* at);
     // Exact, in double: over a cache, over a whole row.
     BestTwo (*best_two_cached)(const std::int32_t* col, const float* cost, std::int32_t size, const double* p);
     BestTwo (*best_two_cached_d)(const std::int32_t* col, const double* cost, std::int32_t size, const double* p);
@@ -98,8 +119,9 @@ struct Kernels {
                       double shift, double floor, double row_index);
     double (*relax_d)(const double* row, const double* p, double* d, double* predecessor, std::int32_t m,
                       double shift, double floor, double row_index);
-    // The first j with d_j == value, a free one (y_j < 0) if there is one.
-    std::int32_t (*find)(const double* d, double value, const std::int32_t* y, std::int32_t m);
+    // The columns with d_j == value, in order, up to the first free one (y_j < 0). Returns how many; less than 0 if the last
+    // one is free.
+    std::int32_t (*find)(const double* d, double value, const std::int32_t* y, std::int32_t m, std::int32_t* out);
 };
 
 LOOMFAST_DECLARE_TABLES(Kernels, kernels)

@@ -60,6 +60,26 @@ static inline void note_magnitudes(const double* a, int count, std::uint64_t* fi
     *coarse = far;
 }
 
+static inline VecI bits_of(VecF a) { return (VecI)a; }
+static inline VecL bits_of(VecD a) { return (VecL)a; }
+
+static inline float number(std::int32_t bits) {
+    float a;
+    __builtin_memcpy(&a, &bits, sizeof a);
+    return a;
+}
+
+static inline double number(std::int64_t bits) {
+    double a;
+    __builtin_memcpy(&a, &bits, sizeof a);
+    return a;
+}
+
+template <class Bits>
+static inline Bits larger(Bits a, Bits b) { return a > b ? a : b; }
+template <class Bits>
+static inline Bits smaller(Bits a, Bits b) { return a < b ? a : b; }
+
 static inline VecF set(float a) { return set_f(a); }
 static inline VecD set(double a) { return set_d(a); }
 
@@ -80,37 +100,72 @@ static inline bool mark_between(T least, T largest, RowFacts* facts) {
     return true;
 }
 
+// The facts of a row whose entries are not all finite, entry by entry.
+template <class T>
+static bool survey_any(const T* row, std::int32_t m, RowFacts* facts) {
+    constexpr T infinity = __builtin_inff();
+    T low = infinity, smallest = infinity, largest = 0;
+    bool numbers = true;
+    for (std::int32_t j = 0; j < m; j++) {
+        const T c = row[j], a = c < 0 ? -c : c;
+        numbers &= c == c;
+        facts->forbidden |= c == infinity;
+        facts->zero |= c == 0;
+        low = c < low ? c : low;
+        largest = a < infinity && a > largest ? a : largest;
+        smallest = a > 0 && a < smallest ? a : smallest;
+    }
+    facts->least = low;
+    facts->largest = largest;
+    if (largest > 0 && !mark_between(smallest, largest, facts)) note_magnitudes(row, m, &facts->fine, &facts->coarse);
+    return numbers && facts->least > -kInfD;
+}
+
+// The bits of magnitudes, as integers, are in the order of the magnitudes; infinity comes after all numbers and NaN after it.
 template <class T>
 static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
     using Vec = decltype(load_row(row, 0, 0));
+    using Bits = decltype(bits_of(Vec{}));
     constexpr int lanes = sizeof(Vec) / sizeof(T);
     constexpr T infinity = __builtin_inff();
-    const Vec inf = set(infinity), zero = set(T{0});
-    Vec largest = zero, top = zero, low = inf, smallest = inf;
-    unsigned numbers = ~0u;
-    auto look = [&](Vec c, Vec a) {
-        numbers &= eq_bits(c, c);
-        low = min(c, low);
-        largest = max(select_lt(a, inf, a, zero), largest);
-        smallest = min(select_lt(zero, a, a, inf), smallest);
+    const Bits magnitude = ~bits_of(set(T{-0.0}));  // all but the sign
+    Vec low[2] = {set(infinity), set(infinity)};
+    Bits top[2] = {}, smallest[2] = {magnitude, magnitude};  // smallest: less one, so that zero comes last
+    Bits nearest[2] = {magnitude, magnitude};                // to zero
+    const auto look = [&](Vec c, int k) {
+        const Bits a = bits_of(c) & magnitude;
+        low[k] = min(c, low[k]);
+        top[k] = larger(a, top[k]);
+        smallest[k] = smaller((a - 1) & magnitude, smallest[k]);
+        if constexpr (sizeof(T) == 8) nearest[k] = smaller(a, nearest[k]);
     };
     std::int32_t j = 0;
-    for (; j + lanes <= m; j += lanes) {
-        Vec c = load_row(row, j, m), a = abs(c);
-        top = max(a, top);
-        look(c, a);
+    for (; j + 2 * lanes <= m; j += 2 * lanes) {
+        look(load<Vec>(row + j), 0);
+        look(load<Vec>(row + j + lanes), 1);
     }
     *facts = {};
-    if (j < m) look(load_row(row, j, m), abs(load_row(row, j, m)));
-    for (; j < m; j++) facts->forbidden |= row[j] == infinity;
-    facts->forbidden |= !(-least(sub(zero, top)) < infinity);
-    facts->least = least(low);
-    const T magnitude = -least(sub(zero, largest));
-    facts->largest = magnitude;
-    if (magnitude > 0 && !mark_between(least(smallest), magnitude, facts))
+    if (m == 0) return survey_any(row, m, facts);
+    T rest[2 * lanes];
+    for (int k = 0; k < 2 * lanes; k++) rest[k] = j + k < m ? row[j + k] : row[0];
+    look(load<Vec>(rest), 0);
+    look(load<Vec>(rest + lanes), 1);
+    const Bits tops = larger(top[0], top[1]), smalls = smaller(smallest[0], smallest[1]);
+    T largest = 0, least_magnitude = infinity;
+    for (int k = 0; k < lanes; k++) {
+        const T high = number(tops[k]);
+        if (!(high < infinity)) return survey_any(row, m, facts);
+        largest = high > largest ? high : largest;
+        facts->zero |= nearest[0][k] == 0 || nearest[1][k] == 0;
+        if (smalls[k] == magnitude[k]) continue;
+        const T small = number(smalls[k] + 1);
+        least_magnitude = small < least_magnitude ? small : least_magnitude;
+    }
+    facts->least = least(min(low[0], low[1]));
+    facts->largest = largest;
+    if (largest > 0 && !mark_between(least_magnitude, largest, facts))
         note_magnitudes(row, m, &facts->fine, &facts->coarse);
-    constexpr unsigned all = (1u << lanes) - 1u;
-    return (numbers & all) == all && facts->least > -kInfD;
+    return true;
 }
 
 #if defined(__has_builtin)
@@ -174,12 +229,33 @@ static bool convert(const double* row, double shift, const double* column_shift,
     return (same & all) == all;
 }
 
-static void fold_min(const float* row, double shift, std::int32_t m, double* column_min) {
-    const VecD s = set_d(shift);
-    std::int32_t j = 0;
-    for (; j + kLanesD <= m; j += kLanesD)
-        store_d(column_min + j, min(sub(load_d(row + j), s), load_d(column_min + j)));
-    if (j < m) store_d(column_min + j, m - j, min(sub(load_d(row + j, m - j, kInfD), s), load_d(column_min + j)));
+static void fold_min(const float* rows, std::int64_t stride, const double* shifts, std::int32_t count, std::int32_t m,
+                     double* column_min) {
+    constexpr std::int32_t side = 4;  // rows that are folded together, to store the minima less often
+    std::int32_t i = 0;
+    for (; i + side <= count; i += side) {
+        const float *a = rows + i * stride, *b = a + stride, *c = b + stride, *d = c + stride;
+        const VecD s = set_d(shifts[i]), t = set_d(shifts[i + 1]), u = set_d(shifts[i + 2]), v = set_d(shifts[i + 3]);
+        std::int32_t j = 0;
+        for (; j + kLanesD <= m; j += kLanesD) {
+            const VecD first = min(sub(load_d(a + j), s), sub(load_d(b + j), t));
+            const VecD second = min(sub(load_d(c + j), u), sub(load_d(d + j), v));
+            store_d(column_min + j, min(min(first, second), load_d(column_min + j)));
+        }
+        for (; j < m; j++)
+            for (std::int32_t k = 0; k < side; k++) {
+                const double value = a[k * stride + j] - shifts[i + k];
+                column_min[j] = value < column_min[j] ? value : column_min[j];
+            }
+    }
+    for (; i < count; i++) {
+        const float* row = rows + i * stride;
+        const VecD s = set_d(shifts[i]);
+        std::int32_t j = 0;
+        for (; j + kLanesD <= m; j += kLanesD)
+            store_d(column_min + j, min(sub(load_d(row + j), s), load_d(column_min + j)));
+        if (j < m) store_d(column_min + j, m - j, min(sub(load_d(row + j, m - j, kInfD), s), load_d(column_min + j)));
+    }
 }
 
 static std::int32_t first_equal(const float* row, float shift, const float* wanted, std::int32_t m) {
@@ -455,6 +531,60 @@ static bool bid(State& s, double eps, std::int32_t* stack, std::int32_t& top, st
     return done;
 }
 
+// ---- exact bids by caches -------------------------------------------------------------------------------
+
+// The best two of row i, if its cache holds them for sure, scanned again if need be.
+static inline bool best_two_exactly(State& s, std::int32_t i, BestTwo* b) {
+    const std::int32_t r = s.repeats == 1 ? i : i / s.repeats;
+    const std::int64_t first = std::int64_t{r} * kCacheSize;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (attempt == 1) {
+            scan(s, r, -kInfF);
+            if (s.exact_cost) s.exact_known[r] = 0;
+        }
+        if (s.exact_cost && !s.exact_known[r]) return false;
+        if (s.cache_size[r] < 2) continue;
+        *b = s.exact_cost ? best_two_cached(s.cache_col + first, s.exact_cost + first, s.cache_size[r], s.p)
+                          : best_two_cached(s.cache_col + first, s.cache_cost + first, s.cache_size[r], s.p);
+        const double bound = s.bound[r], size = bound < 0 ? -bound : bound;
+        if (b->w2 <= bound - (s.price_bound + size) * kScanRounding - kDenormal) return true;
+    }
+    return false;
+}
+
+static std::int32_t reduce(State& s, std::int32_t i, std::int64_t& limit) {
+    BestTwo b;
+    while (limit > 0 && best_two_exactly(s, i, &b)) {
+        const double price = s.p[b.j1], size = price < 0 ? -price : price, value = b.w1 < 0 ? -b.w1 : b.w1;
+        if (!(b.w2 - b.w1 > 0x1p-52 * (value + 2.0 * size)) || b.j1 < 0 || !(b.w2 < kInfD)) return i;
+        limit--;
+        i = take(s, i, b.j1, b.w2 - b.w1);
+        if (i < 0) return -1;
+    }
+    return i;
+}
+
+template <class C>
+static std::int32_t reach(const std::int32_t* col, const C* cost, std::int32_t size, const double* p, const double* d,
+                          double least, double base, double limit, std::int32_t* nearer, double* at) {
+    const VecD lowest = set_d(least), from = set_d(base), most = set_d(limit), zero = set_d(0.0);
+    constexpr unsigned all = (1u << kLanesD) - 1u;
+    std::int32_t count = 0;
+    for (std::int32_t k = 0; k < size; k += kLanesD) {
+        const VecD v = add(from, max(sub(add(load_d(cost + k), gather(p, col + k)), lowest), zero));
+        unsigned hits = ~le_bits(min(gather(d, col + k), most), v) & all;
+        if (!hits) continue;
+        double lane[kLanesD];
+        store_d(lane, v);
+        for (; hits; hits &= hits - 1) {
+            const int l = __builtin_ctz(hits);
+            nearer[count] = col[k + l];
+            at[count++] = lane[l];
+        }
+    }
+    return count;
+}
+
 // ---- exact rows -----------------------------------------------------------------------------------------
 
 template <class C>
@@ -521,20 +651,20 @@ static double relax(const C* row, const double* p, double* d, double* predecesso
     return least(least_d);
 }
 
-static std::int32_t find(const double* d, double value, const std::int32_t* y, std::int32_t m) {
+static std::int32_t find(const double* d, double value, const std::int32_t* y, std::int32_t m, std::int32_t* out) {
     const VecD target = set_d(value);
-    std::int32_t found = -1;
+    std::int32_t count = 0;
     for (std::int32_t j = 0; j < m; j += kLanesD) {
         const unsigned equal = eq_bits(j + kLanesD <= m ? load_d(d + j) : load_d(d + j, m - j, -kInfD), target);
         if (__builtin_expect(!equal, 1)) continue;  // with no branch taken, whose time would depend on its address
         for (unsigned at = equal; at; at &= at - 1) {
             std::int32_t k = j + __builtin_ctz(at);
             if (k >= m) break;
-            if (y[k] < 0) return k;
-            if (found < 0) found = k;
+            out[count++] = k;
+            if (y[k] < 0) return -count;
         }
     }
-    return found;
+    return count;
 }
 
 }  // namespace
@@ -542,7 +672,7 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
 namespace LOOMFAST_TARGET {
 const Kernels kernels = {
     survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, columns_below, scan,
-    bid<false>, bid<true>, best_two, best_two_dense, best_two_cached<float>, best_two_cached<double>,
+    bid<false>, bid<true>, best_two, best_two_dense, reduce, reach<float>, reach<double>, best_two_cached<float>, best_two_cached<double>,
     best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
     relax<float>, relax<double>, find};
 }

@@ -31,6 +31,10 @@ struct LazySearch {
     Array<Entry> heap;
     Array<std::int32_t> touched, scanned;  // columns with a distance, and in order those that are done
     std::int64_t whole_rows = 0;       // relaxed so far
+    // A search for the nearest free column knows one so far, or -1, and is not interested in anything as far as it.
+    bool to_free = false;
+    std::int32_t free_column = -1;
+    double limit = kFar;
 
     void push(double at, std::int32_t node) {
         heap.push_back({at, node});
@@ -53,19 +57,33 @@ struct LazySearch {
     }
 
     void reach(std::int32_t j, std::int32_t i, double value) {
-        const double at = row_distance[i] + std::max(0.0, value - row_least[i]);
-        if (done[j] || !(at < distance[j])) return;
+        reach_at(j, i, row_distance[i] + std::max(0.0, value - row_least[i]));
+    }
+
+    void reach_at(std::int32_t j, std::int32_t i, double at) {
+        if (done[j] || !(at < distance[j]) || !(at < limit)) return;
         if (distance[j] == kFar) touched.push_back(j);
         distance[j] = at;
         predecessor[j] = i;
-        push(at, j);
+        if (to_free && w.y[j] < 0) {
+            free_column = j;
+            limit = at;
+        } else {
+            push(at, j);
+        }
     }
 
     void relax_candidates(std::int32_t i) {
         const std::int32_t r = w.storage(i);
-        const std::int32_t* columns = w.candidates(r);
         const RowView costs = w.candidate_costs(r);
-        for (std::int32_t k = 0; k < w.cache_size[r]; k++) reach(columns[k], i, costs[k] + w.p[columns[k]]);
+        std::int32_t nearer[kCacheSize];
+        double at[kCacheSize];
+        const std::int32_t count =
+            costs.wide ? w.kernels.reach_d(w.candidates(r), costs.wide, w.cache_size[r], w.p, distance.data(), row_least[i],
+                                           row_distance[i], limit, nearer, at)
+                       : w.kernels.reach_f(w.candidates(r), costs.narrow, w.cache_size[r], w.p, distance.data(), row_least[i],
+                                           row_distance[i], limit, nearer, at);
+        for (std::int32_t k = 0; k < count; k++) reach_at(nearer[k], i, at[k]);
     }
 
     void relax_whole(std::int32_t i) {
@@ -78,12 +96,16 @@ struct LazySearch {
         return row_distance[i] + std::max(0.0, w.safe_bound(w.storage(i)) - row_least[i]);
     }
 
+    void push_others(std::int32_t i, double at) {
+        if (at < limit) push(at, ~i);
+    }
+
     void add_row(std::int32_t i, double at, double least) {
         row_distance[i] = at;
         row_least[i] = least;
         rescanned[i] = 0;
         relax_candidates(i);
-        push(distance_of_others(i), ~i);
+        push_others(i, distance_of_others(i));
     }
 
     // A row's entry came up: more of its columns.
@@ -92,7 +114,7 @@ struct LazySearch {
         rescanned[i] = 1;
         w.rescan(w.storage(i));
         relax_candidates(i);
-        push(std::max(at, distance_of_others(i)), ~i);
+        push_others(i, std::max(at, distance_of_others(i)));
     }
 
     void clear() {
@@ -100,6 +122,8 @@ struct LazySearch {
             distance[j] = kFar;
             done[j] = 0;
         }
+        free_column = -1;
+        limit = kFar;
         heap.clear();
         touched.clear();
         scanned.clear();

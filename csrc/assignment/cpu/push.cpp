@@ -54,6 +54,7 @@ struct Queue {
 }  // namespace
 
 Array<std::int32_t> loose_rows(Work& w) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     Array<std::int32_t> loose;
     for (std::int32_t i = 0; i < w.n; i++) {
         std::int32_t j = w.x[i];
@@ -64,6 +65,7 @@ Array<std::int32_t> loose_rows(Work& w) {
 }
 
 bool push_prices(Work& w, const Array<std::int32_t>& loose) {
+    const Timed timed(w.watch, w.stats.seconds.repair);
     Queue queue(w.n);
     Array<std::int32_t> visited = filled(w.n, 0);
     for (std::int32_t i : loose) queue.push(i);

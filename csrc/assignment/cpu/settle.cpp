@@ -99,6 +99,7 @@ struct Forest : LazySearch {
 }  // namespace
 
 Status settle_prices(Work& w, bool anew) {
+    const Timed timed(w.watch, w.stats.seconds.paths);
     std::int32_t first = 0;
     while (first < w.m && !(w.y[first] < 0 && w.charged(first))) first++;
     if (first == w.m && !anew) return Status::optimal;

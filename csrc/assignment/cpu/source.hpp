@@ -72,7 +72,7 @@ public:
         : data_(static_cast<const char*>(cost.data)), dtype_(cost.dtype), sign_(cost.maximize ? -1.0 : 1.0),
           transposed_(turned || cost.problem_rows() > cost.cols),
           n_(cost.problem_rows()), m_(cost.cols), row_stride_(cost.row_stride), col_stride_(cost.col_stride),
-          row_repeats_(cost.row_repeats) {
+          row_repeats_(cost.row_repeats), clip_(cost.clip), caps_by_row_(!turned) {
         if (transposed_) {
             std::swap(n_, m_);
             std::swap(row_stride_, col_stride_);
@@ -97,6 +97,17 @@ public:
     void add_step(Step step) { steps_.push_back(step); }
     std::size_t steps() const { return steps_.size(); }
 
+    // Whether the costs may be of any magnitude that float64 has.
+    bool spans_float64() const { return dtype_ == DType::float64 || clip_; }
+
+    // Whether the costs to be minimised are integers,
+    bool integers() const { return is_integer(dtype_) && (!clip_ || clip_->whole); }
+    // or numbers of the caller's dtype or of float32.
+    bool as_narrow_as_the_dtype() const {
+        const bool narrow = !clip_ || (clip_->uniform() && static_cast<float>(clip_->cap) == clip_->cap);
+        return narrow && steps_.empty();
+    }
+
     // The caller's matrix itself, where it can serve as float32 rows without a copy.
     const float* float_rows(std::int64_t& stride) const {
         bool in_place = dtype_ == DType::float32 && unchanged() && col_repeats_ == 1 && col_stride_ == 4 &&
@@ -110,7 +121,7 @@ public:
     const T* columns(std::int64_t& stride) const {
         constexpr DType dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
         constexpr auto size = static_cast<std::int64_t>(sizeof(T));
-        bool as_they_are = dtype_ == dtype && sign_ > 0 && steps_.empty() && row_repeats_ == 1 && col_repeats_ == 1 &&
+        bool as_they_are = dtype_ == dtype && sign_ > 0 && steps_.empty() && !clip_ && row_repeats_ == 1 && col_repeats_ == 1 &&
                            row_stride_ == size && col_stride_ % size == 0 &&
                            reinterpret_cast<std::uintptr_t>(data_) % sizeof(T) == 0;
         stride = col_stride_ / size;
@@ -125,7 +136,8 @@ public:
 
     double at(std::int64_t i, std::int64_t j) const {
         const char* p = data_ + row_of(i) * row_stride_ + col_of(j) * col_stride_;
-        return with_type(dtype_, [&]<class T>(T) { return adjusted(widen(read<T>(p))); });
+        const double cost = with_type(dtype_, [&]<class T>(T) { return sign_ * widen(read<T>(p)); });
+        return adjusted(clip_ ? clipped(cost, row_of(i), col_of(j)) : cost);
     }
 
     // Row i as doubles. Returns its data in place where it already is that, else fills `out` (cols() long).
@@ -137,15 +149,16 @@ public:
         if (dtype_ == DType::float64 && col_stride_ == 8 && unchanged() && col_repeats_ == 1 &&
             reinterpret_cast<std::uintptr_t>(p) % 8 == 0)
             return reinterpret_cast<const double*>(p);
-        const double scale = steps_.empty() ? sign_ * factor_ : sign_;
-        with_type(dtype_, [&]<class T>(T) {
-            if (col_repeats_ == 1 && col_stride_ == sizeof(T))
-                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + j * sizeof(T)));
-            else if (col_repeats_ == 1)
-                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + j * col_stride_));
-            else
-                for (std::int64_t j = 0; j < width; j++) out[j] = scale * widen(read<T>(p + col_of(first + j) * col_stride_));
-        });
+        const double scale = as_read() ? sign_ * factor_ : sign_;
+        if (clip_ && clip_->uniform()) {
+            const double cap = clip_->cap;
+            with_type(dtype_, [&]<class T>(T) {
+                fill<T>(p, first, width, out, [=](double cost) { return scale * cost > cap ? cap : scale * cost; });
+            });
+        } else {
+            with_type(dtype_, [&]<class T>(T) { fill<T>(p, first, width, out, [=](double cost) { return scale * cost; }); });
+            if (clip_) clip_row(row_of(i), first, width, out);
+        }
         apply_steps(out, width);
         return out;
     }
@@ -155,7 +168,7 @@ public:
     void tile(std::int64_t r, std::int64_t count, std::int64_t first, std::int64_t width, double* out) const {
         constexpr std::int64_t side = 8;  // so many columns are written side by side: a line of the cache
         const char* p = data_ + r * row_stride_;
-        const double scale = steps_.empty() ? sign_ * factor_ : sign_;
+        const double scale = as_read() ? sign_ * factor_ : sign_;
         with_type(dtype_, [&]<class T>(T) {
             std::int64_t j = 0;
             for (; j + side <= width; j += side) {
@@ -170,6 +183,7 @@ public:
                     out[i * width + j] =
                         scale * widen(read<T>(p + col_of(first + j) * col_stride_ + i * row_stride_));
         });
+        for (std::int64_t i = 0; clip_ && i < count; i++) clip_row(r + i, first, width, out + i * width);
         apply_steps(out, count * width);
     }
 
@@ -182,6 +196,7 @@ public:
         std::swap(other.row_stride_, other.col_stride_);
         std::swap(other.row_repeats_, other.col_repeats_);
         other.transposed_ = !transposed_;
+        other.caps_by_row_ = !caps_by_row_;
         return other;
     }
 
@@ -190,20 +205,53 @@ private:
     std::int64_t row_of(std::int64_t i) const { return row_repeats_ == 1 ? i : i / row_repeats_; }
     std::int64_t col_of(std::int64_t j) const { return col_repeats_ == 1 ? j : j / col_repeats_; }
 
-    bool unchanged() const { return sign_ > 0 && factor_ == 1.0 && steps_.empty(); }
+    // But for the sign and the factor.
+    bool as_read() const { return steps_.empty() && !clip_; }
+    bool unchanged() const { return sign_ > 0 && factor_ == 1.0 && as_read(); }
+
+    // f(cost) of `width` columns of the row at p.
+    template <class T, class F>
+    void fill(const char* p, std::int64_t first, std::int64_t width, double* out, F f) const {
+        if (col_repeats_ == 1 && col_stride_ == sizeof(T))
+            for (std::int64_t j = 0; j < width; j++) out[j] = f(widen(read<T>(p + j * sizeof(T))));
+        else if (col_repeats_ == 1)
+            for (std::int64_t j = 0; j < width; j++) out[j] = f(widen(read<T>(p + j * col_stride_)));
+        else
+            for (std::int64_t j = 0; j < width; j++) out[j] = f(widen(read<T>(p + col_of(first + j) * col_stride_)));
+    }
+
+    // Of a storage row and column. A NaN stays one.
+    double clipped(double cost, std::int64_t r, std::int64_t j) const {
+        if (clip_->offsets) cost -= clip_->offsets[caps_by_row_ ? j : r];
+        const double cap = clip_->caps ? clip_->caps[caps_by_row_ ? r : j] : clip_->cap;
+        return cost > cap ? cap : cost;
+    }
+
+    // The same of columns first ... first + width - 1 of a storage row.
+    void clip_row(std::int64_t r, std::int64_t first, std::int64_t width, double* costs) const {
+        if (clip_->caps && !caps_by_row_) {
+            for (std::int64_t k = 0; k < width; k++) costs[k] = clipped(costs[k], r, col_of(first + k));
+            return;
+        }
+        const double* offsets = clip_->offsets;
+        if (offsets && caps_by_row_)
+            for (std::int64_t k = 0; k < width; k++) costs[k] -= offsets[col_of(first + k)];
+        else if (offsets)
+            for (std::int64_t k = 0; k < width; k++) costs[k] -= offsets[r];
+        const double cap = clip_->caps ? clip_->caps[r] : clip_->cap;
+        for (std::int64_t k = 0; k < width; k++) costs[k] = costs[k] > cap ? cap : costs[k];
+    }
 
     double adjusted(double cost) const {
-        cost *= sign_;
         for (const Step& step : steps_) cost = step.apply(cost);
         return cost * factor_;
     }
 
     void apply_steps(double* costs, std::int64_t count) const {
-        if (steps_.empty()) return;
-        for (std::int64_t k = 0; k < count; k++) {
-            for (const Step& step : steps_) costs[k] = step.apply(costs[k]);
-            costs[k] *= factor_;
-        }
+        if (as_read()) return;
+        for (const Step& step : steps_)
+            for (std::int64_t k = 0; k < count; k++) costs[k] = step.apply(costs[k]);
+        for (std::int64_t k = 0; factor_ != 1.0 && k < count; k++) costs[k] *= factor_;
     }
 
     template <class T>
@@ -220,6 +268,8 @@ private:
     std::int64_t n_, m_, row_stride_, col_stride_;
     std::int64_t row_repeats_, col_repeats_ = 1;
     double factor_ = 1.0;
+    const Clip* clip_;
+    bool caps_by_row_;  // the rows are the shorter side, or taken for it
     std::vector<Step> steps_;
 };
 

@@ -99,6 +99,8 @@ void Work::use_caches() {
     cache_size = cache_sizes_.data();
     bound = bounds_.data();
     width = widths_.data();
+    exact_cost = exact_costs_.get();
+    exact_known = exact_costs_known_.data();
 }
 
 void Work::forget_exact_costs() { std::fill(exact_costs_known_.begin(), exact_costs_known_.end(), 0); }

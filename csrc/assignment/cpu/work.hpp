@@ -5,16 +5,12 @@
 #include <memory>
 
 #include "assignment/cpu/rows.hpp"
+#include "assignment/cpu/stopwatch.hpp"
 
 namespace loomfast::assignment {
 
-// Rounding a price or a sum to float32 moves it by at most 2^-24 of its magnitude. A scan meets two such roundings, of
-// the price and of the sum, and a third of the cost where the filter is a copy: 2^-24 (2 |sum| + max |p|) at most, for
-// which this times (|sum| + max |p|) has room; float32's denormals are a matter of kDenormal.
-constexpr double kScanRounding = 1.3e-7;
-// The same with the threshold of a look rounded too.
+// kScanRounding with the threshold of a look rounded too.
 constexpr double kLookRounding = 1.9e-7;
-constexpr double kDenormal = 0x1p-120;
 
 // Owns what its State points to.
 class Work : public State {
@@ -27,6 +23,7 @@ public:
     const Kernels& kernels;
     Cancel* cancel;
     Stats stats;
+    Stopwatch watch;
     double target_gap = 0.0;  // a gap that is small enough; 0: solve exactly
 
     bool square() const { return n == m; }

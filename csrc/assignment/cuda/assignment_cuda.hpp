@@ -57,10 +57,14 @@ struct Problem {
 };  // with sizes, row_repeats is 1
 
 // What the launcher must know of the device; device_limits() asks the driver for the current one.
+constexpr int kClusterSizes = 4;  // 2, 4, 8 and 16 blocks
 struct DeviceLimits {
     int multiprocessors;
-    int shared_per_block;  // with opt-in, in bytes
+    int shared_per_block;         // with opt-in, in bytes
+    int clusters[kClusterSizes];  // how many clusters of each size run at the same time, with all of that
+    int only;                     // bits of Way that may be planned where they can be, for checks; 0: all
 };
+enum Way : int { kByWarps = 1, kByBlocks = 2, kByTeams = 4, kByClusters = 8 };
 
 struct Error {
     int code;              // a cudaError_t; 0 is success

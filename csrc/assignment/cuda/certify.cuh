@@ -29,13 +29,13 @@ __device__ inline double next_below(double x) {
 }
 
 // The largest double u <= min_j(c_ij + p_j), the minimum taken exactly; by a crew.
-template <class Crew, class T>
+template <class Team, class T>
 __device__ double dual_of_row(const Instance<T>& instance, const double* price, int row) {
-    const SourceRow<T> costs(instance.source, row);
-    price = Crew::local(price);
+    const SourceRow<Team, T> costs(instance.source, row);
+    price = Team::local(price);
     ExactSum least{INFINITY, 0.0};
 #pragma unroll 2
-    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
+    for (int quad = Team::member(); quad < costs.quads; quad += Team::members()) {
         T c[4];
         load4(costs.values + quad * 4, c);
         const double2 low = *reinterpret_cast<const double2*>(price + quad * 4);
@@ -47,13 +47,14 @@ __device__ double dual_of_row(const Instance<T>& instance, const double* price, 
             least = cost < INFINITY && is_less(reduced, least) ? reduced : least;
         }
     }
-    const Pair bits = Crew::reduce(as_pair(least), [](Pair a, Pair b) { return is_less(as_sum(b), as_sum(a)) ? b : a; });
+    const Pair bits = Team::reduce(as_pair(least), [](Pair a, Pair b) { return is_less(as_sum(b), as_sum(a)) ? b : a; });
     least = as_sum(bits);
     return least.rest < 0.0 ? next_below(least.sum) : least.sum;
 }
 
 // The sum of values[0..count) by one warp, compensated, in an order that depends on count alone.
-__device__ inline double ordered_sum(const double* values, int count) {
+template <class Values>
+__device__ double ordered_sum(const Values& values, int count) {
     ExactSum sum{0.0, 0.0};
     for (int k = lane_id(); k < count; k += 32) {
         const ExactSum step = two_sum(sum.sum, values[k]);
@@ -79,7 +80,7 @@ __device__ void report_failure(const Rounds<Team>& rounds, const Instance<T>& in
         instance.row_of_column[j] = -1;
         instance.column_dual[j] = NAN;
     });
-    if (rounds.team.thread() == 0) {
+    if (rounds.team.leads()) {
         *instance.total = *instance.gap = NAN;
         *instance.status = status;
     }
@@ -88,10 +89,10 @@ __device__ void report_failure(const Rounds<Team>& rounds, const Instance<T>& in
 // Writes the matching, the duals and the certified gap: the sum over rows of c_ix + p_x - u_i, where each
 // term is exact but for roundings that the last factor covers.
 template <class Team, class T>
-__device__ void certify(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
-    double* price = reinterpret_cast<double*>(s.price(1));
-    double* slack = reinterpret_cast<double*>(s.label);
-    double* paid = reinterpret_cast<double*>(s.best);
+__device__ void certify(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s) {
+    const auto price = seen_as<double>(s.price(1));
+    const auto slack = seen_as<double>(s.label);
+    const auto paid = seen_as<double>(s.best);
     const double sign = instance.costs.negate ? -1.0 : 1.0;
     // The cheapest column is free of charge: what a dummy holds is such a one, and prices of square problems may be
     // shifted together. With columns to spare and no dummies, prices are what they are.
@@ -115,9 +116,10 @@ __device__ void certify(Rounds<Team>& rounds, const Instance<T>& instance, const
     rounds.for_each(static_cast<int>(padded(instance.columns)) - instance.columns,
                     [&](int k) { price[instance.columns + k] = 0.0; });
     rounds.meet();
+    const double* prices = rounds.team.staged(price, instance.source.quads);
     const auto all = [](int, Word*) { return true; };
     for_rows(rounds.team, instance.costs.rows, all, [&](int row, Word, bool owner) {
-        const double u = dual_of_row<Team>(instance, price, row);
+        const double u = dual_of_row<Team>(instance, prices, row);
         if (owner) {
             const int column = s.x[row];
             const double c = exact_cost(instance.costs, row, column);
@@ -129,10 +131,10 @@ __device__ void certify(Rounds<Team>& rounds, const Instance<T>& instance, const
         }
     });
     rounds.meet();
-    if (rounds.team.thread() < 32) {
+    if (rounds.team.in_first_warp()) {
         const double total = ordered_sum(paid, instance.costs.rows);
         const double gap = ordered_sum(slack, instance.costs.rows);
-        if (rounds.team.thread() == 0) {
+        if (rounds.team.leads()) {
             *instance.total = total;
             *instance.gap = gap * (1.0 + 0x1p-40);
             *instance.status = rounds.board->flags & kStoppedEarly ? kWithinTolerance : kOptimal;

@@ -147,6 +147,29 @@ __device__ inline void load4(const double* from, double (&to)[4]) {
     to[3] = high.y;
 }
 
+__device__ inline void load4(const unsigned* from, unsigned (&to)[4]) {
+    const uint4 quad = *reinterpret_cast<const uint4*>(from);
+    to[0] = quad.x;
+    to[1] = quad.y;
+    to[2] = quad.z;
+    to[3] = quad.w;
+}
+
+__device__ inline void store4(unsigned* to, const unsigned (&from)[4]) {
+    *reinterpret_cast<uint4*>(to) = {from[0], from[1], from[2], from[3]};
+}
+__device__ inline void store4(float* to, const float (&from)[4]) {
+    *reinterpret_cast<float4*>(to) = {from[0], from[1], from[2], from[3]};
+}
+__device__ inline void store4(double* to, const double (&from)[4]) {
+    reinterpret_cast<double2*>(to)[0] = {from[0], from[1]};
+    reinterpret_cast<double2*>(to)[1] = {from[2], from[3]};
+}
+__device__ inline void store4(Int* to, const Int (&from)[4]) {
+    reinterpret_cast<longlong2*>(to)[0] = {from[0], from[1]};
+    reinterpret_cast<longlong2*>(to)[1] = {from[2], from[3]};
+}
+
 // What the solver scans: rows of costs, four neighbouring columns (a quad) at a time. T is float where float holds
 // every cost exactly (16-bit and 32-bit costs), and double otherwise.
 //
@@ -160,6 +183,10 @@ struct Source {
     const float* mirror;
     T* zeros;             // a row of values for the dummies
     float* mirror_zeros;  // and of the mirror
+    float* held;          // in a cluster, rows of the mirror in this block's shared memory; or null
+    float* room;          // for them
+    int held_bits;        // that block holds every so-manieth quad of rows
+    unsigned held_rank;
     Int stride;           // of values and of the mirror
     bool copied;          // both are ours to fill
     int quads;
@@ -197,22 +224,42 @@ struct Source {
         return units < T{INFINITY} ? static_cast<Int>(units) : kForbidden;
     }
 
-    __device__ Int offset(int row) const { return (costs.row_repeats == 1 ? row : row / costs.row_repeats) * stride; }
-    __device__ const float* mirror_row(int row) const {
-        return global(row < costs.rows ? mirror + offset(row) : mirror_zeros);
+    __device__ bool is_held(int row) const {
+        return held && (static_cast<unsigned>(row >> 2) & ((1u << held_bits) - 1)) == held_rank;
     }
-    __device__ const T* values_row(int row) const { return global(row < costs.rows ? values + offset(row) : zeros); }
+    __device__ const float* held_row(int row) const {
+        return held + static_cast<Int>((row >> (held_bits + 2)) * 4 + (row & 3)) * (quads * 4);
+    }
+    __device__ Int offset(int row) const { return (costs.row_repeats == 1 ? row : row / costs.row_repeats) * stride; }
+    // A row where a member of the team finds it soonest.
+    template <class Team>
+    __device__ const float* mirror_row(int row) const {
+        if constexpr (Team::kHoldsCosts) {
+            if (row < costs.rows && is_held(row)) {
+                return held_row(row);
+            }
+        }
+        return Team::costs(row < costs.rows ? mirror + offset(row) : mirror_zeros);
+    }
+    template <class Team>
+    __device__ const T* values_row(int row) const {
+        if constexpr (Team::kHoldsCosts && exact()) {
+            return mirror_row<Team>(row);
+        } else {
+            return Team::costs(row < costs.rows ? values + offset(row) : zeros);
+        }
+    }
 };
 
 // One row of a Source, with all that a loop over its quads needs at hand.
-template <class T>
+template <class Team, class T>
 struct SourceRow {
     const T* values;
     T first, second;
     int quads;
 
     __device__ SourceRow(const Source<T>& from, int row)
-        : values(from.values_row(row)), first(from.first), second(from.second), quads(from.quads) {}
+        : values(from.template values_row<Team>(row)), first(from.first), second(from.second), quads(from.quads) {}
 
     __device__ Int fixed(T cost) const { return Source<T>::fixed(cost, first, second); }
 
@@ -229,10 +276,10 @@ struct SourceRow {
     __device__ Int fixed_at(int column) const { return fixed(values[column]); }
 };
 
-// Calls body(column, cost) for the columns of this member of a crew whose pair is not forbidden.
-template <class Crew, class T, class Body>
+// Calls body(column, cost) for the columns of this member of a crew of the team whose pair is not forbidden.
+template <class Team, class Crew, class T, class Body>
 __device__ void for_costs(const Source<T>& source, int row, Body body) {
-    const SourceRow<T> costs(source, row);
+    const SourceRow<Team, T> costs(source, row);
 #pragma unroll 1
     for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
         Int c[4];

@@ -54,18 +54,19 @@ template <class Team, class T>
 struct Forest {
     Rounds<Team>& rounds;
     const Instance<T>& instance;
-    const State& s;
+    const State<Team>& s;
     int shift;
     float of_mirror;  // turns what the mirror holds into units of this stage
     int now;          // which array of words holds the labels
     int list;         // which free list is current
+    const float* limit_of_column;  // of this step, where rows are scanned against them
 
     __device__ Word label_of(Word word) const { return word >> instance.row_bits; }
     __device__ int row_of(Word word) const {
         return static_cast<int>(word & ((Word{1} << instance.row_bits) - 1));
     }
-    __device__ Word* labels(int ahead) const { return s.word((now + ahead) % 3); }
-    __device__ float* limits(int ahead) const { return s.limit((now + ahead) % 3); }
+    __device__ auto labels(int ahead) const { return s.word((now + ahead) % 3); }
+    __device__ auto limits(int ahead) const { return s.limit((now + ahead) % 3); }
 
     // The limit of a column with that label, see above.
     __device__ float limit_of(Word label, Int price) const {
@@ -85,9 +86,9 @@ struct Forest {
     __device__ void relax_quad(int row, int quad, unsigned survivors, Int base, Word cut) const {
         Int c[4], price[4];
         Word word[4];
-        SourceRow<T>(instance.source, row).fixed_quad(quad, c);
-        load4(Team::local(s.price(0)) + quad * 4, price);
-        load4(Team::local(labels(0)) + quad * 4, word);
+        SourceRow<Team, T>(instance.source, row).fixed_quad(quad, c);
+        load4(quad_at(Team::local(s.price(0)), quad), price);
+        load4(quad_at(Team::local(labels(0)), quad), word);
         for (int k = 0; k < 4; ++k) {
             if (survivors >> k & 1) {
                 take(row, quad * 4 + k, c[k], price[k], word[k], base, cut);
@@ -98,12 +99,12 @@ struct Forest {
     // Relaxes one row by a crew.
     __device__ void relax(int row, Word label, Word cut) const {
         constexpr int at_once = kQuadsAtOnce;
-        const float* costs = instance.source.mirror_row(row);
+        const float* costs = instance.source.template mirror_row<Team>(row);
         const int quads = instance.source.quads;
         const Int base = static_cast<Int>(label) - s.u[row];
         const int slack = (shift > 0) + instance.source.truncated;
         const float enough = float_below(base - slack) * instance.source.filter_unit;
-        const float* limit_of_column = Team::local(limits(0));
+        const float* limits_of_columns = Team::local(limit_of_column);
         for (int begin = 0; begin < quads; begin += at_once * Team::members()) {
             const int first = begin + Team::member();
             float room[at_once][4];
@@ -115,7 +116,7 @@ struct Forest {
                 float4 limit = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
                 if (quad < quads) {
                     c = load4(costs + quad * 4);
-                    limit = load4(limit_of_column + quad * 4);
+                    limit = load4(limits_of_columns + quad * 4);
                 }
                 room[k][0] = fmaf(c.x, -of_mirror, limit.x);
                 room[k][1] = fmaf(c.y, -of_mirror, limit.y);
@@ -150,41 +151,25 @@ struct Forest {
         for (; survivors; survivors &= survivors - 1) {
             const int bit = __ffs(static_cast<int>(survivors)) - 1;
             const int column = (first + (bit >> 2) * Team::members()) * 4 + (bit & 3);
-            const Int cost = SourceRow<T>(instance.source, row).fixed_at(column);
+            const Int cost = SourceRow<Team, T>(instance.source, row).fixed_at(column);
             take(row, column, cost, Team::local(s.price(0))[column], Team::local(labels(0))[column], base, cut);
         }
     }
 
     // The word of a column, or a lower one from up the old tree that it was in. All loads are independent.
     __device__ Word inherited(int column, Word cut) const {
-        const Word* current = labels(0);
+        const auto current = labels(0);
         const Word word = current[column];
-        int above[kAncestors];
-        load_ancestors(column, above);
+        const Ancestors above = s.ancestors[column];
         Word least = cut;
 #pragma unroll
         for (int k = 0; k < kAncestors; ++k) {
-            const Word label = label_of(current[above[k]]);
+            const Word label = label_of(current[above.of[k]]);
             least = label < least ? label : least;
         }
         return least < cut && least < label_of(word)
                    ? least << instance.row_bits | static_cast<Word>(s.hold[column])
                    : word;
-    }
-
-    __device__ void load_ancestors(int column, int (&above)[kAncestors]) const {
-        static_assert(kAncestors == 8);
-        const int4* from = reinterpret_cast<const int4*>(s.ancestors + static_cast<Int>(column) * kAncestors);
-        const int4 low = from[0];
-        const int4 high = from[1];
-        above[0] = low.x;
-        above[1] = low.y;
-        above[2] = low.z;
-        above[3] = low.w;
-        above[4] = high.x;
-        above[5] = high.y;
-        above[6] = high.z;
-        above[7] = high.w;
     }
 
     // Finds the ancestors of every column; past the end of the tree the column stands for itself. A row that has since
@@ -198,21 +183,21 @@ struct Forest {
                 const int above = row < 0 ? -1 : s.x[row];
                 ended = above < 0 || above == at;
                 at = ended ? j : above;
-                s.ancestors[static_cast<Int>(j) * kAncestors + k] = at;
+                s.ancestors[j].of[k] = at;
             }
         });
     }
 
     // The label of rank `want` among the free columns becomes the next cut: whoever holds it says so.
     __device__ void lower_cut(int free_columns, Word cut) const {
-        const Word* current = labels(0);
-        const int* columns = s.free_list(list);
+        const auto current = labels(0);
+        const auto columns = s.free_list(list);
         const int want = instance.square() ? (free_columns * 4 + 4) / 5 : 1;
-        for (int a = rounds.team.thread() >> 5; a < free_columns; a += rounds.team.threads() >> 5) {
+        rounds.for_each_by_warps(free_columns, [&](int a) {
             const int mine = columns[a];
             const Word label = label_of(current[mine]);
             if (label >= cut) {
-                continue;
+                return;
             }
             unsigned below = 0;
             for (int b = lane_id(); b < free_columns; b += 32) {
@@ -222,27 +207,28 @@ struct Forest {
             if (warp_sum(below) == static_cast<unsigned>(want - 1) && lane_id() == 0) {
                 atomicMin(&s.board->cut[rounds.slot(1)], label + 1);
             }
-        }
+        });
     }
 
     // Steps until no label changes; returns the final cut.
     __device__ Word grow(int free_columns) {
         for (;;) {
             const Word cut = s.board->cut[rounds.slot(0)];
-            const Word* current = labels(0);
-            Word* next = labels(1);
-            Word* spare = labels(2);
+            const auto current = labels(0);
+            const auto next = labels(1);
+            const auto spare = labels(2);
+            limit_of_column = rounds.team.staged(limits(0), instance.source.quads);
             rounds.for_each(instance.columns, [&](int j) {
                 const Word word = inherited(j, cut);
                 if (word != kEmpty) {
                     atomicMin(&next[j], word);
                 }
-                spare[j] = kEmpty;
+                spare[j] = word;  // where it stays so, the atomic of the next step finds nothing to change
                 const Word label = label_of(word);
                 lower(&limits(1)[j], limit_of(label < cut ? label : cut, s.price(0)[j]));
                 limits(2)[j] = INFINITY;
             });
-            if (rounds.team.thread() == 0) {
+            if (rounds.team.leads()) {
                 atomicMin(&s.board->cut[rounds.slot(1)], cut);
                 s.board->cut[rounds.slot(2)] = instance.label_limit;
             }
@@ -271,7 +257,7 @@ struct Forest {
 
     // Finds the root of every labelled column and the best free column of every root.
     __device__ void find_roots(Word cut) const {
-        const Word* current = labels(0);
+        const auto current = labels(0);
         rounds.for_each(instance.columns, [&](int j) {
             s.root[j] = -1;
             if (label_of(current[j]) >= cut) {
@@ -289,7 +275,7 @@ struct Forest {
     }
 
     __device__ void augment(int root) const {
-        const Word* current = labels(0);
+        const auto current = labels(0);
         int column = row_of(s.best[root]);
         for (int hops = 0; hops < instance.rows; ++hops) {
             const int row = row_of(current[column]);
@@ -305,9 +291,9 @@ struct Forest {
 
     // Moves the duals by D, augments (adding to the tally), and leaves in labels(1) the trees that remain.
     __device__ void update(int free_columns) const {
-        const Word* current = labels(0);
-        Word* kept = labels(1);
-        Word* cleared = labels(2);
+        const auto current = labels(0);
+        const auto kept = labels(1);
+        const auto cleared = labels(2);
         const Word distance = s.board->distance;
         rounds.for_each(instance.columns, [&](int j) {
             const Word label = label_of(current[j]);
@@ -347,7 +333,7 @@ struct Forest {
     }
 
     __device__ void reset_cut() const {
-        if (rounds.team.thread() == 0) {
+        if (rounds.team.leads()) {
             for (int k = 0; k < 3; ++k) {
                 s.board->cut[k] = instance.label_limit;
             }
@@ -355,7 +341,7 @@ struct Forest {
     }
 
     __device__ int start() const {
-        if (rounds.team.thread() == 0) {
+        if (rounds.team.leads()) {
             s.board->free_columns[0] = s.board->free_columns[1] = 0;
             s.board->flags &= ~kLabelOverflow;
         }
@@ -386,13 +372,13 @@ struct Forest {
     // Whether a row that trees have reached has a pair that was only dropped because its label would not fit: the
     // cut was never lowered, since no free column had a label.
     __device__ bool overflowed() const {
-        const Word* current = labels(0);
+        const auto current = labels(0);
         const auto reached = [&](int row, Word*) {
             return s.x[row] < 0 || label_of(current[s.x[row]]) < instance.label_limit;
         };
         for_rows(rounds.team, instance.rows, reached, [&](int row, Word, bool) {
             bool found = false;
-            for_costs<Team>(instance.source, row, [&](int j, Int) { found |= current[j] == kEmpty; });
+            for_costs<Team, Team>(instance.source, row, [&](int j, Int) { found |= current[j] == kEmpty; });
             if (found) {
                 atomicOr(&s.board->flags, unsigned{kLabelOverflow});
             }
@@ -405,11 +391,11 @@ struct Forest {
         for (int free_rows = start(); free_rows > 0;) {
             const int free_columns = static_cast<int>(s.board->free_columns[list]);
             if (shift == 0 && free_rows <= kMostSettled && s.board->allowed > 0.0 &&
-                settle(rounds, instance, s, s.free_list(list), free_rows)) {
+                settle(rounds, instance, s, list, free_rows)) {
                 break;
             }
             find_ancestors();
-            if (rounds.team.thread() == 0) {
+            if (rounds.team.leads()) {
                 s.board->distance = 0;
                 s.board->free_columns[list ^ 1] = 0;
             }

@@ -29,7 +29,7 @@ struct Quantisation {
 
 template <class Team>
 __device__ void clear_board(const Team& team, Board* board) {
-    if (team.thread() == 0) {
+    if (team.leads()) {
         board->flags = 0;
         board->top = -(1 << 20);
         board->low = 1 << 20;
@@ -81,9 +81,9 @@ template <class Team, class T>
 __device__ void survey(const Rounds<Team>& rounds, const Instance<T>& instance) {
     Bits bits;
     const Source<T>& source = instance.source;
-    for (int row = rounds.team.thread() >> 5; row < instance.costs.rows; row += rounds.team.threads() >> 5) {
+    rounds.for_each_by_warps(instance.costs.rows, [&](int row) {
         if (!source.copied) {
-            const float* costs = source.mirror_row(row);
+            const float* costs = source.template mirror_row<Team>(row);
             const int quads = source.quads;
             const bool negate = instance.costs.negate;
 #pragma unroll 4
@@ -99,7 +99,7 @@ __device__ void survey(const Rounds<Team>& rounds, const Instance<T>& instance) 
                 bits.note(decode(instance.costs, row, j), instance.costs, instance.integers);
             }
         }
-    }
+    });
     for (int flip = 16; flip; flip >>= 1) {
         bits.note(__shfl_xor_sync(kWarp, bits.top, flip), __shfl_xor_sync(kWarp, bits.low, flip));
         bits.flags |= __shfl_xor_sync(kWarp, bits.flags, flip);
@@ -121,7 +121,7 @@ __device__ void copy_costs(Rounds<Team>& rounds, const Instance<T>& instance) {
     float* mirror = const_cast<float*>(source.mirror);
     const int stored_rows = instance.costs.rows / instance.costs.row_repeats;
     const int width = source.quads * 4;
-    for (int stored = rounds.team.thread() >> 5; stored < stored_rows; stored += rounds.team.threads() >> 5) {
+    rounds.for_each_by_warps(stored_rows, [&](int stored) {
         const int row = stored * instance.costs.row_repeats;
         for (int j = lane_id(); j < width; j += 32) {
             const double c = j < instance.columns ? exact_cost(instance.costs, row, j) : INFINITY;
@@ -132,8 +132,31 @@ __device__ void copy_costs(Rounds<Team>& rounds, const Instance<T>& instance) {
                 mirror[at] = units == kForbidden ? INFINITY : float_below(units);
             }
         }
-    }
+    });
     rounds.meet();
+}
+
+// Fills the rows of the mirror that this block of a cluster has room for.
+template <class Team, class T>
+__device__ void hold_costs(const Rounds<Team>& rounds, Instance<T>& instance) {
+    Source<T>& source = instance.source;
+    if (!source.room) {
+        return;
+    }
+    rounds.for_each_by_warps(instance.costs.rows, [&](int row) {
+        const float* from = source.template mirror_row<Team>(row);
+        float* to = source.room + static_cast<Int>(rounds.team.place(row)) * (source.quads * 4);
+        for (int quad = lane_id(); quad < source.quads; quad += 32) {
+            float c[4];
+            load4(from + quad * 4, c);
+            store4(to + quad * 4, c);
+        }
+    });
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        source.held = source.room;
+    }
+    __syncthreads();
 }
 
 // The unit that holds every cost in kCostBits bits; that of the lowest bit if it can.
@@ -146,9 +169,9 @@ __device__ inline int choose_unit(int top, int low) {
 
 // p_j = -min_i c_ij into price(0), for problems that were square; a tile of 32 quads and up to 8 rows at a time.
 template <class Team, class T>
-__device__ void reduce_columns(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
+__device__ void reduce_columns(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s) {
     const bool was_square = instance.costs.rows == instance.columns;
-    Int* minimum = s.price(0);
+    const auto minimum = s.price(0);
     rounds.for_each(instance.source.quads * 4, [&](int j) {
         minimum[j] = was_square && j < instance.columns ? kForbidden : 0;
     });
@@ -159,18 +182,18 @@ __device__ void reduce_columns(Rounds<Team>& rounds, const Instance<T>& instance
     constexpr int height = 8;
     const int tiles = (instance.source.quads + 31) / 32;
     const int strips = (instance.rows + height - 1) / height;
-    for (int item = rounds.team.thread() >> 5; item < tiles * strips; item += rounds.team.threads() >> 5) {
+    rounds.for_each_by_warps(tiles * strips, [&](int item) {
         const int quad = item % tiles * 32 + lane_id();
         const int first = item / tiles * height;
         if (quad >= instance.source.quads) {
-            continue;
+            return;
         }
         Int least[4] = {kForbidden, kForbidden, kForbidden, kForbidden};
 #pragma unroll
         for (int down = 0; down < height; ++down) {
             if (first + down < instance.rows) {
                 Int c[4];
-                SourceRow<T>(instance.source, first + down).fixed_quad(quad, c);
+                SourceRow<Team, T>(instance.source, first + down).fixed_quad(quad, c);
                 for (int k = 0; k < 4; ++k) {
                     least[k] = c[k] < least[k] ? c[k] : least[k];
                 }
@@ -181,7 +204,7 @@ __device__ void reduce_columns(Rounds<Team>& rounds, const Instance<T>& instance
                 atomicMin(&minimum[quad * 4 + k], least[k]);
             }
         }
-    }
+    });
     rounds.meet();
     rounds.for_each(instance.columns, [&](int j) { minimum[j] = minimum[j] == kForbidden ? 0 : -minimum[j]; });
     rounds.meet();
@@ -216,14 +239,15 @@ __device__ inline void measure_row(Int lane_min, Int sample, double sum, int col
 
 // Row minima of c + p into u, and the spread of 16 rows onto the Board.
 template <class Team, class T>
-__device__ void reduce_rows(Rounds<Team>& rounds, const Instance<T>& instance, const State& s) {
+__device__ void reduce_rows(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s) {
     const int lane = lane_id();
     const int stride = instance.costs.rows < 16 ? 1 : instance.costs.rows / 16;
     const int turns = (instance.columns + 31) / 32;
-    for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
+    const auto prices = rounds.team.staged(s.price(0), instance.source.quads);
+    rounds.for_each_by_warps(instance.rows, [&](int row) {
         Int least = kForbidden;
-        for_costs<WarpCrew>(instance.source, row, [&](int j, Int c) {
-            const Int reduced = c + s.price(0)[j];
+        for_costs<Team, WarpCrew>(instance.source, row, [&](int j, Int c) {
+            const Int reduced = c + prices[j];
             least = reduced < least ? reduced : least;
         });
         const Int lane_min = least;
@@ -235,14 +259,14 @@ __device__ void reduce_rows(Rounds<Team>& rounds, const Instance<T>& instance, c
         if (row % stride == 0 && row / stride < 16 && row < instance.costs.rows) {
             double sum = 0.0;
             Int sample = kForbidden;
-            for_costs<WarpCrew>(instance.source, row, [&](int j, Int c) {
-                const Int reduced = c + s.price(0)[j] - least;
+            for_costs<Team, WarpCrew>(instance.source, row, [&](int j, Int c) {
+                const Int reduced = c + prices[j] - least;
                 sum += static_cast<double>(reduced);
                 sample = sample == kForbidden ? reduced : sample;
             });
             const int chosen = (row + lane) % turns * 32 + lane;
             const Int c = chosen < instance.columns ? stage_cost(instance, row, chosen, 0) : kForbidden;
-            sample = c == kForbidden ? sample : c + s.price(0)[chosen] - least;
+            sample = c == kForbidden ? sample : c + prices[chosen] - least;
             double spread, nearest;
             measure_row(lane_min == kForbidden ? kForbidden : lane_min - least, sample, sum, instance.columns, &spread,
                         &nearest);
@@ -251,21 +275,21 @@ __device__ void reduce_rows(Rounds<Team>& rounds, const Instance<T>& instance, c
                 rounds.board->nearest[row / stride] = nearest;
             }
         }
-    }
+    });
     rounds.meet();
 }
 
+// Of up to 32 values, by a warp.
 __device__ inline double median(const double* values, int count) {
-    for (int k = 0; k < count; ++k) {
-        int below = 0;
-        for (int other = 0; other < count; ++other) {
-            below += values[other] < values[k] || (values[other] == values[k] && other < k);
-        }
-        if (below == count / 2) {
-            return values[k];
-        }
+    const int lane = lane_id();
+    const double mine = lane < count ? values[lane] : 0.0;
+    int below = 0;
+    for (int other = 0; other < count; ++other) {
+        const double value = __shfl_sync(kWarp, mine, other);
+        below += value < mine || (value == mine && other < lane);
     }
-    return 0.0;
+    const unsigned middle = __ballot_sync(kWarp, lane < count && below == count / 2);
+    return __shfl_sync(kWarp, mine, __ffs(static_cast<int>(middle)) - 1);
 }
 
 template <class Quantised, class T>
@@ -291,15 +315,15 @@ struct alignas(4 * sizeof(Quantised)) QuantisedQuad {
 };
 
 template <class Team, class T, class Quantised>
-__device__ void quantise(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, const Quantisation& q,
+__device__ void quantise(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s, const Quantisation& q,
                          QuantisedQuad<Quantised>* quantised) {
     constexpr Int top = QuantisedRange<Quantised>::top;
     const Source<T>& source = instance.source;
-    for (int row = rounds.team.thread() >> 5; row < instance.rows; row += rounds.team.threads() >> 5) {
-        const SourceRow<T> costs(source, row);
-        QuantisedQuad<Quantised>* out = quantised + static_cast<Int>(row) * source.quads;
+    const Int* price = Team::local(rounds.team.staged(s.price(0), source.quads));
+    rounds.for_each_by_warps(instance.rows, [&](int row) {
+        const SourceRow<Team, T> costs(source, row);
+        QuantisedQuad<Quantised>* out = quantised + static_cast<Int>(rounds.team.place(row)) * source.quads;
         const Int own = s.u[row];
-        const Int* price = Team::local(s.price(0));
 #pragma unroll 2
         for (int quad = lane_id(); quad < source.quads; quad += 32) {
             Int c[4], p[4];
@@ -312,7 +336,7 @@ __device__ void quantise(Rounds<Team>& rounds, const Instance<T>& instance, cons
             }
             out[quad] = together;
         }
-    }
+    });
 }
 
 }  // namespace loomfast::cuda

@@ -12,13 +12,13 @@ constexpr int kMostRectangularRepairs = 100;
 constexpr int kDropped = -2;  // x = kDropped - j: the row gave up column j and still looks after its price
 
 // min_j(c_ij + p_j) by a crew, with the costs of this stage; kForbidden if there is none.
-template <class Crew, class T>
+template <class Team, class T>
 __device__ Int row_minimum(const Instance<T>& instance, const Int* price, int row, int shift) {
-    const SourceRow<T> costs(instance.source, row);
-    price = Crew::local(price);
+    const SourceRow<Team, T> costs(instance.source, row);
+    price = Team::local(price);
     Int least = kForbidden;
 #pragma unroll (Source<T>::exact() ? 4 : 2)
-    for (int quad = Crew::member(); quad < costs.quads; quad += Crew::members()) {
+    for (int quad = Team::member(); quad < costs.quads; quad += Team::members()) {
         Int c[4], p[4];
         costs.fixed_quad(quad, c);
         load4(price + quad * 4, p);
@@ -27,20 +27,23 @@ __device__ Int row_minimum(const Instance<T>& instance, const Int* price, int ro
             least = reduced < least ? reduced : least;
         }
     }
-    return crew_min<Crew>(least);
+    return crew_min<Team>(least);
 }
 
-// One pass over all rows: violated rows lower the price of their column (or, if strict, let it go).
-// Returns how many were violated. u is right for `from` on return.
+// One pass over all rows, from price(now) to the other: violated rows lower the price of their column (or, if strict, let it go).
+// Returns how many were violated. u is right for price(now) on return.
 template <class Team, class T>
-__device__ Word repair_pass(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, const Int* from, Int* to,
+__device__ Word repair_pass(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s, int now,
                             int shift, bool strict) {
+    const auto from = s.price(now);
+    const auto to = s.price(now ^ 1);
+    const Int* prices = rounds.team.staged(from, instance.source.quads);
     const auto all = [&](int row, Word* column) {
         *column = static_cast<Word>(static_cast<Int>(s.x[row]));
         return true;
     };
     for_rows(rounds.team, instance.rows, all, [&](int row, Word packed, bool owner) {
-        const Int least = row_minimum<Team>(instance, from, row, shift);
+        const Int least = row_minimum<Team>(instance, prices, row, shift);
         if (!owner) {
             return;
         }
@@ -71,7 +74,7 @@ __device__ Word repair_pass(Rounds<Team>& rounds, const Instance<T>& instance, c
 
 // Repairs until nothing is violated, dropping what passes cannot mend; then price(0), u, x and y agree.
 template <class Team, class T>
-__device__ void repair(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, int shift) {
+__device__ void repair(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s, int shift) {
     const int width = static_cast<int>(padded(instance.columns));
     rounds.for_each(width, [&](int j) {
         s.price(0)[j] = j < instance.columns ? s.price(0)[j] : 0;
@@ -82,8 +85,7 @@ __device__ void repair(Rounds<Team>& rounds, const Instance<T>& instance, const 
     Word before = kEmpty;
     bool strict = false;
     for (int pass = 0;; ++pass) {
-        const Word violated =
-            repair_pass(rounds, instance, s, s.price(now), s.price(now ^ 1), shift, strict);
+        const Word violated = repair_pass(rounds, instance, s, now, shift, strict);
         rounds.count(kRepairPasses, 1);
         if (violated == 0 || (strict && instance.square())) {
             break;

@@ -1,10 +1,13 @@
 // Who works on an instance, and how its threads meet.
 //
-// A Team is all the threads of one instance: a block (BlockTeam) or a cooperative grid (GridTeam).
-// The solver is written once over teams: between two barriers every location is either only read, or
-// written by one thread, or updated by integer atomics whose result does not depend on their order.
-// That makes every result independent of the schedule. Functions meet before they read what others wrote
+// A Team is all the threads of one instance: a block (BlockTeam), some or all blocks of a cooperative grid (GridTeam),
+// or a cluster of blocks (ClusterTeam). The solver is written once over teams: between two barriers every location is
+// either only read, or written by one thread, or updated by integer atomics whose result does not depend on their
+// order. That makes every result independent of the schedule. Functions meet before they read what others wrote
 // and leave their own last writes unmet; the tests take out every barrier in turn and see a race reported.
+//
+// Where the arrays of an instance lie is the team's matter, too: in the block's shared memory, in the workspace, or
+// spread over the shared memory of a cluster, of which every block holds every so-manieth quad of each array.
 #pragma once
 
 #include "assignment/cuda/costs.cuh"
@@ -17,7 +20,6 @@ constexpr int kLargestWarps = kLargestBlock / 32;
 
 // What a team shares besides its arrays.
 struct Board {
-    GridBarrier barrier;
     unsigned flags;                // of Flag
     int top, low;                  // exponents above the largest and of the lowest bit of any cost
     unsigned free_columns[2];      // lengths of the two free lists
@@ -55,26 +57,21 @@ __device__ inline Int warp_min(Int value) {
     return static_cast<Int>((Word{high} << 32 | low) ^ (Word{1} << 63));
 }
 
-__device__ inline unsigned warp_sum(unsigned value) {
-    for (int flip = 16; flip; flip >>= 1) {
-        value += __shfl_xor_sync(kWarp, value, flip);
-    }
-    return value;
-}
-
 // What a block keeps for itself, whatever the number of functions that use it.
 struct BlockBoard {
     unsigned tally[3];             // summed over the block between two barriers, see Rounds
     Meeting meeting;
     Int counters[kCounters];       // of the block with the team's first thread
-    Pair of_warp[2][kLargestWarps];  // see BlockCrew
+    unsigned collected[kLargestWarps];  // by each crew, see list_candidates()
+    int crew_bits;                 // a crew has 1 << crew_bits warps, see SquadCrew
+    Pair of_warp[2][kLargestWarps];
 };
 __device__ inline BlockBoard* block_board() {
     LOOMFAST_SHARED(BlockBoard, board, );
     return &board;
 }
 
-// A Crew is the part of a team that scans one row together: a warp, or a block for the longest rows.
+// A Crew is the part of a team that scans one row together: a warp, or several of a block for long rows.
 struct WarpCrew {
     __device__ static int member() { return lane_id(); }
     __device__ static int members() { return 32; }
@@ -92,92 +89,246 @@ struct WarpCrew {
     }
 };
 
-struct BlockCrew {
-    __device__ static int member() { return static_cast<int>(threadIdx.x); }
-    __device__ static int members() { return static_cast<int>(blockDim.x); }
-    // Every warp merges what the warps found, a value a lane.
+// Several warps of a block, 1 << block_board()->crew_bits: a block has one such crew or more.
+struct SquadCrew {
+    __device__ static int bits() { return block_board()->crew_bits; }
+    __device__ static int warps() { return 1 << bits(); }
+    __device__ static int member() { return static_cast<int>(threadIdx.x) & (members() - 1); }
+    __device__ static int members() { return 32 << bits(); }
+    // Of this crew in its block, and how many crews that has.
+    __device__ static int number() { return static_cast<int>(threadIdx.x) >> (bits() + 5); }
+    __device__ static int crews() { return static_cast<int>(blockDim.x) >> (bits() + 5); }
+    __device__ static void meet_crew() { meet_threads(1 + number(), members()); }
+    // What each warp of the crew brings, a value a lane; lanes that have no warp repeat the first one's.
+    __device__ static Pair* of_crew(int which) { return block_board()->of_warp[which] + (number() << bits()); }
+    __device__ static Pair& of_mine(int which) { return block_board()->of_warp[which][threadIdx.x >> 5]; }
+    __device__ static bool has_warp() { return lane_id() < warps(); }
+
+    // The sum over the crew.
+    __device__ static unsigned total(unsigned mine) {
+        mine = warp_sum(mine);
+        if (lane_id() == 0) {
+            of_mine(0).first = mine;
+        }
+        meet_crew();
+        const unsigned all = warp_sum(has_warp() ? static_cast<unsigned>(of_crew(0)[lane_id()].first) : 0);
+        meet_crew();
+        return all;
+    }
+    // Every warp merges what the warps found. Only for merges that take the same value twice.
     template <class Merge>
     __device__ static Pair reduce(Pair mine, Merge merge) {
-        Pair* of_warp = block_board()->of_warp[0];
         mine = reduce_warp(mine, merge);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5] = mine;
+            of_mine(0) = mine;
         }
-        __syncthreads();
-        // Only for merges that take the same value twice: those lanes that have no warp repeat the first one's.
-        Pair all = of_warp[static_cast<unsigned>(lane_id()) < blockDim.x >> 5 ? lane_id() : 0];
+        meet_crew();
+        Pair all = of_crew(0)[has_warp() ? lane_id() : 0];
         all = reduce_warp(all, merge);
-        __syncthreads();
+        meet_crew();
         return all;
     }
     // With one barrier: least_two() must come before the next one, and there all meet.
     __device__ static unsigned least(unsigned mine) {
-        Pair* of_warp = block_board()->of_warp[0];
         mine = warp_least(mine);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5].first = mine;
+            of_mine(0).first = mine;
         }
-        __syncthreads();
-        const unsigned warps = blockDim.x >> 5;
-        const Word of_mine = of_warp[static_cast<unsigned>(lane_id()) < warps ? lane_id() : 0].first;
-        return warp_least(static_cast<unsigned>(of_mine));
+        meet_crew();
+        return warp_least(static_cast<unsigned>(of_crew(0)[has_warp() ? lane_id() : 0].first));
     }
     __device__ static Int least(Int mine) {
-        Pair* of_warp = block_board()->of_warp[0];
         mine = warp_min(mine);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5].first = static_cast<Word>(mine);
+            of_mine(0).first = static_cast<Word>(mine);
         }
-        __syncthreads();
-        const Int of_mine =
-            static_cast<Int>(of_warp[static_cast<unsigned>(lane_id()) < blockDim.x >> 5 ? lane_id() : 0].first);
-        const Int all = warp_min(of_mine);
-        __syncthreads();
+        meet_crew();
+        const Int all = warp_min(static_cast<Int>(of_crew(0)[has_warp() ? lane_id() : 0].first));
+        meet_crew();
         return all;
     }
     // To be called after least(unsigned), whose values nobody reads any more when all have come to this one's barrier.
     __device__ static void least_two(unsigned* a, unsigned* b, int* marked, bool mark) {
-        Pair* of_warp = block_board()->of_warp[1];
         const unsigned first = warp_least(*a);
         const unsigned second = warp_least(*b);
         const unsigned marks = __ballot_sync(kWarp, mark);
         if (lane_id() == 0) {
-            of_warp[threadIdx.x >> 5] = {Word{first} << 32 | second, static_cast<Word>(__popc(marks))};
+            of_mine(1) = {Word{first} << 32 | second, static_cast<Word>(__popc(marks))};
         }
-        __syncthreads();
-        const bool has = static_cast<unsigned>(lane_id()) < blockDim.x >> 5;
-        const Pair of_mine = of_warp[has ? lane_id() : 0];
-        *a = warp_least(static_cast<unsigned>(of_mine.first >> 32));
-        *b = warp_least(static_cast<unsigned>(of_mine.first));
-        *marked = static_cast<int>(warp_sum(has ? static_cast<unsigned>(of_mine.second) : 0));
+        meet_crew();
+        const Pair found = of_crew(1)[has_warp() ? lane_id() : 0];
+        *a = warp_least(static_cast<unsigned>(found.first >> 32));
+        *b = warp_least(static_cast<unsigned>(found.first));
+        *marked = static_cast<int>(warp_sum(has_warp() ? static_cast<unsigned>(found.second) : 0));
     }
 };
 
-struct BlockTeam : WarpCrew {
+// A column in the auction is a word, price:32 | ~row:32.
+constexpr int kRowField = 32;
+__device__ inline unsigned bid_price(Word word) { return static_cast<unsigned>(word >> kRowField); }
+
+// An array over the shared memory of a cluster of 1 << bits blocks: quad q is the (q >> bits)th of block q % 2^bits.
+template <class Value>
+struct Spread {
+    Value* own;  // this block's part
+    int bits;
+
+    __device__ static Int place(Int k, int bits) { return (k >> (bits + 2)) * 4 + (k & 3); }
+    __device__ static unsigned owner(Int k, int bits) { return static_cast<unsigned>(k >> 2) & ((1u << bits) - 1); }
+    __device__ Value& operator[](Int k) const { return *map_shared(own + place(k, bits), owner(k, bits)); }
+};
+
+// Where a quad of an array begins, and the array so many entries further on.
+template <class Value>
+__device__ Value* quad_at(Value* array, int quad) { return array + static_cast<Int>(quad) * 4; }
+template <class Value>
+__device__ Value* quad_at(const Spread<Value>& array, int quad) { return &array[static_cast<Int>(quad) * 4]; }
+template <class Value>
+__device__ Value* moved(Value* array, Int by) { return array + by; }
+template <class Value>
+__device__ Spread<Value> moved(const Spread<Value>& array, Int by) { return {array.own + by, array.bits}; }
+// The same memory as an array of other values of that size.
+template <class To, class From>
+__device__ To* seen_as(From* array) { return reinterpret_cast<To*>(array); }
+template <class To, class From>
+__device__ Spread<To> seen_as(const Spread<From>& array) { return {reinterpret_cast<To*>(array.own), array.bits}; }
+
+// A team's threads and warps take work in turn: the one that begins at first() goes on by stride(), and that is the
+// number of an item but in a cluster, where index() makes it that of an item whose arrays the block holds.
+
+// What BlockTeam and GridTeam have in common: an array is a pointer.
+struct PlainTeam {
+    template <class Value>
+    using Array = Value*;
+    static constexpr bool kHoldsCosts = false;
+    static constexpr bool kLists = false;
+    __device__ static int index(int turn) { return turn; }
+    __device__ static int place(int row) { return row; }  // of a row among those that the block scans
+    __device__ static int spread_bits() { return 0; }
+    __device__ static Board* of_leader(Board* board) { return board; }
+    template <class Value>
+    __device__ static Value* array(Value* at) { return at; }
+    template <class Value>
+    __device__ static Value* costs(Value* address) { return global(address); }
+    // Where the values of an array are read by whole rows: where they are.
+    template <class Value>
+    __device__ static Value* staged(Value* array, int) { return array; }
+    __device__ static Word* staged_prices(Word* words, int) { return words; }
+};
+
+struct BlockTeam : WarpCrew, PlainTeam {
     template <class Value>
     __device__ static Value* local(Value* of_state) { return of_block(of_state); }
-    __device__ int thread() const { return static_cast<int>(threadIdx.x); }
-    __device__ int threads() const { return static_cast<int>(blockDim.x); }
-    __device__ Word meet(Board*, BlockBoard* mine, unsigned tick) const {
+    __device__ int first() const { return static_cast<int>(threadIdx.x); }
+    __device__ int stride() const { return static_cast<int>(blockDim.x); }
+    __device__ bool leads() const { return threadIdx.x == 0; }
+    __device__ bool in_first_warp() const { return threadIdx.x < 32; }
+    __device__ Word meet(BlockBoard* mine, unsigned tick) const {
         __syncthreads();
         return mine->tally[tick % 3];
     }
+    __device__ void forget_last_barrier() const {}
+    __device__ void leave(BlockBoard*, unsigned) const {}
 };
 
+// Some blocks of a cooperative launch. A team that solves one instance after the other takes turns with two barriers,
+// and leaves the one of the last instance as new.
 template <class Crew>
-struct GridTeam : Crew {
+struct GridTeam : Crew, PlainTeam {
+    static constexpr bool kLists = !std::is_same_v<Crew, WarpCrew>;
+    GridBarrier* barriers;  // two
+    int block, blocks;      // the number of this one, and of all
+    int turn;               // of the instance
+
     template <class Value>
     __device__ static Value* local(Value* of_state) { return global(of_state); }
     // Neighbouring warps of a team are in different blocks, so that few busy rows use many multiprocessors.
-    __device__ int thread() const {
+    __device__ int first() const {
         const int warp = static_cast<int>(threadIdx.x) >> 5;
-        return (warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * 32 + lane_id();
+        return (warp * blocks + block) * 32 + lane_id();
     }
-    __device__ int threads() const { return static_cast<int>(gridDim.x * blockDim.x); }
-    __device__ Word meet(Board* board, BlockBoard* mine, unsigned tick) const {
-        meet_grid(&board->barrier, tick, &mine->tally[tick % 3], &mine->meeting);
+    __device__ int stride() const { return blocks * static_cast<int>(blockDim.x); }
+    __device__ bool leads() const { return block == 0 && threadIdx.x == 0; }
+    __device__ bool in_first_warp() const { return block == 0 && threadIdx.x < 32; }
+    __device__ Word meet(BlockBoard* mine, unsigned tick) const {
+        meet_team(barriers + (turn & 1), static_cast<unsigned>(blocks), tick, &mine->tally[tick % 3], &mine->meeting);
         return mine->meeting.sum;
     }
+    // After the first barrier of an instance, when nobody is in those of the one before any more.
+    __device__ void forget_last_barrier() const {
+        if (leads()) {
+            GridBarrier& last = barriers[(turn & 1) ^ 1];
+            last.lines[0].ticket = last.lines[1].ticket = 0;
+        }
+    }
+    // All are done with what they share.
+    __device__ void leave(BlockBoard* mine, unsigned tick) const { meet(mine, tick); }
+};
+
+// A cluster of 1 << bits blocks. A block scans the rows whose quad it holds; it has their costs, as far as they are in
+// shared memory, and copies what all rows are scanned against.
+struct ClusterTeam : WarpCrew {
+    template <class Value>
+    using Array = Spread<Value>;
+    static constexpr bool kHoldsCosts = true;
+    static constexpr bool kLists = false;
+    unsigned rank;
+    int bits;
+    unsigned char* stage;  // eight bytes a column
+
+    __device__ int index(int turn) const { return ((turn >> 2 << bits) + static_cast<int>(rank)) * 4 + (turn & 3); }
+    __device__ int place(int row) const { return static_cast<int>(Spread<int>::place(row, bits)); }
+    __device__ int spread_bits() const { return bits; }
+    __device__ static Board* of_leader(Board* board) { return map_shared(board, 0); }
+    template <class Value>
+    __device__ Spread<Value> array(Value* at) const { return {at, bits}; }
+    template <class Value>
+    __device__ static Value* costs(Value* address) { return address; }
+    template <class Value>
+    __device__ static Value* local(Value* of_stage) { return of_block(of_stage); }
+    template <class Value>
+    __device__ static Spread<Value> local(const Spread<Value>& array) { return array; }
+    // Every thread of the block comes here, after a barrier and before the next.
+    template <class Value>
+    __device__ Value* staged(const Spread<Value>& array, int quads) const {
+        Value* copy = reinterpret_cast<Value*>(stage);
+        for (int quad = static_cast<int>(threadIdx.x); quad < quads; quad += static_cast<int>(blockDim.x)) {
+            Value values[4];
+            load4(quad_at(array, quad), values);
+            store4(copy + quad * 4, values);
+        }
+        __syncthreads();
+        return copy;
+    }
+    __device__ unsigned* staged_prices(const Spread<Word>& words, int quads) const {
+        unsigned* copy = reinterpret_cast<unsigned*>(stage);
+        for (int quad = static_cast<int>(threadIdx.x); quad < quads; quad += static_cast<int>(blockDim.x)) {
+            Word word[4];
+            load4(quad_at(words, quad), word);
+            unsigned price[4];
+            for (int k = 0; k < 4; ++k) {
+                price[k] = bid_price(word[k]);
+            }
+            store4(copy + quad * 4, price);
+        }
+        __syncthreads();
+        return copy;
+    }
+    __device__ int first() const { return static_cast<int>(threadIdx.x); }
+    __device__ int stride() const { return static_cast<int>(blockDim.x); }
+    __device__ bool leads() const { return rank == 0 && threadIdx.x == 0; }
+    __device__ bool in_first_warp() const { return rank == 0 && threadIdx.x < 32; }
+    // Every warp adds up by itself what the blocks bring.
+    __device__ Word meet(BlockBoard* mine, unsigned tick) const {
+        meet_cluster();
+        const unsigned lane = static_cast<unsigned>(lane_id());
+        const bool has = lane < 1u << bits;
+        const unsigned part = *map_shared(&mine->tally[tick % 3], has ? lane : rank);
+        return warp_sum(has ? part : 0);
+    }
+    __device__ void forget_last_barrier() const {}
+    // Nobody goes while others may still read its shared memory.
+    __device__ void leave(BlockBoard*, unsigned) const { meet_cluster(); }
 };
 
 // The team's barriers, counted, each with a sum over the team that all threads learn.
@@ -207,12 +358,12 @@ struct Rounds {
     }
     // Counts work for the caller's statistics.
     __device__ void count(Counter counter, Word amount) const {
-        if (team.thread() == 0) {
+        if (team.leads()) {
             mine->counters[counter] += static_cast<Int>(amount);
         }
     }
     __device__ Word meet() {
-        const Word sum = team.meet(board, mine, tick);
+        const Word sum = team.meet(mine, tick);
         ++tick;
         if (threadIdx.x == 0) {
             mine->tally[slot(1)] = 0;
@@ -221,7 +372,16 @@ struct Rounds {
     }
     template <class Body>
     __device__ void for_each(int count, Body body) const {
-        for (int k = team.thread(); k < count; k += team.threads()) {
+        int turn = team.first();
+        for (int k; (k = team.index(turn)) < count; turn += team.stride()) {
+            body(k);
+        }
+    }
+    // The same with a warp for each.
+    template <class Body>
+    __device__ void for_each_by_warps(int count, Body body) const {
+        int turn = team.first() >> 5;
+        for (int k; (k = team.index(turn)) < count; turn += team.stride() >> 5) {
             body(k);
         }
     }
@@ -231,17 +391,16 @@ struct Rounds {
 // belongs to one thread (owner), the only one that may write the row's state.
 template <class Team, class Wants, class Body>
 __device__ void rows_by_warps(const Team& team, int rows, Wants wants, Body body) {
-    const int warp = team.thread() >> 5;
-    const int warps = team.threads() >> 5;
-    for (int first = warp; first < rows; first += warps * 32) {
-        const int mine = first + lane_id() * warps;
+    const int warps = team.stride() >> 5;
+    for (int turn = team.first() >> 5; team.index(turn) < rows; turn += warps * 32) {
+        const int mine = team.index(turn + lane_id() * warps);
         Word payload = 0;
         const bool wanted = mine < rows && wants(mine, &payload);
         unsigned left = __ballot_sync(kWarp, wanted);
         while (left) {
             const int source = __ffs(static_cast<int>(left)) - 1;
             left &= left - 1;
-            body(first + source * warps, __shfl_sync(kWarp, payload, source), lane_id() == source);
+            body(team.index(turn + source * warps), __shfl_sync(kWarp, payload, source), lane_id() == source);
         }
     }
 }
@@ -250,7 +409,7 @@ __device__ void rows_by_warps(const Team& team, int rows, Wants wants, Body body
 struct RowList {
     struct Entry {
         Word payload;
-        int row, owner;
+        int row;
     } entries[kLargestBlock];
     int length;
 };
@@ -259,42 +418,55 @@ __device__ inline RowList* row_list() {
     return &list;
 }
 
-// The same, where a crew is a block: the order of the list depends on the schedule, the results do not.
-template <class Wants, class Body>
-__device__ void rows_by_blocks(int rows, Wants wants, Body body) {
+struct Nothing {};
+
+// The same, where a crew is several warps: the block lists the rows that are wanted, and its crews take them in turn.
+// The order of the list depends on the schedule, the results do not. The owner is a crew's first thread. Before, each
+// warp tries its share of the list alone: quick(row, payload) says whether that was enough.
+template <class Team, class Wants, class Quick, class Body>
+__device__ void rows_by_squads(const Team& team, int rows, Wants wants, Quick quick, Body body) {
     RowList& list = *row_list();
     const int me = static_cast<int>(threadIdx.x);
-    const int blocks = static_cast<int>(gridDim.x);
-    for (int first = static_cast<int>(blockIdx.x); first < rows; first += blocks * static_cast<int>(blockDim.x)) {
+    const int crew = Team::number();
+    const int crews = Team::crews();
+    for (int first = team.block; first < rows; first += team.stride()) {
         if (me == 0) {
             list.length = 0;
         }
         __syncthreads();
-        const int mine = first + me * blocks;
+        const int mine = first + me * team.blocks;
         Word payload = 0;
         if (mine < rows && wants(mine, &payload)) {
-            list.entries[atomicAdd(&list.length, 1)] = {payload, mine, me};
+            list.entries[atomicAdd(&list.length, 1)] = {payload, mine};
         }
         __syncthreads();
         const int length = list.length;
-        for (int k = 0; k < length; ++k) {
-            body(list.entries[k].row, list.entries[k].payload, list.entries[k].owner == me);
+        if constexpr (!std::is_same_v<Quick, Nothing>) {
+            for (int k = me >> 5; k < length; k += static_cast<int>(blockDim.x) >> 5) {
+                const bool done = quick(list.entries[k].row, list.entries[k].payload);
+                __syncwarp();
+                if (done && lane_id() == 0) {
+                    list.entries[k].row = -1;
+                }
+            }
+            __syncthreads();
+        }
+        for (int k = crew; k < length; k += crews) {
+            if (list.entries[k].row >= 0) {
+                body(list.entries[k].row, list.entries[k].payload, Team::member() == 0);
+            }
         }
         __syncthreads();
     }
 }
 
-template <class Wants, class Body>
-__device__ void for_rows(const BlockTeam& team, int rows, Wants wants, Body body) {
-    rows_by_warps(team, rows, wants, body);
-}
-template <class Wants, class Body>
-__device__ void for_rows(const GridTeam<WarpCrew>& team, int rows, Wants wants, Body body) {
-    rows_by_warps(team, rows, wants, body);
-}
-template <class Wants, class Body>
-__device__ void for_rows(const GridTeam<BlockCrew>&, int rows, Wants wants, Body body) {
-    rows_by_blocks(rows, wants, body);
+template <class Team, class Wants, class Body, class Quick = Nothing>
+__device__ void for_rows(const Team& team, int rows, Wants wants, Body body, Quick quick = {}) {
+    if constexpr (std::is_base_of_v<WarpCrew, Team>) {
+        rows_by_warps(team, rows, wants, body);
+    } else {
+        rows_by_squads(team, rows, wants, quick, body);
+    }
 }
 
 template <class Crew>

@@ -12,7 +12,7 @@ constexpr int kMostSettled = 32;  // free rows that may be matched without looki
 template <class Team, class T>
 __device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance<T>& instance) {
     const bool exact = instance.tolerance <= 0.0 || !instance.square() || instance.has_dummies();
-    if (rounds.team.thread() == 0) {
+    if (rounds.team.leads()) {
         rounds.board->spreads = 0;
         rounds.board->allowed = 0.0;
     }
@@ -23,12 +23,11 @@ __device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance<T>& instan
     // Whole units add up the same in any order; fewer of them where the sum would not fit.
     const int spare = rounds.board->top - instance.source.unit + instance.row_bits - 60;
     const int coarser = spare > 0 ? spare : 0;
-    const int warps = rounds.team.threads() >> 5;
-    for (int row = rounds.team.thread() >> 5; row < instance.rows; row += warps) {
+    rounds.for_each_by_warps(instance.rows, [&](int row) {
         double sum = 0.0;
         Int least = kForbidden;
         unsigned count = 0;
-        for_costs<WarpCrew>(instance.source, row, [&](int, Int c) {
+        for_costs<Team, WarpCrew>(instance.source, row, [&](int, Int c) {
             least = c < least ? c : least;
             sum += static_cast<double>(c);
             ++count;
@@ -42,9 +41,9 @@ __device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance<T>& instan
             const double spread = ldexp(sum / count - static_cast<double>(least), -coarser);
             atomicAdd(&rounds.board->spreads, static_cast<Word>(spread > 0.0 ? spread : 0.0));
         }
-    }
+    });
     rounds.meet();
-    if (rounds.team.thread() == 0) {
+    if (rounds.team.leads()) {
         const double total = ldexp(static_cast<double>(rounds.board->spreads), coarser);
         rounds.board->allowed = instance.tolerance * total * (1.0 - 1e-9);
     }
@@ -53,9 +52,9 @@ __device__ void find_allowed_gap(Rounds<Team>& rounds, const Instance<T>& instan
 // Gives each free row, in order, the best free column that is left. Every other pair is tight, so the gap is
 // what these pairs lose. Keeps them if that is allowed, and says so.
 template <class Team, class T>
-__device__ bool settle(Rounds<Team>& rounds, const Instance<T>& instance, const State& s, const int* free_columns,
-                       int free_rows) {
-    if (rounds.team.thread() < 32) {
+__device__ bool settle(Rounds<Team>& rounds, const Instance<T>& instance, const State<Team>& s, int list, int free_rows) {
+    const auto free_columns = s.free_list(list);
+    if (rounds.team.in_first_warp()) {
         const int lane = lane_id();
         const int column = lane < free_rows ? free_columns[lane] : -1;
         int partner = column < 0 ? instance.rows : -1;
