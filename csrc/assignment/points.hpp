@@ -18,7 +18,7 @@ enum class Metric : std::uint8_t {
 
 constexpr int kMostDimensions = 16;
 
-// Contiguous rows of d finite coordinates, each at most 2^500 and, but for zero, at least 2^-500 in magnitude.
+// Contiguous rows of d coordinates, of a magnitude of at most 1e150: squares and their sums do not overflow.
 struct PointsCost {
     const double *x = nullptr, *z = nullptr;
     std::int64_t rows = 0, cols = 0;

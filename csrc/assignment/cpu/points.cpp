@@ -37,8 +37,8 @@ Certificate certify(const PointsSolver<D>& solver, PriceTree<D>& tree, std::vect
         std::int32_t cheapest = kNobody;
         double value = PriceTree<D>::kInf;
         tree.search(solver.point(i), 1, &cheapest, &value);
-        // What is computed of any pair is at least that, and off by half a unit in its last place.
-        u[i] = std::nextafter(value, -PriceTree<D>::kInf);
+        // What is computed of any pair is at least that, and off by half a unit in its last place; a sum's sign is right.
+        u[i] = value == 0.0 ? 0.0 : std::nextafter(value, -PriceTree<D>::kInf);
         const TwoSum own(cost, price[column]), slack(own.sum, -u[i]);
         found.gap = TwoSum(found.gap, slack.sum).up();
         found.gap = TwoSum(found.gap, TwoSum(slack.error, own.error).up()).up();
@@ -69,6 +69,7 @@ void solve_in(const PointsCost& cost, const Options& options, Output& output) {
         if (!solver.finish()) return;
         found = certify(solver, tree, u);
         if (proven()) break;
+        solver.forget();
     }
     output.status = proven() ? Status::optimal : Status::uncertified;
     output.total = found.total;
@@ -98,6 +99,14 @@ void solve_points(const PointsCost& cost, const Options& options, Output& output
         solve_points(turned, options, output);
         std::swap(output.col4row, output.row4col);
         std::swap(output.u, output.v);
+        return;
+    }
+    if (cost.rows == 0) {
+        std::fill_n(output.row4col, cost.cols, -1);
+        std::fill_n(output.v, cost.cols, 0.0);
+        output.gap = 0.0;
+        output.status = Status::optimal;
+        output.stats.path = "points";
         return;
     }
     const auto solve = cost.d == 1 ? solve_in<1> : cost.d == 2 ? solve_in<2> : cost.d == 3 ? solve_in<3> : solve_in<0>;

@@ -41,6 +41,8 @@ class PointsSolver {
     bool auction(double epsilon, double last = 0.0);
     // From any prices and matching to an optimal one, up to rounding.
     bool finish();
+    // The tree's prices have been changed.
+    void forget() { std::fill(cached_.begin(), cached_.end(), CachedRow{}); }
 
     std::int32_t column_of(std::int64_t row) const { return column_[row]; }
     std::int32_t row_of(std::int64_t column) const { return row_[column]; }
