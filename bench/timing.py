@@ -43,6 +43,7 @@ def bounded(function, seconds):
     child = os.fork()
     if not child:
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever the caller has it do
             signal.alarm(math.ceil(10 * seconds))
             resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds),) * 2)
             with open(writing, "wb") as out:

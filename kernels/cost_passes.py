@@ -182,11 +182,11 @@ def finish_kernel(
 ):
     row, column = first_of_program(n, m, ROWS, COLUMNS, GROUP)
     o_row, o_column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
     p_product += row * stride_product + column
-    o_product = o_row[:, None] * stride_product + o_column[None, :]
     if REPAIR and not NORMS:
         # What a product could not hold on the way it ends without, as an infinity or NaN.
+        mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
+        o_product = o_row[:, None] * stride_product + o_column[None, :]
         lost = ~(tl.abs(tl.load(p_product + o_product, mask=mask, other=0.0)) < float("inf"))
         norm_x = tl.zeros((1,), tl.float64)
         norm_z = norm_x
@@ -201,6 +201,8 @@ def finish_kernel(
             lost = lost | (both > 4.253529586511731e37) | ((both < LEAST) & (both > 0))  # 2^125
     some = tl.max(tl.max(lost.to(tl.int32), 1), 0) > 0
     if not REPAIR or some:
+        mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
+        o_product = o_row[:, None] * stride_product + o_column[None, :]
         product = tl.load(p_product + o_product, mask=mask, other=0.0)
         cost = product.to(tl.float32) if REPAIR else finished(product, norm_x, norm_z, NORMS, EUCLIDEAN)
         if some:
