@@ -108,7 +108,12 @@ def test_nothing_to_match(shape):
     [
         (np.ones(3), {}, ValueError, r"x must be points \(n, d\), got 1 dimensions"),
         (np.ones((3, 0)), {}, ValueError, r"x must have 1 to 16 dimensions, got shape \(3, 0\)"),
-        (np.ones((3, 17)), {}, ValueError, r"1 to 16 dimensions, .* loomfast\.solve\(loomfast\.pairwise_cost"),
+        (
+            np.ones((3, 17)),
+            {},
+            ValueError,
+            r"1 to 16 dimensions, .* loomfast\.solve\(loomfast\.pairwise_cost",
+        ),
         (np.ones((3, 3)), {}, ValueError, r"x and z must have as many dimensions as each other"),
         ([[0.0, np.nan]], {}, ValueError, r"x must hold finite numbers .* in row 0"),
         ([[0.0, 1.0], [np.inf, 0.0]], {}, ValueError, r"in row 1"),
