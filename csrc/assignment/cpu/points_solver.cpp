@@ -14,6 +14,7 @@ constexpr std::int64_t kLeast = 8000;  // fewer points begin without prices
 constexpr double kSpacings = 5.0;    // the epsilon after a sample, in what neighbours cost
 constexpr int kRepairs = 12;
 constexpr std::int64_t kBidsToReduce = 20;  // for each row released
+constexpr std::int64_t kBidsAPlane = 2;  // for each column, between fits of the tree's planes
 constexpr double kRounding = 0x1p-50;
 
 }  // namespace
@@ -53,14 +54,25 @@ template <int D>
 void PointsSolver<D>::scan(std::int32_t row) {
     std::int32_t columns[kCached + 1];
     double values[kCached + 1];
-    const int found = tree_.search(point(row), kCached + 1, columns, values);
     CachedRow& cached = cached_[row];
+    // What was among the cheapest may be so no longer, but its dearest is above as many.
+    double most = PriceTree<D>::kInf;
+    if (cached.count == kCached) {
+        most = -most;
+        for (int k = 0; k < kCached; ++k) most = std::max(most, cached.costs[k] + tree_.price(cached.columns[k]));
+        most = std::nextafter(most, PriceTree<D>::kInf);
+    }
+    int found = tree_.search(point(row), kCached + 1, columns, values, most);
+    if (found == 0) {
+        most = PriceTree<D>::kInf;
+        found = tree_.search(point(row), kCached + 1, columns, values);
+    }
     cached.count = std::min(found, kCached);
     for (int k = 0; k < cached.count; ++k) {
         cached.columns[k] = columns[k];
         cached.costs[k] = cost(row, columns[k]);
     }
-    cached.bound = found > kCached ? values[kCached] : PriceTree<D>::kInf;
+    cached.bound = found > kCached ? values[kCached] : most;
     ++stats.scans;
 }
 
@@ -189,6 +201,7 @@ template <int D>
 bool PointsSolver<D>::phase(double epsilon) {
     std::vector<std::int32_t> free;
     ++stats.phases;
+    tree_.fit_planes();
     for (std::int32_t row = 0; row < rows(); ++row) {
         if (stopped()) return false;
         if (column_[row] >= 0 && excess(row) <= epsilon) continue;
@@ -212,7 +225,7 @@ bool PointsSolver<D>::bid(std::vector<std::int32_t>& free, double epsilon) {
             const double second = found.second < PriceTree<D>::kInf ? found.second : found.first;
             tree_.raise(found.column, tree_.price(found.column) + (second - found.first) + epsilon);
             row = give(found.column, row);
-            ++stats.bids;
+            if (++stats.bids % (kBidsAPlane * tree_.count()) == 0) tree_.fit_planes();
         }
     }
     return true;

@@ -1,5 +1,7 @@
-// Points with a price each in a k-d tree, whose nodes know the box of their points and the least price among them:
-// what a row asks for, the K points of the least cost plus price, is found by branch and bound.
+// Points with a price each in a k-d tree, whose nodes know the box of their points and two bounds of the prices among
+// them: the least, and a plane that no price is below. What a row asks for, the K points of the least cost plus price,
+// is found by branch and bound. Near an optimum prices follow a smooth function of the place, whose slope cancels that
+// of the costs: the least price of a box would bound little there, a plane bounds nearly all.
 //
 // J. L. Bentley, "Multidimensional binary search trees used for associative searching", CACM 18(9), 1975.
 #pragma once
@@ -16,6 +18,7 @@
 namespace loomfast::assignment {
 
 constexpr int kLeaf = 8;  // points of a leaf, worked on together
+constexpr std::int64_t kFitted = 16;  // leaves of a node by which its plane is fitted
 
 // Costs of pairs of points; D is their dimension, 0 where it is known at run time only.
 template <int D>
@@ -49,6 +52,24 @@ struct Space {
         }
         return of_sum(sum);
     }
+    // The least that cost and the plane of these halved slopes come to in the box, up to rounding of `kSlack` of the
+    // costs here and of the plane's terms. Of no use for the euclidean metric.
+    double least_with_plane(const double* x, const double* low, const double* high, const double* half) const {
+        double sum = 0.0, plane = 0.0;
+        for (int k = 0; k < d(); ++k) {
+            if (metric == Metric::dot) {
+                const double slope = 2.0 * half[k] - x[k];
+                plane += std::min(slope * low[k], slope * high[k]);
+                sum += std::max(std::fabs(x[k] * low[k]), std::fabs(x[k] * high[k]));
+            } else {
+                const double z = std::min(std::max(x[k] - half[k], low[k]), high[k]);
+                plane += 2.0 * half[k] * z;
+                sum += (x[k] - z) * (x[k] - z);
+            }
+        }
+        return metric == Metric::dot ? plane - kSlack * sum : plane + (1.0 - kSlack) * sum;
+    }
+    static constexpr double kSlack = 0x1p-46;
 };
 
 // Points are numbered by their place in the tree; `original` says where they came from. A search for row `nullptr`
@@ -58,14 +79,15 @@ class PriceTree {
   public:
     static constexpr double kInf = std::numeric_limits<double>::infinity();
 
-    PriceTree(const Space<D>& space, const double* points, std::int64_t count) : space_(space), order_(count) {
+    PriceTree(const Space<D>& space, const double* points, std::int64_t count)
+        : space_(space), order_(count), stride_(3 * space.d() + 2) {
         const std::int64_t leaves = (count + kLeaf - 1) / kLeaf;
         std::iota(order_.begin(), order_.end(), 0);
         coordinates_.assign(leaves * kLeaf * space.d(), 0.0);
         price_.assign(leaves * kLeaf, kInf);
         leaf_node_.resize(leaves);
         nodes_.reserve(2 * leaves);
-        boxes_.reserve(4 * leaves * space.d());
+        bounds_.reserve(2 * leaves * stride_);
         add_node(-1);
         build(points, 0, 0, count);
         for (std::int64_t j = 0; j < count; ++j) {
@@ -85,31 +107,38 @@ class PriceTree {
     template <class Price>
     void set_prices(const Price& price) {
         for (std::int64_t j = 0; j < count(); ++j) price_[j] = price(j);
-        for (std::int64_t i = static_cast<std::int64_t>(nodes_.size()) - 1; i >= 0; --i) nodes_[i].least = least_of(i);
+        for (std::int64_t i = static_cast<std::int64_t>(nodes_.size()) - 1; i >= 0; --i) least(i) = least_of(i);
+        fit_planes();
     }
     void raise(std::int32_t j, double price) {
         price_[j] = price;
         for (std::int32_t i = leaf_node_[j / kLeaf]; i >= 0; i = nodes_[i].parent) {
-            const double least = least_of(i);
-            if (least == nodes_[i].least) break;
-            nodes_[i].least = least;
+            const double found = least_of(i);
+            if (found == least(i)) break;
+            least(i) = found;
         }
     }
     void lower(std::int32_t j, double price) {
         price_[j] = price;
-        for (std::int32_t i = leaf_node_[j / kLeaf]; i >= 0 && nodes_[i].least > price; i = nodes_[i].parent)
-            nodes_[i].least = price;
+        for (std::int32_t i = leaf_node_[j / kLeaf]; i >= 0; i = nodes_[i].parent) {
+            least(i) = std::min(least(i), price);
+            offset(i) = std::min(offset(i), offset_of(i, j));
+        }
+    }
+    // Planes as near to the prices as they can be; those of before stay right while prices rise.
+    void fit_planes() {
+        for (std::int64_t i = 0; i < static_cast<std::int64_t>(nodes_.size()); ++i) fit_plane(i);
     }
 
-    // The `most` points of the least cost plus price, ascending, as columns and values. Returns how many were found.
-    int search(const double* x, int most, std::int32_t* columns, double* values) const {
+    // The `most` points of the least cost plus price, ascending, as columns and values; no others than those below
+    // `worst`. Returns how many were found.
+    int search(const double* x, int most, std::int32_t* columns, double* values, double worst = kInf) const {
         struct Waiting {
             std::int32_t node;
             double bound;
         } stack[64];
         int found = 0, waiting = 0;
-        double worst = kInf;
-        stack[waiting++] = {0, bound(x, 0)};
+        stack[waiting++] = {0, -kInf};
         while (waiting > 0) {
             const auto [from, from_bound] = stack[--waiting];
             if (from_bound >= worst) continue;
@@ -134,24 +163,36 @@ class PriceTree {
                 }
                 values[place] = here[k];
                 columns[place] = first + k;
-                if (found == most) worst = values[most - 1];
+                if (found == most) worst = std::min(worst, values[most - 1]);
             }
         }
         return found;
     }
 
   private:
+    // left: of two children. first, past: its points.
     struct Node {
-        double least = 0.0;
-        std::int32_t left = -1, parent = -1, first = -1;  // of two children the left, or the first point of a leaf
+        std::int32_t left = -1, parent = -1, first = -1, past = -1;
     };
 
     double* at(std::int64_t j) { return &coordinates_[j / kLeaf * kLeaf * space_.d() + j % kLeaf]; }
     const double* at(std::int64_t j) const { return &coordinates_[j / kLeaf * kLeaf * space_.d() + j % kLeaf]; }
-    const double* low(std::int32_t node) const { return &boxes_[2 * std::int64_t{node} * space_.d()]; }
+
+    // A node's box from `low` to `high`, halved slopes and offset of its plane, and its least price.
+    double* low(std::int64_t node) { return &bounds_[node * stride_]; }
+    double* high(std::int64_t node) { return low(node) + space_.d(); }
+    double* half(std::int64_t node) { return low(node) + 2 * space_.d(); }
+    double& offset(std::int64_t node) { return low(node)[3 * space_.d()]; }
+    double& least(std::int64_t node) { return low(node)[3 * space_.d() + 1]; }
+
     double bound(const double* x, std::int32_t node) const {
-        const double least = nodes_[node].least;
-        return x ? space_.least_cost(x, low(node), low(node) + space_.d()) + least : least;
+        const int d = space_.d();
+        const double* of = &bounds_[std::int64_t{node} * stride_];
+        const double least = of[3 * d + 1];
+        if (!x) return least;
+        const double box = space_.least_cost(x, of, of + d) + least;
+        if (space_.metric == Metric::euclidean) return box;
+        return std::max(box, space_.least_with_plane(x, of, of + d, of + 2 * d) + of[3 * d]);
     }
 
     void values_of_leaf(const double* x, std::int32_t first, double* values) const {
@@ -173,19 +214,69 @@ class PriceTree {
 
     double least_of(std::int64_t i) const {
         const Node& node = nodes_[i];
-        if (node.left >= 0) return std::min(nodes_[node.left].least, nodes_[node.left + 1].least);
-        return *std::min_element(&price_[node.first], &price_[node.first] + kLeaf);
+        if (node.left < 0) return *std::min_element(&price_[node.first], &price_[node.first] + kLeaf);
+        const double* left = &bounds_[node.left * stride_ + stride_ - 1];
+        return std::min(left[0], left[stride_]);
+    }
+
+    // What the plane of these slopes leaves of a point's price, with a reserve for rounding.
+    double offset_of(std::int64_t node, std::int64_t j) {
+        double left = price_[j], size = std::fabs(price_[j]);
+        for (int k = 0; k < space_.d(); ++k) {
+            const double rise = 2.0 * half(node)[k] * at(j)[k * kLeaf];
+            left -= rise;
+            size += std::fabs(rise);
+        }
+        return left - Space<D>::kSlack * size;
+    }
+
+    // Slopes by least squares over some of the points, a coordinate after the other on what those before have left.
+    void fit_plane(std::int64_t node) {
+        const std::int64_t first = nodes_[node].first, past = nodes_[node].past;
+        const std::int64_t leaves = (past - first + kLeaf - 1) / kLeaf, step = std::max<std::int64_t>(1, leaves / kFitted);
+        const int d = space_.d();
+        double* slope = half(node);
+        std::fill_n(slope, d, 0.0);
+        double left[2 * kFitted * kLeaf];
+        std::int64_t count = 0;
+        const auto each = [&](const auto& visit) {
+            std::int64_t place = 0;
+            for (std::int64_t leaf = 0; leaf < leaves; leaf += step)
+                for (std::int64_t j = first + leaf * kLeaf; j < std::min(past, first + (leaf + 1) * kLeaf); ++j)
+                    visit(j, place++);
+        };
+        double mean = 0.0;
+        each([&](std::int64_t j, std::int64_t i) { mean += left[i] = price_[j], count = i + 1; });
+        mean /= static_cast<double>(count);
+        for (std::int64_t i = 0; i < count; ++i) left[i] -= mean;
+        for (int k = 0; k < d; ++k) {
+            double middle = 0.0, square = 0.0, product = 0.0;
+            each([&](std::int64_t j, std::int64_t) { middle += at(j)[k * kLeaf]; });
+            middle /= static_cast<double>(count);
+            each([&](std::int64_t j, std::int64_t i) {
+                const double apart = at(j)[k * kLeaf] - middle;
+                square += apart * apart;
+                product += apart * left[i];
+            });
+            const double rise = product / square;
+            if (!std::isfinite(rise)) continue;
+            each([&](std::int64_t j, std::int64_t i) { left[i] -= rise * (at(j)[k * kLeaf] - middle); });
+            slope[k] = 0.5 * rise;
+        }
+        double most = kInf;
+        for (std::int64_t j = first; j < past; ++j) most = std::min(most, offset_of(node, j));
+        offset(node) = most;
     }
 
     void add_node(std::int32_t parent) {
-        nodes_.push_back({0.0, -1, parent, -1});
-        boxes_.resize(boxes_.size() + 2 * space_.d());
+        nodes_.push_back({-1, parent, -1, -1});
+        bounds_.resize(bounds_.size() + stride_);
     }
 
     // Halves of whole leaves along the longest side of the box: every leaf but the last is full.
     void build(const double* points, std::int32_t node, std::int64_t begin, std::int64_t end) {
         const int d = space_.d();
-        double *low = &boxes_[2 * std::int64_t{node} * d], *high = low + d;
+        double *low = this->low(node), *high = this->high(node);
         std::fill(low, high, kInf);
         std::fill(high, high + d, -kInf);
         for (std::int64_t j = begin; j < end; ++j) {
@@ -195,8 +286,9 @@ class PriceTree {
                 high[k] = std::max(high[k], value);
             }
         }
+        nodes_[node].first = static_cast<std::int32_t>(begin);
+        nodes_[node].past = static_cast<std::int32_t>(end);
         if (end - begin <= kLeaf) {
-            nodes_[node].first = static_cast<std::int32_t>(begin);
             leaf_node_[begin / kLeaf] = node;
             return;
         }
@@ -217,8 +309,9 @@ class PriceTree {
 
     Space<D> space_;
     std::vector<std::int32_t> order_, leaf_node_;
-    std::vector<double> coordinates_, price_, boxes_;  // of a leaf all first coordinates, all second ones, ...
+    std::vector<double> coordinates_, price_, bounds_;  // of a leaf all first coordinates, all second ones, ...
     std::vector<Node> nodes_;
+    std::int64_t stride_;
 };
 
 }  // namespace loomfast::assignment
