@@ -149,8 +149,8 @@ def validated(cost, runners, limit):
     """Seconds of one call of each runner that is right, how wrong the others are, why some have no answer.
 
     The certificate of our own answer says what is right. Each runner has a process of its own, which
-    ``limit`` seconds of CPU end. A fresh process's CPU clock may stand still for milliseconds, so that the clock
-    on the wall counts: the least time of the calls that fit in FIRST_SECONDS.
+    ``limit`` seconds of CPU end. The CPU clock of a fresh process may stand still for milliseconds, so it is
+    the clock on the wall that counts: the least time of the calls that fit in FIRST_SECONDS.
     """
     wide, known = cost.astype(np.float64), certified(cost)
     seconds, wrong, without = {}, {}, {}
