@@ -36,7 +36,7 @@ CONVERGED_EPOCHS = 960  # 60 for each of 16 noises
 
 
 class OutOfTime(Exception):
-    """The time that a sitting was given is over; the next one goes on."""
+    """The time that a sitting was given is over, or it was asked to stop; the next one goes on."""
 
 
 class Sitting:
@@ -289,7 +289,8 @@ def _train(sitting, config, run, stops, before, stages):
     for stop in stops:
         if stop > reached:
             begun = time.process_time()
-            train(replace(config, steps=stop), run, progress=progress)
+            if train(replace(config, steps=stop), run, progress=progress) < stop:
+                raise OutOfTime  # a signal asked to stop: the checkpoint is of this step
             spent += time.process_time() - begun
             reached = stop
             append_entry(clock, {"step": stop, "cpu_seconds": spent})
