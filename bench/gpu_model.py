@@ -353,6 +353,17 @@ def _estimate_warps(case, counts, sass, device):
     return parts
 
 
+# Of four normals, on the longest way through the loop: what tests/test_noise_cuda.py allows and counts in the
+# machine code of sm_80, sm_90 and sm_100. The share of issue slots that are used is an assumption.
+NOISE_INSTRUCTIONS, NOISE_ISSUE = 275, 0.92
+
+
+def noise_rate(device):
+    """float32 normals a second: bound by instructions or by storing them."""
+    slots = device.multiprocessors * device.schedulers * 32 * device.clock
+    return min(NOISE_ISSUE * 4 * slots / NOISE_INSTRUCTIONS, device.hbm / 4)
+
+
 def cpu_seconds(case):
     """One core of this machine, the least of three calls; None where a case takes too long to make."""
     if case.n > 4096:
@@ -393,6 +404,8 @@ def table(recorded, sass, device, cpu=None):
             + (f"{seconds * 1e3:11.2f} ms" if seconds else f"{'-':>14}")
         )
     lines += [
+        "",
+        f"noise, an estimate too: {noise_rate(device) / 1e9:.0f} G normals a second, target 380",
         "",
         "steps: rounds, repairs and forest steps, each of which waits for the one before it.",
         "way: blocks an instance x instances at once, the way of the least time; warp: an instance a warp.",

@@ -167,9 +167,11 @@ def looped(peer, batch):
     return {
         name: (
             lambda name=name: [one[name][0]() for one in each],
-            lambda answers, columns=columns: np.stack([columns(answer) for answer in answers]),
+            lambda answers, name=name: np.stack(
+                [one[name][1](answer) for one, answer in zip(each, answers, strict=True)]
+            ),
         )
-        for name, (_, columns) in each[0].items()
+        for name in each[0]
     }
 
 

@@ -17,6 +17,7 @@ _HOMES = {
     "solve": "loomfast.assignment",
     "solve_bottleneck": "loomfast.assignment",
     "solve_k_best": "loomfast.assignment",
+    "solve_points": "loomfast.assignment",
     "solve_sparse": "loomfast.assignment",
     "interpolate_from_ids": "loomfast.noise",
     "noise_from_ids": "loomfast.noise",

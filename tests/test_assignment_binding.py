@@ -130,7 +130,7 @@ def test_the_public_solve_chooses_and_checks(on_shim, monkeypatch):
 
 @pytest.mark.parametrize("shape", [(70, 70), (40, 64), (64, 40), (5, 7), (0, 3)])
 def test_linear_sum_assignment_of_a_tensor_on_a_device(on_shim, monkeypatch, shape):
-    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.1, 0.05), (64, 0.1, 0.1, 1.0)))
     cost = torch.rand(shape, generator=torch.Generator().manual_seed(6))
     for maximize in (False, True):
         found = loomfast.linear_sum_assignment(cost, maximize=maximize)
@@ -140,7 +140,7 @@ def test_linear_sum_assignment_of_a_tensor_on_a_device(on_shim, monkeypatch, sha
 
 
 def test_linear_sum_assignment_on_a_device_has_scipys_words(on_shim, monkeypatch):
-    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.05), (64, 0.1, 1.0)))
+    monkeypatch.setattr(backends, "SOLVER_TIMES", ((32, 0.1, 0.1, 0.05), (64, 0.1, 0.1, 1.0)))
     for size in (3, 70):  # solved on the CPU, and by the kernels
         with pytest.raises(ValueError, match="cost matrix is infeasible"):
             loomfast.linear_sum_assignment(torch.full((size, size), torch.inf))

@@ -37,7 +37,7 @@ def test_costs_that_change_under_address_sanitizer(built):
 def test_costs_that_change_under_thread_sanitizer(tmp_path):
     """The writer's race is meant, and left out by name; there is no other."""
     flags = ["-O0", "-g1", "-fsanitize=thread"]
-    other_forms = ("sparse", "k_best", "bottleneck", "cardinality")
+    other_forms = ("sparse", "points", "k_best", "bottleneck", "cardinality")
     program = native.build(tmp_path, "assignment_changing.cpp", "assignment", *flags, without=other_forms)
     suppressed = tmp_path / "meant"
     suppressed.write_text("race:scribble\n")

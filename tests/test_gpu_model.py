@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import test_noise_cuda
 from cuda_on_cpu import build, engine
 
 from loomfast import backends
@@ -27,6 +28,13 @@ def test_the_estimates_reach_their_targets(case):
     assert all(seconds >= 0 for seconds in parts.values())
     assert way.at_once >= 1
     assert case.target is None or sum(parts.values()) * 1e3 <= case.target
+
+
+def test_the_dependent_steps_and_the_rate_of_noise_reach_their_targets():
+    counts = COUNTS["img 2048 grid16"]
+    assert counts["rounds"] + counts["repair_passes"] + counts["forest_steps"] <= 450
+    assert gpu_model.NOISE_INSTRUCTIONS == test_noise_cuda.MOST_INSTRUCTIONS
+    assert gpu_model.noise_rate(DEVICE) >= 380e9
 
 
 def milliseconds(batch, n):

@@ -50,6 +50,7 @@ def test_public_names():
         "solve",
         "solve_bottleneck",
         "solve_k_best",
+        "solve_points",
         "solve_sparse",
     }
     for name in loomfast.__all__:

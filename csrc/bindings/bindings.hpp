@@ -17,6 +17,7 @@ void bind_assignment(py::module_& m);
 void bind_assignment_bottleneck(py::module_& m);
 void bind_assignment_cuda(py::module_& m);
 void bind_assignment_k_best(py::module_& m);
+void bind_assignment_points(py::module_& m);
 void bind_assignment_sparse(py::module_& m);
 void bind_cost(py::module_& m);
 void bind_coupling(py::module_& m);

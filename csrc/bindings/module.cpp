@@ -43,6 +43,7 @@ PYBIND11_MODULE(_engine, m, py::mod_gil_not_used()) {
     bind_assignment_bottleneck(m);
     bind_assignment_cuda(m);
     bind_assignment_k_best(m);
+    bind_assignment_points(m);
     bind_assignment_sparse(m);
     bind_cost(m);
     bind_coupling(m);

@@ -8,6 +8,7 @@ from loomfast.assignment.api import (
 from loomfast.assignment.bottleneck import BottleneckAssignment, solve_bottleneck
 from loomfast.assignment.infeasible import InfeasibleError
 from loomfast.assignment.k_best import solve_k_best
+from loomfast.assignment.points import solve_points
 from loomfast.assignment.result import COUNTERS, PHASES, STATUS, Assignment
 from loomfast.assignment.sparse import min_weight_full_bipartite_matching, solve_sparse
 
@@ -23,5 +24,6 @@ __all__ = [
     "solve",
     "solve_bottleneck",
     "solve_k_best",
+    "solve_points",
     "solve_sparse",
 ]

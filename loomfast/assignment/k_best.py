@@ -46,10 +46,9 @@ def solve_k_best(cost, k, *, maximize=False) -> list[Assignment]:
     # Bounds on distances from the optimum, rounded upward.
     gaps = np.nextafter(np.abs(totals - totals[0]) + gap, np.inf)
     gaps[0] = gap
-    u, v, status = wrap(u), wrap(v), "optimal"
-    found = []
-    for i, total, gap in zip(order.tolist(), totals.tolist(), gaps.tolist(), strict=True):
-        stats = {"path": "k best", "rank": len(found)}
-        found.append(Assignment(wrap(col4row[i]), wrap(row4col[i]), u, v, total, gap, status, stats))
-        status = "ranked"
-    return found
+    u, v = wrap(u), wrap(v)
+    matchings = zip(wrap(col4row[order]), wrap(row4col[order]), totals.tolist(), gaps.tolist(), strict=True)
+    return [
+        Assignment(x, y, u, v, total, gap, "ranked" if rank else "optimal", {"path": "k best", "rank": rank})
+        for rank, (x, y, total, gap) in enumerate(matchings)
+    ]

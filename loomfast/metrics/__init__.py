@@ -2,6 +2,8 @@
 
 from loomfast.metrics.digits import digits_features, digits_logits
 from loomfast.metrics.distances import exact_w2, frechet_distance, transport_cost
+from loomfast.metrics.intervals import Interval, bootstrap_interval, frechet_at_infinity
+from loomfast.metrics.neighbours import neighbour_scores
 from loomfast.metrics.paths import curvature, normalised_path_energy, path_energy, straightness
 
 __all__ = [
@@ -11,7 +13,11 @@ __all__ = [
     "normalised_path_energy",
     "transport_cost",
     "frechet_distance",
+    "frechet_at_infinity",
     "exact_w2",
+    "neighbour_scores",
+    "bootstrap_interval",
+    "Interval",
     "digits_features",
     "digits_logits",
 ]

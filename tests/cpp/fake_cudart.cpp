@@ -171,15 +171,19 @@ int main() {
     expect(solve(1, 16).code == 0 && solve(1, 400).code == 0 && fill() == nullptr, "another's error is not ours");
     last_error = 0;
 
-    // Clusters, where there are some; a team of blocks where not.
-    for (const auto& [number, largest] : {std::pair{kClusters, 16}, {kSmallClusters, 4}, {kOldCode, 0}, {kNoAnswer, 0}}) {
+    // Clusters, where there are some; teams of blocks where not. Small ones are worth it where there are many problems.
+    struct Found {
+        int number, largest, batch;
+    };
+    for (const auto& [number, largest, batch] :
+         {Found{kClusters, 16, 1}, {kSmallClusters, 4, 32}, {kOldCode, 0, 1}, {kNoAnswer, 0, 1}}) {
         device = number;
         clusters_launched = teams_launched = cluster_size = cluster_questions = 0;
-        expect(solve(1, 400).code == 0 && last_error == 0, "one problem of middle size is launched");
+        expect(solve(batch, 400).code == 0 && last_error == 0, "problems of middle size are launched");
         expect(clusters_launched == (largest > 0) && teams_launched == (largest == 0) && cluster_size <= largest,
                "as a cluster, or as a team where no cluster fits");
         const int questions = cluster_questions;
-        expect(solve(1, 400).code == 0 && cluster_questions == questions, "the driver is asked once");
+        expect(solve(batch, 400).code == 0 && cluster_questions == questions, "the driver is asked once");
     }
     device = kClusters;
     failing = 4;

@@ -8,6 +8,7 @@
 // up keeps it an upper bound.
 #include "assignment/cpu/certificate.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -87,27 +88,71 @@ Array<double> true_prices(const Work& w, double* rounding) {
     return price;
 }
 
+// Whether differences of any two costs are exact in float64. Only of float32 costs read in place; false if in doubt.
+bool differences_are_exact(const Filter& filter) {
+    if (filter.copy || filter.fine_bits != 32 || !filter.coarse) return false;
+    constexpr int bias = 127, mantissa = 23, digits = 53;
+    // A bit of `coarse` stands for 32 binades and a bit of `fine` for four of them, see note_magnitudes.
+    const int lowest = __builtin_ctzll(filter.coarse);
+    const std::uint64_t fine = filter.fine >> (8 * lowest & 31) & 0xff;
+    if (!fine) return false;
+    const int unit = 32 * lowest + 4 * __builtin_ctzll(fine) - bias - mantissa;
+    return std::ilogb(filter.largest) + 2 - unit <= digits;
+}
+
+// What prices say without a look at the rows. Where no price p_k is below -min_i (c_ik - row minimum), as column
+// reduction set it, no value c_ik + p_k is below the row's minimum (or, of rows with a shift, zero), which is a row's
+// dual if its own pair has that value. Holds if nothing of it is rounded.
+class Levels {
+public:
+    Levels(const Work& work, const Array<double>& price) : w(work) {
+        known_ = w.square() && w.filter.exact && w.filter.column_shift.empty() &&
+                 (w.filter.shifted || differences_are_exact(w.filter));
+        if (!known_) return;
+        least_ = *std::min_element(w.p, w.p + w.m);
+        for (std::int32_t j = 0; j < w.m; j++) {
+            const TwoSum above(w.p[j], -least_);
+            known_ &= w.p[j] >= -w.filter.column_min[j] && above.error == 0.0 && above.sum == price[j];
+        }
+    }
+
+    // The dual of storage row r, if the pair (i, j) of one of its rows tells it.
+    bool tell(std::int32_t r, std::int32_t i, std::int32_t j, double* dual) const {
+        if (!known_) return false;
+        const TwoSum value(w.rows.cost(i, j), w.p[j]);
+        if (value.error != 0.0 || value.sum != (w.filter.shifted ? 0.0 : w.filter.row_min[r])) return false;
+        *dual = TwoSum(w.filter.shifted ? w.filter.row_shift[r] : w.filter.row_min[r], -least_).down();
+        return true;
+    }
+
+private:
+    const Work& w;
+    bool known_;
+    double least_ = 0.0;
+};
+
 }  // namespace
 
 Certificate certify(Work& w, Array<double>& price, Array<double>& u) {
     double rounding;
     price = true_prices(w, &rounding);
     Tally tally{u, {}};
+    const Levels levels(w, price);
     const bool scattered = w.rows.source.column_major() && !w.filter.exact;  // rows are slow to read one by one
     std::int32_t whole_rows = 0;
     for (std::int32_t r = 0; r < w.rows.source.storage_rows(); r++) {
         if (scattered && whole_rows > 8 + r / 8) return certify_plainly(w.rows.source, w.kernels, w.x, price.data(), u);
         // No price is negative: a row's least cost, where its column has no price, is its dual.
         const double least = w.filter.row_min[r];
-        double known = kInf;
+        double known = kInf, dual = least;
         bool content = false;
         const std::int32_t first = r * w.repeats, end = first + w.repeats;
         for (std::int32_t i = first; i < end; i++) {
             const std::int32_t j = w.x[i];
             known = std::min(known, w.value(i, j));
-            content |= price[j] == 0.0 && w.rows.true_cost(i, j) == least;
+            content = content || (price[j] == 0.0 && w.rows.true_cost(i, j) == least) || levels.tell(r, i, j, &dual);
         }
-        const double bound = content ? least : dual_of_row(w, r, known + rounding, price, &whole_rows);
+        const double bound = content ? dual : dual_of_row(w, r, known + rounding, price, &whole_rows);
         for (std::int32_t i = first; i < end; i++) {
             std::int32_t j = w.x[i];
             tally.add(i, w.rows.true_cost(i, j), price[j], bound);

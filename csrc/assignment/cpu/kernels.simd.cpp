@@ -555,8 +555,9 @@ static inline bool best_two_exactly(State& s, std::int32_t i, BestTwo* b) {
 static std::int32_t reduce(State& s, std::int32_t i, std::int64_t& limit) {
     BestTwo b;
     while (limit > 0 && best_two_exactly(s, i, &b)) {
+        if (b.j1 < 0 || !(b.w2 < kInfD)) return i;
         const double price = s.p[b.j1], size = price < 0 ? -price : price, value = b.w1 < 0 ? -b.w1 : b.w1;
-        if (!(b.w2 - b.w1 > 0x1p-52 * (value + 2.0 * size)) || b.j1 < 0 || !(b.w2 < kInfD)) return i;
+        if (!(b.w2 - b.w1 > 0x1p-52 * (value + 2.0 * size))) return i;
         limit--;
         i = take(s, i, b.j1, b.w2 - b.w1);
         if (i < 0) return -1;

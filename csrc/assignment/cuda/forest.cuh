@@ -101,17 +101,20 @@ struct Forest {
         constexpr int at_once = kQuadsAtOnce;
         const float* costs = instance.source.template mirror_row<Team>(row);
         const int quads = instance.source.quads;
+        // Once: for all the compiler knows, what is written in the loop could change them.
+        const int member = Team::member();
+        const int members = Team::members();
         const Int base = static_cast<Int>(label) - s.u[row];
         const int slack = (shift > 0) + instance.source.truncated;
         const float enough = float_below(base - slack) * instance.source.filter_unit;
         const float* limits_of_columns = Team::local(limit_of_column);
-        for (int begin = 0; begin < quads; begin += at_once * Team::members()) {
-            const int first = begin + Team::member();
+        for (int begin = 0; begin < quads; begin += at_once * members) {
+            const int first = begin + member;
             float room[at_once][4];
             float most = -INFINITY;
 #pragma unroll
             for (int k = 0; k < at_once; ++k) {
-                const int quad = first + k * Team::members();
+                const int quad = first + k * members;
                 float4 c = {0.0f, 0.0f, 0.0f, 0.0f};
                 float4 limit = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
                 if (quad < quads) {

@@ -1,0 +1,117 @@
+"""What is measured of a trained network of the report, as plain JSON values."""
+
+import base64
+import io
+
+import numpy as np
+import torch
+
+from loomfast import metrics
+from loomfast.models import classes_in_turn
+from loomfast.noise import NoiseDomain
+from loomfast.plots import as_pixels, tile
+from loomfast.runs.directory import load_data, read_log
+from loomfast.sampling.generate import generate_solution, starting_points
+
+SAMPLE_SEED = 1000  # sampling noise is of a domain of its own, so that no network was trained on it
+NUM = {"digits": 1000, "patches32": 256}  # samples for each number of evaluations
+NUM_STAGE = {"digits": 500, "patches32": 0}  # and during training
+TRAJECTORIES = 500
+PICTURED = 36
+BIN = 20  # steps that a point of a settling curve is the mean of
+RESAMPLES = 200
+
+
+def samples_of(config, model, nfe, num, **options):
+    """Return the Solution of the first ``num`` samples with ``nfe`` evaluations."""
+    shape = load_data(config).train.shape[1:]
+    y = classes_in_turn(config.model, num)
+    return generate_solution(model, num, shape, seed=SAMPLE_SEED, nfe=nfe, y=y, **options)
+
+
+def quality(samples, dataset, *, intervals=True):
+    """Return the distances of samples (N, C, H, W) to the held-out items, as a dict of numbers."""
+    count = min(len(samples), len(dataset.heldout))
+    found = {"exact_w2": metrics.exact_w2(samples[:count], dataset.heldout[:count]), "w2_items": count}
+    if dataset.name != "digits":
+        return found
+    made, real = (metrics.digits_features(torch.as_tensor(a)) for a in (samples, dataset.heldout))
+    if not intervals:
+        return {"frechet": metrics.frechet_distance(made, real)}
+    interval = metrics.bootstrap_interval(metrics.frechet_distance, made, real, resamples=RESAMPLES)
+    return {
+        "frechet": interval.value,
+        "frechet_low": interval.low,
+        "frechet_high": interval.high,
+        "frechet_standard_error": interval.standard_error,
+        "frechet_at_infinity": metrics.frechet_at_infinity(made, real),
+        **metrics.neighbour_scores(real, made),
+        **found,
+    }
+
+
+def stage(config, model, step, seconds):
+    """Return what is measured during training: the distance at 1 and 8 evaluations."""
+    dataset = load_data(config)
+    num = NUM_STAGE[dataset.name]
+    entry = {"step": step, "cpu_seconds": seconds, "num": num, "frechet": {}}
+    for nfe in (1, 8) if num else ():
+        samples = samples_of(config, model, nfe, num).x
+        entry["frechet"][str(nfe)] = quality(samples, dataset, intervals=False)["frechet"]
+    return entry
+
+
+def final(config, model, nfes, *, guidance=None):
+    """Return what is measured of a run at its end: quality for each number of evaluations, and its paths."""
+    dataset = load_data(config)
+    num, entries, pictures = NUM[dataset.name], [], {}
+    for nfe in nfes:
+        options = {} if guidance is None else {"guidance": guidance}
+        solution = samples_of(config, model, nfe, num, **options)
+        entries.append({"nfe": solution.nfe, "solver": solution.solver, **quality(solution.x, dataset)})
+        pictures[str(nfe)] = picture(solution.x[:PICTURED])
+    return {
+        "reference": f"{len(dataset.heldout)} held-out items of {dataset.name}",
+        "features": "small classifier of digits" if dataset.name == "digits" else "pixels",
+        "num": num,
+        "sample_seed": SAMPLE_SEED,
+        "samples": entries,
+        "pictures": pictures,
+    }
+
+
+def paths(config, model):
+    """Return curvature and straightness of a velocity's paths."""
+    dataset = load_data(config)
+    num = TRAJECTORIES if dataset.name == "digits" else 64
+    begin = starting_points(
+        np.arange(num), dataset.train.shape[1:], SAMPLE_SEED, None, NoiseDomain.VALIDATION
+    )
+    return {
+        "trajectories": num,
+        "curvature": metrics.curvature(model, begin),
+        "straightness": metrics.straightness(model, begin),
+    }
+
+
+def settling(run):
+    """Return the curves of a coupling from a run's log: means over `BIN` steps."""
+    log = read_log(run / "log.jsonl")
+    log = log[: len(log) // BIN * BIN]
+    curves = {name: np.array([entry[name] for entry in log], float) for name in ("swaps", "cost_after")}
+    rounded = {
+        name: [round(float(v), 4) for v in values.reshape(-1, BIN).mean(axis=1)]
+        for name, values in curves.items()
+    }
+    return {"steps": [BIN * (k + 1) for k in range(len(log) // BIN)], **rounded}
+
+
+def picture(images):
+    """Return images as one PNG in base64, six in a row, without enlargement."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(tile(as_pixels(images), 6)).convert("L" if images.shape[1] == 1 else "RGB").save(
+        buffer, format="PNG", optimize=True
+    )
+    return base64.b64encode(buffer.getvalue()).decode()

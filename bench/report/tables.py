@@ -1,0 +1,144 @@
+"""The report's tables as Markdown, made of the results of jobs."""
+
+import numpy as np
+
+from loomfast.files import read_json
+from report.table import NFE, all_jobs
+
+NOT_RUN = "not run"
+DRAWS = 2000  # of the bootstrap over seeds
+
+
+def read_results(folder):
+    """Return the results of all jobs that are done, {name: result}."""
+    paths = {job.name: folder / f"{job.name}.json" for job in all_jobs()}
+    return {name: read_json(path) for name, path in paths.items() if path.exists()}
+
+
+def rows_of(study):
+    """Return {title: [Job of each seed]} of a study, in the order of the table."""
+    rows = {}
+    for job in all_jobs():
+        if job.study == study:
+            rows.setdefault((job.task, job.title), []).append(job)
+    return rows
+
+
+def mean_of(values, errors=None):
+    """Return "mean [low, high]" of the values of seeds, or the value alone where there is one without error.
+
+    The interval is of a bootstrap over seeds, each drawn from a normal law of its standard error.
+    """
+    values = np.asarray(values, float)
+    errors = np.zeros_like(values) if errors is None else np.asarray(errors, float)
+    if len(values) == 1 and not errors.any():
+        return number(values[0])
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(len(values), size=(DRAWS, len(values)))
+    drawn = (values[chosen] + errors[chosen] * rng.standard_normal(chosen.shape)).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{number(values.mean())} [{number(max(low, 0))}, {number(high)}]"
+
+
+def number(value):
+    """Return a number in three digits, none of them in the form of an exponent."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return f"{value:.{digits}f}"
+
+
+def markdown(headers, rows):
+    """Return a Markdown table."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def entry(result, nfe):
+    """Return what was measured at this number of evaluations, or None."""
+    return next((e for e in result["samples"] if e["nfe"] == nfe), None)
+
+
+def image_table(results, study):
+    """Return the distances of a study of images against evaluations; a row for each coupling."""
+    measure = "exact_w2" if study == "patches32" else "frechet"
+    headers = ["run", "seeds", *[f"{n} NFE" for n in NFE], "curvature", "CPU seconds"]
+    rows = []
+    for (_, title), jobs in rows_of(study).items():
+        found = [results[job.name] for job in jobs if job.name in results]
+        if not found:
+            rows.append([title, NOT_RUN, *[""] * (len(headers) - 2)])
+            continue
+        cells = [_cell(found, nfe, measure) for nfe in NFE]
+        curved = [r["curvature"] for r in found if "curvature" in r]
+        seconds = number(np.mean([r["cpu_seconds"] for r in found]))
+        seeds = ", ".join(str(r["seed"]) for r in found)
+        rows.append([title, seeds, *cells, mean_of(curved) if curved else "", seconds])
+    return markdown(headers, rows)
+
+
+def _cell(found, nfe, measure):
+    entries = [e for e in (entry(r, nfe) for r in found) if e]
+    if not entries:
+        return ""
+    errors = [e.get(f"{measure}_standard_error", 0) for e in entries]
+    return mean_of([e[measure] for e in entries], errors)
+
+
+def plane_table(results):
+    """Return distance and normalised path energy of the jobs in the plane."""
+    headers = [
+        "source → target",
+        "coupling",
+        "seeds",
+        "W2, 1 step",
+        "W2, 100 steps",
+        "of two draws",
+        "energy",
+    ]
+    rows = []
+    for (task, title), jobs in rows_of("plane").items():
+        found = [results[job.name] for job in jobs if job.name in results]
+        name = " → ".join(task)
+        if not found:
+            rows.append([name, title, NOT_RUN, "", "", "", ""])
+            continue
+        w2 = [mean_of([entry(r, n)["w2"] for r in found]) for n in (1, 100)]
+        floor, energy = (mean_of([r[key] for r in found]) for key in ("w2_of_draws", "energy"))
+        rows.append([name, title, ", ".join(str(r["seed"]) for r in found), *w2, floor, energy])
+    return markdown(headers, rows)
+
+
+def guidance_table(results):
+    """Return distance and diversity against the weight of guidance."""
+    headers = ["run", "weight", "Fréchet, 8 NFE", "precision", "recall", "coverage"]
+    rows = []
+    for (_, title), jobs in rows_of("guidance").items():
+        if jobs[0].name not in results:
+            rows.append([title, NOT_RUN, "", "", "", ""])
+            continue
+        for weight, found in results[jobs[0].name]["guidance"].items():
+            one = found["samples"][0]
+            cells = [number(one[key]) for key in ("frechet", "precision", "recall", "coverage")]
+            rows.append([title, weight, *cells])
+    return markdown(headers, rows)
+
+
+TABLES = {
+    "Couplings on digits": lambda results: image_table(results, "couplings"),
+    "Ablations on digits": lambda results: image_table(results, "ablations"),
+    "One step: flow maps and reflow": lambda results: image_table(results, "one-step"),
+    "Kinds of flow maps": lambda results: image_table(results, "kinds"),
+    "Guidance": guidance_table,
+    "patches32 (exact W2 in pixels)": lambda results: image_table(results, "patches32"),
+    "In the plane": plane_table,
+}
+CONDITIONS = """Digits: 800 steps of 128, Fréchet distance of 1000 fresh samples to 355 held-out digits on the
+features of a small classifier; Euler at 1 evaluation, midpoint above. Mean over the seeds named, with a 95 %
+bootstrap interval over seeds and samples. CPU seconds are of training and coupling on one thread of a machine
+that others used as well. What is not yet run says so."""
+
+
+def all_tables(results):
+    """Return all tables with their headings, as Markdown."""
+    done, total = len(results), len(all_jobs())
+    head = f"# Results\n\n{CONDITIONS}\n\n{done} of {total} runs are done (`python bench/science.py run`)."
+    return "\n\n".join([head, *[f"## {name}\n\n{make(results)}" for name, make in TABLES.items()]]) + "\n"

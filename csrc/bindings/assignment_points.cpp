@@ -1,0 +1,59 @@
+#include "assignment/points.hpp"
+
+#include <string>
+
+#include "bindings/solving.hpp"
+
+namespace {
+
+using Points = py::array_t<double, py::array::c_style>;
+
+lap::Metric metric_of(const std::string& name) {
+    if (name == "sqeuclidean") return lap::Metric::sqeuclidean;
+    if (name == "euclidean") return lap::Metric::euclidean;
+    if (name == "dot") return lap::Metric::dot;
+    throw py::value_error("metric must be sqeuclidean, euclidean or dot, got " + name);
+}
+
+// x (n, d) and z (m, d), finite. Returns a dict.
+py::dict assignment_solve_points(const Points& x, const Points& z, const std::string& metric) {
+    if (x.ndim() != 2 || z.ndim() != 2 || x.shape(1) != z.shape(1) || x.shape(1) < 1 ||
+        x.shape(1) > lap::kMostDimensions)
+        throw py::value_error("x and z must be (n, d) and (m, d), of at most " + std::to_string(lap::kMostDimensions) +
+                              " dimensions");
+    const lap::PointsCost cost{x.data(),   z.data(), x.shape(0), z.shape(0), static_cast<int>(x.shape(1)),
+                               metric_of(metric)};
+    py::array_t<std::int64_t> col4row(cost.rows), row4col(cost.cols);
+    py::array_t<double> u(cost.rows), v(cost.cols);
+    lap::Options options;
+    lap::Output out;
+    out.col4row = col4row.mutable_data();
+    out.row4col = row4col.mutable_data();
+    out.u = u.mutable_data();
+    out.v = v.mutable_data();
+    run_interruptible([&](lap::Cancel* cancel) {
+        options.cancel = cancel;
+        lap::solve_points(cost, options, out);
+    });
+    py::dict found, stats;
+    stats["path"] = out.stats.path;
+    stats["bids"] = out.stats.bids;
+    stats["scans"] = out.stats.scans;
+    stats["phases"] = out.stats.phases;
+    stats["releases"] = out.stats.releases;
+    stats["augmentations"] = out.stats.augmentations;
+    found["arrays"] = py::make_tuple(col4row, row4col, u, v);
+    found["total"] = out.total;
+    found["gap"] = out.gap;
+    found["status"] = status_name(out.status);
+    found["stats"] = stats;
+    return found;
+}
+
+}  // namespace
+
+void bind_assignment_points(py::module_& m) {
+    m.attr("most_dimensions") = lap::kMostDimensions;
+    m.def("assignment_solve_points", &assignment_solve_points, py::arg("x").noconvert(), py::arg("z").noconvert(),
+          py::arg("metric"));
+}
