@@ -44,7 +44,7 @@ SOLVER_TIMES = (
     (1024, 0.71, 0.086, 6.1),
     (2048, 1.51, 0.45, 22.4),
     (4096, 3.5, 2.5, 112.0),
-    (16384, 47.0, 47.0, 1600.0),
+    (16384, 56.5, 56.5, 1600.0),
 )
 COPY_MS, COPY_BYTES_PER_MS = 0.03, 12e6  # of a cost to pageable memory, by PCIe 5; an estimate
 
