@@ -107,7 +107,7 @@ Status solve_plainly(Work& w) {
     w.stats.augmentations = w.n;
     Array<std::int32_t> x, y;
     Array<double> p;
-    const Status status = shortest_paths(w.rows.source, nullptr, w.cancel, x, y, p);
+    const Status status = shortest_paths(w.rows.source, w.cancel, x, y, p);
     std::copy(x.begin(), x.end(), w.x);
     std::copy(y.begin(), y.end(), w.y);
     for (std::int32_t j = 0; j < w.m; j++) w.set_price(j, p[j] + w.filter.shift_of_column(j));

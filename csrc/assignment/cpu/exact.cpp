@@ -59,7 +59,7 @@ Status certify_answer(Work& w, Answer& answer, bool integers, bool improved) {
 }  // namespace
 
 bool solve_tiny(const Source& source, const Kernels& kernels, Cancel* cancel, Answer& answer) {
-    constexpr std::int64_t rows = 32, entries = 1024;
+    constexpr std::int64_t rows = 16, entries = 512;
     constexpr double least_magnitude = 0x1p-60, most_magnitude = 0x1p40, most_ratio = 0x1p16;
     const std::int64_t n = source.rows(), m = source.cols();
     if (n > rows || n * m > entries || n == 0) return false;
@@ -72,7 +72,7 @@ bool solve_tiny(const Source& source, const Kernels& kernels, Cancel* cancel, An
         high = a > high ? a : high;
     }
     const bool ordinary = high == 0.0 || (low > least_magnitude && high < most_magnitude && high <= most_ratio * low);
-    if (!ordinary || shortest_paths(source, costs, cancel, answer.x, answer.y, answer.p) != Status::optimal) return false;
+    if (!ordinary || shortest_paths(source, cancel, answer.x, answer.y, answer.p) != Status::optimal) return false;
     answer.u = filled(n, 0.0);
     answer.certificate = certify_plainly(source, kernels, answer.x.data(), answer.p.data(), answer.u);
     if (answer.certificate.gap > answer.certificate.bound(n, answer.certificate.matched, false)) return false;

@@ -6,7 +6,7 @@
 // only where a column is matched, so unmatched columns keep p_j = 0, which is optimality for n < m too.
 // D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE TAES 52(4), 2016, p. 1685.
 //
-// Ties of paths go as in scipy.optimize.linear_sum_assignment: a free column before a matched one, the columns
+// Ties go as in scipy.optimize.linear_sum_assignment: a free column before a matched one, the columns
 // visited from the last to the first, so that a constant matrix gives the identity.
 #include "assignment/cpu/shortest_path.hpp"
 
@@ -20,8 +20,6 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr std::int32_t kStarted = 8;   // rows from which on a start by columns' minima takes less time than it saves
-constexpr int kPasses = 2;
 constexpr std::int64_t kSmall = 4096;  // entries that are worth converting to float64 once and for all
 
 struct Search {
@@ -30,58 +28,21 @@ struct Search {
     Array<double>& p;
     Array<double> u, distance, buffer;
     Array<std::int32_t> predecessor, remaining, scanned;
-    const double* costs;  // of all storage rows, where they are few
-    Array<double> matrix;
+    Array<double> matrix;  // all costs, where they are few
 
     const double* row(std::int32_t i) {
-        if (!costs) return source.row(i, buffer.data());
-        return costs + (source.row_repeats() == 1 ? i : i / source.row_repeats()) * source.cols();
+        if (matrix.empty()) return source.row(i, buffer.data());
+        return matrix.data() + i * source.cols();
     }
 
     void gather_small() {
-        const std::int64_t rows = source.storage_rows(), m = source.cols();
-        if (costs || rows * m > kSmall) return;
-        matrix = filled(rows * m, 0.0);
-        source.tile(0, rows, 0, m, matrix.data());
-        costs = matrix.data();
-    }
-
-    // The start of Jonker and Volgenant's algorithm, for square problems: prices by the columns' minima, rows matched
-    // by them, and `passes` in which rows without a column bid for one. Prices may be below zero.
-    void start_square(int passes) {
-        const auto n = static_cast<std::int32_t>(source.rows());
-        std::copy_n(row(0), n, p.begin());
-        for (std::int32_t i = 1; i < n; i++) {
-            const double* c = row(i);
-            for (std::int32_t j = 0; j < n; j++) p[j] = c[j] < p[j] ? c[j] : p[j];
+        if (source.rows() * source.cols() > kSmall) return;
+        matrix = filled(source.rows() * source.cols(), 0.0);
+        for (std::int64_t i = 0; i < source.rows(); i++) {
+            double* out = matrix.data() + i * source.cols();
+            const double* c = source.row(i, out);
+            if (c != out) std::copy_n(c, source.cols(), out);
         }
-        for (std::int32_t j = 0; j < n; j++) p[j] = -p[j];
-        for (std::int32_t i = 0; i < n; i++) {
-            const double* c = row(i);
-            std::int32_t j = 0;
-            while (j < n && (y[j] >= 0 || c[j] + p[j] != 0.0)) j++;
-            if (j < n) x[i] = j, y[j] = i;
-        }
-        for (int pass = 0; pass < passes; pass++)
-            for (std::int32_t i = 0, bids = 0; i < n; i++)
-                for (std::int32_t k = x[i] < 0 ? i : -1; k >= 0 && bids < n; bids++) k = bid(k);
-    }
-
-    // A row takes its best column, at the price at which its second best is as good. Returns the row that lost it, or
-    // -1.
-    std::int32_t bid(std::int32_t i) {
-        const BestTwo b = kernels().best_two_d(row(i), p.data(), static_cast<std::int32_t>(source.cols()));
-        if (b.j2 < 0 || !(b.w2 < kInf)) return -1;
-        std::int32_t j = b.j1;
-        if (b.w1 == b.w2 && y[j] >= 0) j = b.j2;
-        const std::int32_t loser = y[j];
-        if (b.w1 == b.w2 && loser >= 0) return -1;
-        p[j] += b.w2 - b.w1;
-        u[i] = b.w2;
-        x[i] = j;
-        y[j] = i;
-        if (loser >= 0) x[loser] = -1, u[loser] = 0.0;
-        return loser;
     }
 
     // Shortest path from `free_row` to a free column: returns that column, or -1 where there is none.
@@ -140,20 +101,16 @@ struct Search {
 
 }  // namespace
 
-Status shortest_paths(const Source& source, const double* costs, Cancel* cancel, Array<std::int32_t>& x,
-                      Array<std::int32_t>& y, Array<double>& p) {
+Status shortest_paths(const Source& source, Cancel* cancel, Array<std::int32_t>& x, Array<std::int32_t>& y,
+                      Array<double>& p) {
     const auto n = static_cast<std::int32_t>(source.rows()), m = static_cast<std::int32_t>(source.cols());
     x = filled(n, -1);
     y = filled(m + kPadding, -1);
     p = filled(m + kPadding, 0.0);
-    Search search{source, x, y, p, filled(n, 0.0), filled(m, 0.0), {}, filled(m, 0), filled(m, 0), {}, costs, {}};
+    Search search{source, x, y, p, filled(n, 0.0), filled(m, 0.0), filled(m, 0.0), filled(m, 0), filled(m, 0), {}, {}};
     search.scanned.reserve(static_cast<std::size_t>(m));
     search.gather_small();
-    if (!search.costs) search.buffer = filled(m, 0.0);
-    const bool started = costs && n == m && n >= kStarted;
-    if (started) search.start_square(kPasses);
     for (std::int32_t i = 0; i < n; i++) {
-        if (x[i] >= 0) continue;
         if (cancel && cancel->look()) return Status::cancelled;
         double length;
         const std::int32_t sink = search.run(i, length);
@@ -161,9 +118,6 @@ Status shortest_paths(const Source& source, const double* costs, Cancel* cancel,
         search.raise_prices(i, length);
         search.exchange(i, sink);
     }
-    if (!started) return Status::optimal;
-    const double least = *std::min_element(p.begin(), p.begin() + m);
-    for (std::int32_t j = 0; j < m; j++) p[j] -= least;
     return Status::optimal;
 }
 

@@ -7,9 +7,8 @@
 namespace loomfast::assignment {
 
 // Fills x (row -> column), y (column -> row, -1 where unmatched) and p (column prices, p_j = -v_j >= 0).
-// `costs`: all storage rows, one after the other, of which none is infinite; or null. Returns optimal, infeasible or
-// cancelled.
-Status shortest_paths(const Source& source, const double* costs, Cancel* cancel, Array<std::int32_t>& x,
-                      Array<std::int32_t>& y, Array<double>& p);
+// Returns optimal, infeasible or cancelled.
+Status shortest_paths(const Source& source, Cancel* cancel, Array<std::int32_t>& x, Array<std::int32_t>& y,
+                      Array<double>& p);
 
 }  // namespace loomfast::assignment
