@@ -135,6 +135,9 @@ class TrainConfig:
     """Path of a pair: straight (the paper, I-CFM), target (Lipman et al. 2023), variance-preserving (Albergo
     and Vanden-Eijnden 2023), or bridge (SB-CFM, Tong et al. 2024: give sigma, and coupling.method
     sinkhorn)."""
+    score: bool = False
+    """bridge: a second output of the network learns the score, so that samples may be drawn by the bridge's
+    stochastic equation ([SF]2M, Tong et al. 2024): loomfast sample --solver euler-maruyama."""
     time_law: Literal["uniform", "beta", "u-shaped"] = "uniform"
     """Law of the training times."""
     checkpoint_every: int = 250
@@ -179,11 +182,19 @@ class TrainConfig:
         integer(self.threads, "threads", 0, MOST_THREADS)
 
     def _check_objective(self):
-        """Give the network the second time that a flow map needs; ValueError where that cannot be."""
+        """Give the network the second time of a flow map, or the score; ValueError where that cannot be."""
         maps = self.objective != "velocity"
         if self.model.two_times and not maps:
             raise ValueError("model.two_times is for flow maps: give an objective such as lsd")
-        object.__setattr__(self, "model", dataclasses.replace(self.model, two_times=maps))
+        if self.model.score_head and not self.score:
+            raise ValueError("model.score_head is of the score of bridges: give path bridge and score")
+        if self.score and (self.path != "bridge" or maps or not self.sigma > 0):
+            raise ValueError(
+                f"score is of path bridge with a positive sigma and objective velocity, got path "
+                f"{self.path}, sigma={self.sigma:g}, objective {self.objective}"
+            )
+        model = dataclasses.replace(self.model, two_times=maps, score_head=self.score)
+        object.__setattr__(self, "model", model)
         if self.objective == "lmd" and not self.init:
             raise ValueError("objective lmd distils a trained run: name it as init, or use loomfast distill")
         if self.objective not in ("velocity", "psd") and getattr(

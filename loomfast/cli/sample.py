@@ -89,6 +89,13 @@ def add_times_and_labels(command):
         "for a network trained with --label-dropout (1: as the label says; default: no guidance)",
     )
     command.add_argument(
+        "--diffusion",
+        type=float,
+        metavar="G",
+        help="noise of --solver euler-maruyama, the stochastic equation of a run that was trained with "
+        "--path bridge --score (default: that run's sigma)",
+    )
+    command.add_argument(
         "--source",
         metavar="FILE",
         help=".npy file of items to begin at, in turn, for a run that was trained with --coupling.source "

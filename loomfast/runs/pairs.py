@@ -25,7 +25,7 @@ from loomfast.models import item_shape
 from loomfast.noise import NoiseDomain
 from loomfast.runs.directory import load_data, load_model
 from loomfast.sampling.generate import CPU_BLOCK, generate_solution
-from loomfast.sampling.ode import ADAPTIVE, check_solver
+from loomfast.sampling.ode import ADAPTIVE, STOCHASTIC, check_solver
 
 PER_ITEM = 20  # pairs a training item: the paper's million for the 50,000 of CIFAR-10
 NFE = 40
@@ -118,6 +118,8 @@ def _plan(request, device):
     config, model = load_model(request.run)
     if config.coupling.source:
         raise ValueError(f"{request.run} begins at data, not at noise: its pairs have no ids to be stored by")
+    if request.solver == STOCHASTIC:
+        raise ValueError(f"solver {STOCHASTIC} makes samples of more than noise: pairs need another one")
     nfe = NFE if request.nfe is None and request.solver not in ADAPTIVE else request.nfe
     solver, settings = check_solver(request.solver, nfe, two_times=config.model.two_times)
     dataset = load_data(config)

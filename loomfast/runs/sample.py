@@ -20,8 +20,15 @@ from loomfast.plots import save_image_files, save_samples, save_trajectory
 from loomfast.runs.conditions import conditions_of, read_conditions
 from loomfast.runs.directory import load_model
 from loomfast.sampling.codec import autoencoder_kl
-from loomfast.sampling.generate import blocks, check_guidance, generate_solution, shares
-from loomfast.sampling.ode import ADAPTIVE, MAP, check_solver
+from loomfast.sampling.generate import (
+    blocks,
+    check_diffusion,
+    check_guidance,
+    generate_solution,
+    outputs_of,
+    shares,
+)
+from loomfast.sampling.ode import ADAPTIVE, MAP, STOCHASTIC, check_solver
 
 NFE = 8  # evaluations where nothing says how many
 REPORTS = np.linspace(0, 1, 11)  # times of an adaptive solver's trajectory where none are given
@@ -55,6 +62,8 @@ class SampleRequest:
     run's held-out items."""
     guidance: float | None = None
     """Scale of classifier-free guidance, as of `generate_solution`; None for none."""
+    diffusion: float | None = None
+    """Noise of the solver euler-maruyama, as of `generate_solution`; None for the run's sigma."""
     source: str | None = None
     """File of the items that samples begin at; None for the run's own, which is noise but for
     ``coupling.source``."""
@@ -142,7 +151,7 @@ def make_plan(request, group):
         need_compiler(group.device)
     config, model = load_model(request.directory)
     shape = item_shape(config.model)
-    solver, nfe, settings = _solver_of(request, config.model.two_times)
+    solver, nfe, settings = _solver_of(request, config)
     kind = kind_of(request.out)
     check_kind(kind, shape, request.codec)
     codec = codec_of(request.codec, shape, group.device)
@@ -177,8 +186,8 @@ def make_plan(request, group):
     )
 
 
-def _solver_of(request, two_times):
-    """Return (solver, evaluations or None, arguments for `generate_solution`) of a request."""
+def _solver_of(request, config):
+    """Return (solver, evaluations or None, arguments for `generate_solution`) of a request to a run."""
     grid = request.time_grid
     if request.solver in ADAPTIVE and request.trajectory and grid is None:
         grid = REPORTS
@@ -186,8 +195,9 @@ def _solver_of(request, two_times):
     nfe = request.nfe or (None if timed or request.solver in ADAPTIVE else NFE)
     if timed and nfe:
         raise ValueError("--nfe and the times of --time-grid both say how many steps: leave one out")
-    solver, settings = check_solver(request.solver, nfe, grid, two_times=two_times)
-    return solver, nfe, settings
+    solver, settings = check_solver(request.solver, nfe, grid, **outputs_of(config.model))
+    diffusion = config.sigma if solver == STOCHASTIC and request.diffusion is None else request.diffusion
+    return solver, nfe, settings | {"diffusion": check_diffusion(diffusion, solver)}
 
 
 def kind_of(out):

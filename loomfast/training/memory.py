@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from loomfast import models
 from loomfast._defaults import plain_defaults
 from loomfast.coupling.build import COUPLINGS
-from loomfast.flow import flow_matching_loss
+from loomfast.flow import bridge_loss, flow_matching_loss
 from loomfast.models import UNetConfig
 
 
@@ -105,12 +105,16 @@ def _forward(model, config, batch, precision, save):
         y = None if config.num_classes is None else torch.zeros(batch, dtype=torch.int64)
         y = y if config.condition_dim is None else torch.zeros(batch, config.condition_dim)
 
-        def velocity(*arguments):
-            return torch.func.functional_call(model, parameters, arguments)
+        def network(*arguments, **options):
+            return torch.func.functional_call(model, parameters, arguments, options)
 
         with (
             torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
             torch.autocast("cpu", dtype=torch.bfloat16, enabled=half),
         ):
-            flow_matching_loss(velocity, x, torch.empty_like(x), t, y=y)
+            z = torch.empty_like(x)
+            if config.score_head:
+                bridge_loss(network, x, z, t, z, y=y)
+            else:
+                flow_matching_loss(network, x, z, t, y=y)
         return {p.untyped_storage()._cdata for p in parameters.values()}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from loomfast.cost import paired_cost
-from loomfast.flow import drop_labels, flow_matching_loss, timesteps
+from loomfast.flow import bridge_loss, drop_labels, flow_matching_loss, timesteps
 from loomfast.flow_map import MapTimes, flow_map_loss, map_times
 from loomfast.models import ema_decay, ema_update
 from loomfast.models.conditions import takes_labels
@@ -89,7 +89,10 @@ def part_loss(state, network, part):
     half = config.precision == "bfloat16"
     with torch.autocast(state.device.type, torch.bfloat16) if half else nullcontext():
         options = {"sigma": config.sigma, "sigma_noise": part.sigma_noise, "path": config.path, "y": part.y}
-        if part.times is None:
+        if config.score:
+            options.pop("path")
+            loss = bridge_loss(network, part.x, part.z, part.t, **options)
+        elif part.times is None:
             loss = flow_matching_loss(network, part.x, part.z, part.t, **options)
         else:
             options |= {"kind": config.objective, "config": config.flow_map, "teacher": state.teacher}
