@@ -100,6 +100,10 @@ class TrainConfig:
     same one; they are copied into the run directory. See `loomfast distill`."""
     data: str = "digits"
     """Dataset: the name of one that needs no download, or a path to images, arrays or latents."""
+    conditions: str = ""
+    """.npy file of what the network is told of each item in the place of the data's labels: classes (M,),
+    vectors (M, c) or fields (M, C, H, W), in the order of the items; see model.num_classes, condition_dim and
+    field_channels."""
     num_items: int = 0
     """Training items to use, a fixed choice; 0 for all."""
     stream: bool = False
@@ -108,8 +112,8 @@ class TrainConfig:
     """Mirror images at random, left to right. A mirrored image is an item of its own to the coupling: the
     cache is twice as large."""
     label_dropout: float = 0.0
-    """Share of labels withheld in training, for classifier-free guidance; needs model.num_classes or
-    model.condition_dim."""
+    """Share of labels withheld in training, for classifier-free guidance; needs model.num_classes,
+    condition_dim or field_channels."""
     steps: int = 1000
     """Training steps in all; a finished run goes on when this is raised."""
     batch_size: int = 128
@@ -172,7 +176,7 @@ class TrainConfig:
         if self.label_dropout and not takes_labels(self.model):
             raise ValueError(
                 f"label_dropout={self.label_dropout} needs labels: give model.num_classes, or "
-                "model.condition_dim for continuous conditions"
+                "model.condition_dim or model.field_channels for continuous conditions"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(

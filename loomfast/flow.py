@@ -167,7 +167,7 @@ def timesteps(index, *, seed, step, law="uniform", beta=(2.0, 2.0), u_shape=4.0)
 def drop_labels(y, index, *, seed, step, probability):
     """Labels with some of them replaced by -1, "no label", for classifier-free guidance (Ho & Salimans 2022).
 
-    y: (B,) int64 tensor, or (B, c) floating-point conditions, whose rows are replaced by NaN; index: (B,)
+    y: (B,) int64 tensor, or (B, ...) floating-point conditions, which are replaced by NaN; index: (B,)
     item indices. Each label is dropped with the probability, independently, by a draw that is a function of
     (seed, step, item). Returns a new tensor on y's device.
     Raises ValueError for a probability outside [0, 1].

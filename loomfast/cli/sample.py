@@ -78,8 +78,8 @@ def add_times_and_labels(command):
     labels.add_argument(
         "--conditions",
         metavar="FILE",
-        help=".npy file of conditions (M, c), taken in turn, for a network trained with "
-        "--model.condition-dim (default: those of the held-out items)",
+        help=".npy file of conditions (M, c) or fields (M, C, H, W), taken in turn, for a network trained "
+        "with --model.condition-dim or --model.field-channels (default: those of the held-out items)",
     )
     command.add_argument(
         "--guidance",

@@ -54,6 +54,9 @@ class UNetConfig:
     """A network of flow maps, which takes a second time; set by the training objective."""
     condition_dim: int | None = None
     """Numbers of a condition, a vector that an item has instead of a class; None for a network without."""
+    field_channels: int | None = None
+    """Channels of a field, an array of the image's height and width that an item has instead of a class, such
+    as a mask or the picture to translate; None for a network without."""
     score_head: bool = False
     """A second output, the score, of a network of bridges; set by ``score`` of the training."""
 
@@ -241,9 +244,11 @@ class UNet(nn.Module):
         self.time_embed = nn.Sequential(
             nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
         )
-        if takes_labels(config):
-            self.label_emb = embedding(config, 4 * width)
         first = config.channel_mult[0] * width
+        if config.field_channels is not None:  # as if the field's channels were more of the input's
+            self.field_in = nn.Conv2d(config.field_channels, first, 3, padding=1)
+        elif takes_labels(config):
+            self.label_emb = embedding(config, 4 * width)
         self.input_blocks, skips = _input_blocks(config)
         channels = config.channel_mult[-1] * width
         self.middle_block = EmbedSequential(
@@ -263,8 +268,8 @@ class UNet(nn.Module):
     def forward(self, x, t, y=None, end=None, score=False):
         """x (B, in_channels, H, W), t (B,) in [0, 1], y as told or None -> velocity, x's shape.
 
-        y: (B,) int64 labels or (B, c) floating-point conditions; one of -1, or of NaN, is left out
-        (classifier-free guidance).
+        y: (B,) int64 labels, (B, c) floating-point conditions or (B, field_channels, H, W) fields; one of -1,
+        or of NaN, is left out (classifier-free guidance).
         end: (B,) the times to average the velocity to, for a network of two times; None for t itself.
         score: return (velocity, score), for a network with a score head.
         Raises ValueError for another shape, for labels on an unconditional network, for none on a
@@ -276,12 +281,15 @@ class UNet(nn.Module):
         emb = self.time_embed(self._features(t))
         if self.config.two_times:
             emb = emb + self.span_embed(self._features(torch.zeros_like(t) if end is None else end - t))
-        if y is not None:
+        told = y is not None
+        if told and self.config.field_channels is None:
             emb = emb + embedded(self.label_emb, y)
         skips = []
         h = x
         for block in self.input_blocks:
             h = self._run(block, h, emb)
+            if told and not skips and self.config.field_channels is not None:
+                h = h + embedded(self.field_in, y)
             skips.append(h)
         h = self._run(self.middle_block, h, emb)
         for block in self.output_blocks:

@@ -15,7 +15,7 @@ from loomfast.distributed import world
 from loomfast.extras import need_compiler
 from loomfast.files import atomic, atomic_directory, check_new_directory, writable
 from loomfast.models import item_shape
-from loomfast.models.conditions import takes_labels
+from loomfast.models.conditions import condition_shape, takes_labels
 from loomfast.plots import save_image_files, save_samples, save_trajectory
 from loomfast.runs.conditions import conditions_of, read_conditions
 from loomfast.runs.directory import load_model
@@ -58,8 +58,8 @@ class SampleRequest:
     labels: list | None = None
     """Classes, taken in turn; None for all of the network's."""
     conditions: str | None = None
-    """.npy file of conditions (M, c), taken in turn, for a network that takes them; None for those of the
-    run's held-out items."""
+    """.npy file of conditions (M, c), or fields (M, C, H, W), taken in turn, for a network that takes them;
+    None for those of the run's held-out items."""
     guidance: float | None = None
     """Scale of classifier-free guidance, as of `generate_solution`; None for none."""
     diffusion: float | None = None
@@ -132,7 +132,7 @@ class Plan:
     codec: Any
     kind: str  # png, npz or folder
     out: Path
-    labels: np.ndarray | None  # (num,) or (num, c), those of all processes' samples
+    labels: np.ndarray | None  # (num, ...), those of all processes' samples
     start: int
     shares: list  # (first, count) a process
     rank: int
@@ -247,15 +247,15 @@ def codec_of(name, shape, device):
 
 
 def labels_of(config, request):
-    """Return what the network is told of each sample: (num,) int64, (num, c) float32, or None for nothing.
+    """Return what the network is told of each sample: (num,) int64, (num, ...) float32, or None.
 
     Raises ValueError for labels that the network has no classes for, and for conditions that do not fit it.
     """
     classes, labels, start, num = config.model.num_classes, request.labels, request.start, request.num
-    turn = None
+    turn, shape = None, condition_shape(config.model)
     if request.conditions is not None:
-        turn = read_conditions(request.conditions, config.model.condition_dim)
-    if config.model.condition_dim is not None:
+        turn = read_conditions(request.conditions, shape)
+    if shape:
         if labels:
             raise ValueError("this network takes conditions, not classes: give --conditions FILE")
         turn = conditions_of(config) if turn is None else turn

@@ -10,6 +10,7 @@ from loomfast._defaults import plain_defaults
 from loomfast.coupling.build import COUPLINGS
 from loomfast.flow import bridge_loss, flow_matching_loss
 from loomfast.models import UNetConfig
+from loomfast.models.conditions import condition_shape
 
 
 def estimate_memory(config, *, num_items=None, processes=1):
@@ -102,8 +103,8 @@ def _forward(model, config, batch, precision, save):
             for name, p in model.named_parameters()
         }
         x, t = torch.empty(batch, *models.item_shape(config)), torch.empty(batch)
-        y = None if config.num_classes is None else torch.zeros(batch, dtype=torch.int64)
-        y = y if config.condition_dim is None else torch.zeros(batch, config.condition_dim)
+        told = condition_shape(config)
+        y = None if told is None else torch.zeros(batch, *told, dtype=torch.float32 if told else torch.int64)
 
         def network(*arguments, **options):
             return torch.func.functional_call(model, parameters, arguments, options)

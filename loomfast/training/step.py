@@ -51,7 +51,8 @@ class Part:
     """A part of a batch, as one forward pass takes it: ``number`` is its place in the batch.
 
     x, z: (b, *shape) data and noise. t: (b,) times. sigma_noise: as x, the noise on the path. y: (b,) labels,
-    -1 where a label is withheld, or None for an unconditional network. times: of a flow map, else None.
+    or (b, ...) conditions, -1 or NaN where one is withheld, or None for an unconditional network. times: of a
+    flow map, else None.
     """
 
     number: int
