@@ -11,8 +11,8 @@ from loomfast.coupling.memoryless import read_source
 from loomfast.noise import NoiseDomain
 from loomfast.runs.conditions import told_in_turn
 from loomfast.runs.directory import load_data
-from loomfast.sampling.generate import generate_solution, starting_points
-from loomfast.sampling.ode import check_solver
+from loomfast.sampling.generate import generate_solution, outputs_of, starting_points
+from loomfast.sampling.ode import STOCHASTIC, check_solver
 
 CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
 CURVATURE_STEPS = 20
@@ -44,7 +44,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
     if integer(num, "num", -math.inf) < 2:
         raise ValueError(f"num must be at least 2, a covariance needs that many samples; got {num}")
     for evaluations in nfe:
-        check_solver(solver, evaluations, two_times=config.model.two_times)
+        check_solver(solver, evaluations, **outputs_of(config.model))
     dataset = load_data(config)
     shape = dataset.train.shape[1:]
     source = read_source(config.coupling.source)
@@ -60,6 +60,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             solver=solver,
             nfe=evaluations,
             y=told_in_turn(config, num, dataset),
+            diffusion=config.sigma if solver == STOCHASTIC else None,
             source=source,
             progress=progress and (lambda done, before=before: progress(before + done, num * len(nfe))),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from loomfast.coupling.build import COUPLINGS
 from loomfast.files import atomic_directory, read_tensors, readable
 from loomfast.models import item_shape
+from loomfast.models.conditions import condition_shape
 from loomfast.runs.directory import load_model, read_log
 from loomfast.runs.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
 
@@ -61,11 +62,13 @@ def model_card(config, model, *, step=None, metrics=()):
     data = _plain(Path(config.data).name)
     shape = item_shape(config.model)
     steps = config.steps if step is None else step
-    classes, numbers = config.model.num_classes, config.model.condition_dim
+    told = condition_shape(config.model)
     facts = {
         "data": f"{data}, items of shape {shape}",
-        "classes": "none, unconditional" if classes is None else str(classes),
-        **({} if numbers is None else {"conditions": f"{numbers} numbers an item"}),
+        "classes": str(config.model.num_classes)
+        if told == ()
+        else "none" + ("" if told else ", unconditional"),
+        **({"conditions": _conditions(told)} if told else {}),
         "network": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters",
         "coupling of data and noise": COUPLINGS[config.coupling.method].description(config.coupling),
         "training": f"{steps} steps of {config.batch_size}, seed {config.seed}; averaged weights",
@@ -91,7 +94,7 @@ A velocity field v(x, t) from noise, t = 0, to data, t = 1, trained by condition
 In the directory of this file, with `pip install 'loomfast[train]'`:
 
 ```python
-{_usage(shape, classes, numbers)}
+{_usage(shape, told, config.model.num_classes)}
 ```
 
 or {_command(shape)}
@@ -107,14 +110,21 @@ def _lines(lines):
     return "\n".join(lines)
 
 
-def _usage(shape, classes, numbers):
-    labels = "" if classes is None else f", y=[k % {classes} for k in range(64)]"
-    labels = labels if numbers is None else f", y=[[0.0] * {numbers}] * 64"
-    return f"""from loomfast.rundir import load_model
+def _conditions(told):
+    return f"{told[0]} numbers an item" if len(told) == 1 else f"fields of shape {told}"
+
+
+def _usage(shape, told, classes):
+    labels = "" if told is None else f", y=[k % {classes} for k in range(64)]"
+    labels = f", y=torch.zeros{(64, *told)}" if told else labels
+    return (
+        ("import torch\n" if told else "")
+        + f"""from loomfast.rundir import load_model
 from loomfast.sample import generate
 
 config, model = load_model(".")
 samples = generate(model, 64, {shape}, seed=0, nfe=8{labels})"""
+    )
 
 
 def _command(shape):
