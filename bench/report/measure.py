@@ -14,9 +14,6 @@ from loomfast.runs.directory import load_data, read_log
 from loomfast.sampling.generate import generate_solution, starting_points
 
 SAMPLE_SEED = 1000  # sampling noise is of a domain of its own, so that no network was trained on it
-NUM = {"digits": 1000, "patches32": 256}  # samples for each number of evaluations
-NUM_STAGE = {"digits": 500, "patches32": 0}  # and during training
-TRAJECTORIES = 500
 PICTURED = 36
 BIN = 20  # steps that a point of a settling curve is the mean of
 RESAMPLES = 200
@@ -30,7 +27,10 @@ def samples_of(config, model, nfe, num, **options):
 
 
 def quality(samples, dataset, *, intervals=True):
-    """Return the distances of samples (N, C, H, W) to the held-out items, as a dict of numbers."""
+    """Return the distances of samples (N, C, H, W) to the held-out items, as a dict of numbers.
+
+    Intervals are of the samples alone: the reference is the same for all, as it is.
+    """
     count = min(len(samples), len(dataset.heldout))
     found = {"exact_w2": metrics.exact_w2(samples[:count], dataset.heldout[:count]), "w2_items": count}
     if dataset.name != "digits":
@@ -38,7 +38,9 @@ def quality(samples, dataset, *, intervals=True):
     made, real = (metrics.digits_features(torch.as_tensor(a)) for a in (samples, dataset.heldout))
     if not intervals:
         return {"frechet": metrics.frechet_distance(made, real)}
-    interval = metrics.bootstrap_interval(metrics.frechet_distance, made, real, resamples=RESAMPLES)
+    interval = metrics.bootstrap_interval(
+        lambda samples: metrics.frechet_distance(samples, real), made, resamples=RESAMPLES
+    )
     return {
         "frechet": interval.value,
         "frechet_low": interval.low,
@@ -50,10 +52,10 @@ def quality(samples, dataset, *, intervals=True):
     }
 
 
-def stage(config, model, step, seconds):
-    """Return what is measured during training: the distance at 1 and 8 evaluations."""
+def stage(config, model, step, seconds, nums):
+    """Return what is measured during training, of {dataset: number} samples with 1 and 8 evaluations."""
     dataset = load_data(config)
-    num = NUM_STAGE[dataset.name]
+    num = nums[dataset.name]
     entry = {"step": step, "cpu_seconds": seconds, "num": num, "frechet": {}}
     for nfe in (1, 8) if num else ():
         samples = samples_of(config, model, nfe, num).x
@@ -61,10 +63,10 @@ def stage(config, model, step, seconds):
     return entry
 
 
-def final(config, model, nfes, *, guidance=None):
-    """Return what is measured of a run at its end: quality for each number of evaluations, and its paths."""
+def final(config, model, nfes, nums, *, guidance=None):
+    """Return what is measured of a run at its end: the quality of {dataset: number} samples for each nfe."""
     dataset = load_data(config)
-    num, entries, pictures = NUM[dataset.name], [], {}
+    num, entries, pictures = nums[dataset.name], [], {}
     for nfe in nfes:
         options = {} if guidance is None else {"guidance": guidance}
         solution = samples_of(config, model, nfe, num, **options)
@@ -80,10 +82,10 @@ def final(config, model, nfes, *, guidance=None):
     }
 
 
-def paths(config, model):
-    """Return curvature and straightness of a velocity's paths."""
+def paths(config, model, nums):
+    """Return curvature and straightness of {dataset: number} of a velocity's paths."""
     dataset = load_data(config)
-    num = TRAJECTORIES if dataset.name == "digits" else 64
+    num = nums[dataset.name]
     begin = starting_points(
         np.arange(num), dataset.train.shape[1:], SAMPLE_SEED, None, NoiseDomain.VALIDATION
     )

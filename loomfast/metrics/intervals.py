@@ -19,11 +19,14 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(statistic, *sets, resamples=200, level=0.95, seed=0):
-    """A statistic of sets of items with its basic bootstrap interval (Davison and Hinkley, 1997, eq. 5.6).
+    """A statistic of sets of items with the bootstrap interval of its mean at these numbers of items.
 
-    Every set is resampled with replacement, apart from the others. The interval is [2 s − q(high), 2 s −
-    q(low)] of the resampled values' quantiles q: distances of resampled sets are too large on average, since
-    resampling repeats items, and this form takes that bias off where percentiles would double it.
+    Every set is resampled with replacement, apart from the others. The interval is [s + m − q(high), s + m −
+    q(low)] of the resampled values' mean m and quantiles q: the basic interval of Davison and Hinkley (1997,
+    eq. 5.6), whose 2 s − q has s + m − q in its place. Distances of resampled sets are too large on average,
+    since resampling repeats items, and so is the distance of N items: the basic form corrects for both, this
+    one for the former alone, and holds the value. What infinitely many items would give is
+    `frechet_at_infinity`'s to say.
 
     Args:
         statistic: function of the sets that returns a number.
@@ -46,7 +49,7 @@ def bootstrap_interval(statistic, *sets, resamples=200, level=0.95, seed=0):
     drawn = np.array(
         [statistic(*(a[rng.integers(len(a), size=len(a))] for a in sets)) for _ in range(resamples)]
     )
-    high, low = 2 * value - np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    high, low = value + drawn.mean() - np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     if drawn.min() >= 0:
         low, high = max(low, 0.0), max(high, 0.0)
     return Interval(value, float(low), float(high), float(drawn.std(ddof=1)))
