@@ -1,12 +1,11 @@
 """How far a measured distance can be trusted: bootstrap intervals, and its value at infinite numbers."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from loomfast._arrays import integer
-from loomfast.metrics.distances import frechet_distance
+from loomfast.metrics.distances import FrechetReference
 
 
 class Interval(NamedTuple):
@@ -74,11 +73,4 @@ def frechet_at_infinity(features_a, features_b, *, sizes=8, seed=0):
     Raises:
         ValueError: for too few samples or sizes, and as `frechet_distance`.
     """
-    sizes = integer(sizes, "sizes", 2)
-    if len(features_a) < 16:
-        raise ValueError(f"an extrapolation needs at least 16 samples, got {len(features_a)}")
-    rng = np.random.default_rng(seed)
-    counts = np.linspace(math.ceil(len(features_a) / 2), len(features_a), sizes).astype(int)
-    found = [frechet_distance(features_a[rng.permutation(len(features_a))[:n]], features_b) for n in counts]
-    _, at_zero = np.polyfit(1 / counts, found, 1)
-    return float(at_zero)
+    return FrechetReference(features_b).at_infinity(features_a, sizes=sizes, seed=seed)
