@@ -28,7 +28,7 @@ def run_clock(sitting, job):
         for one in all_jobs():
             if one.name not in CLOCKED:
                 continue
-            config, path = config_of(one), Path(folder) / f"{one.name}.safetensors"
+            config, path = config_of(one, sitting.effort), Path(folder) / f"{one.name}.safetensors"
             seconds = 0.0
             if one.prepare in ("global", "converged"):
                 seconds = prepare(config, one.prepare, path, sitting.effort)

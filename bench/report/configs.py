@@ -10,8 +10,6 @@ from loomfast.coupling import Loom, solve_globally
 from loomfast.runs.directory import load_data
 from loomfast.training.batches import data_order
 
-CHECKPOINT = 50  # steps; what a kill loses at most
-
 
 @dataclass(frozen=True)
 class Effort:
@@ -19,7 +17,7 @@ class Effort:
 
     samples, staged: for each number of evaluations, at a run's end and during it, {dataset: number}; paths:
     trajectories, likewise. pairs, pairs_nfe: of reflow. converged_epochs: of LOOM without a network. rounds:
-    of the clock.
+    of the clock. checkpoint: steps from one to the next.
     """
 
     samples: dict = field(default_factory=lambda: {"digits": 1000, "patches32": 256})
@@ -29,20 +27,22 @@ class Effort:
     pairs_nfe: int = 8
     converged_epochs: int = 960  # 60 for each of 16 noises
     rounds: int = 20
+    checkpoint: int = 50  # steps; what a kill loses at most
 
 
 TRIAL = Effort(
-    {"digits": 40, "patches32": 8},
-    {"digits": 40, "patches32": 0},
-    {"digits": 8, "patches32": 8},
-    128,
-    2,
-    2,
-    1,
+    samples={"digits": 40, "patches32": 8},
+    staged={"digits": 40, "patches32": 0},
+    paths={"digits": 8, "patches32": 8},
+    pairs=128,
+    pairs_nfe=2,
+    converged_epochs=2,
+    rounds=1,
+    checkpoint=2,
 )
 
 
-def config_of(job):
+def config_of(job, effort):
     """Return the TrainConfig of a job of images, without what has to be prepared."""
     preset = PRESETS[job.name.partition("-")[0]][1]
     return replace(
@@ -50,7 +50,7 @@ def config_of(job):
         coupling=CouplingConfig(**{"prefetch": "off", **job.coupling}),
         steps=job.steps,
         seed=job.seed,
-        checkpoint_every=CHECKPOINT,
+        checkpoint_every=effort.checkpoint,
         threads=1,
         **_of_classes(preset, job),
         **job.settings,

@@ -28,7 +28,7 @@ from loomfast.runs.directory import (
 from loomfast.runs.pairs import PairsRequest, make_pairs
 from loomfast.training.loop import train
 from report import clock, measure, planes
-from report.configs import CHECKPOINT, TRIAL, Effort, config_of, prepare
+from report.configs import TRIAL, Effort, config_of, prepare
 from report.page import page
 from report.table import GUIDANCE, NFE, all_jobs
 from report.tables import all_tables, read_results
@@ -151,7 +151,11 @@ def run_distill(sitting, job):
     """Make a flow map of the base job's run and measure it in 1, 2, 4 and 8 jumps."""
     base = _base(sitting, job)
     config = replace(
-        load_config(base), steps=job.steps, init=str(base), checkpoint_every=CHECKPOINT, **job.settings
+        load_config(base),
+        steps=job.steps,
+        init=str(base),
+        checkpoint_every=sitting.effort.checkpoint,
+        **job.settings,
     )
     if config.coupling.method == "loom":  # the cache goes on where the run is
         config = replace(config, coupling=replace(config.coupling, init=""))
@@ -173,7 +177,7 @@ def run_reflow(sitting, job):
         init=str(base),
         data=str(pairs),
         steps=job.steps,
-        checkpoint_every=CHECKPOINT,
+        checkpoint_every=sitting.effort.checkpoint,
         coupling=CouplingConfig(method="paired", pairs=str(pairs / "pairs.safetensors"), prefetch="off"),
     )
     trained = _train(sitting, config, sitting.run(job), [job.steps], 0.0, False)
@@ -190,7 +194,7 @@ def _base(sitting, job):
 
 def _with_preparation(sitting, job):
     """Return (TrainConfig, CPU seconds spent before it): its coupling made where it is to be made first."""
-    config = config_of(job)
+    config = config_of(job, sitting.effort)
     if not job.prepare:
         return config, 0.0
     method, data = config.coupling.method, job.name.partition("-")[0]
@@ -208,7 +212,7 @@ def _global_after_loom(sitting, job, stages):
 
     The second half is a run of its own: Adam begins anew. Returns as `train_job`.
     """
-    config, half = config_of(job), job.steps // 2
+    config, half = config_of(job, sitting.effort), job.steps // 2
     run = sitting.run(job)
     first = run.with_name(f"{run.name}-before")
     stops = [half // 2, half]
@@ -253,14 +257,14 @@ def _train(sitting, config, run, stops, before, stages):
     threads, and are kept beside the run, so that the next sitting goes on with them.
     """
     times, found = run.with_name(f"{run.name}.times.jsonl"), []
-    reached = checkpoint_step(run)
+    reached, every = checkpoint_step(run), sitting.effort.checkpoint
     spent = _seconds_at(times, reached, before)
     begun = time.process_time()
 
     def progress(step, record):
-        if step % CHECKPOINT == 0:  # a checkpoint is written next
+        if step % every == 0:  # a checkpoint is written next
             append_entry(times, {"step": step, "cpu_seconds": spent + time.process_time() - begun})
-        elif step % CHECKPOINT == 1:
+        elif step % every == 1:
             sitting.breathe()
 
     for stop in stops:

@@ -98,9 +98,10 @@ def all_jobs():
     ]
     per_seed = len(PLANES) * len(PLANE_COUPLINGS)
     return [
-        *first[:count],
-        Job("digits-clock", "clock", "clock", "seconds of a step", 0, 0),
+        *first[:3],
         *planes[:per_seed],
+        *first[3:count],
+        Job("digits-clock", "clock", "clock", "seconds of a step", 0, 0),
         *one_step[: len(ONE_STEP) * 2],
         *other[: len(ABLATIONS)],
         *first[count:],

@@ -103,7 +103,7 @@ def equal_time_table(results):
             shown = ["not reached" if None in values else mean_of(values) for values in cells]
             seeds = ", ".join(str(r["seed"]) for r in found)
             rows.append([title, seeds, number(price[0]), number(price[1]), max(round(done), 0), *shown])
-    return markdown(headers, rows) if rows else NOT_RUN
+    return markdown(headers, rows or [[NOT_RUN, *[""] * (len(headers) - 1)]])
 
 
 def claims_table(results):
@@ -132,7 +132,7 @@ def seeds_table(results):
                 cells = ["" if e is None else number(e["frechet"]) for e in cells]
                 curved = number(r["curvature"]) if "curvature" in r else ""
                 rows.append([title, r["seed"], *cells, curved])
-    return markdown(headers, rows) if rows else NOT_RUN
+    return markdown(headers, rows or [[NOT_RUN, *[""] * (len(headers) - 1)]])
 
 
 def plane_table(results):

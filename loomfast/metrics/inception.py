@@ -22,11 +22,13 @@ def inception_weights():
 
 def has_inception():
     """Return whether torch-fidelity is installed and the weights are where `inception_weights` says."""
+    if not inception_weights().is_file():
+        return False
     try:
         need("torch_fidelity", "fid")
     except ImportError:
         return False
-    return inception_weights().is_file()
+    return True
 
 
 def inception_features(images, weights=None, *, device="cpu", batch_size=64):
