@@ -268,13 +268,14 @@ def _train(sitting, config, run, stops, before, stages):
             sitting.breathe()
 
     for stop in stops:
-        if stop > reached:
-            begun = time.process_time()
-            if train(replace(config, steps=stop), run, progress=progress) < stop:
+        if stop >= reached:  # also where it is reached: a kill may have come before the weights were written
+            begun, before_that = time.process_time(), reached
+            reached = train(replace(config, steps=stop), run, progress=progress)
+            if reached > before_that:
+                spent += time.process_time() - begun
+                append_entry(times, {"step": reached, "cpu_seconds": spent})
+            if reached < stop:
                 raise OutOfTime  # a signal asked to stop: the checkpoint is of this step
-            spent += time.process_time() - begun
-            reached = stop
-            append_entry(times, {"step": stop, "cpu_seconds": spent})
         kept = run.with_name(f"{run.name}.stage{stop}.json")
         if stages and not kept.exists() and stop == checkpoint_step(run):
             seconds = _seconds_at(times, stop, before)
