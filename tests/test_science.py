@@ -1,5 +1,7 @@
 """The report of bench/science.py: up to date, and made of whatever is there; its measures."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,3 +103,18 @@ def test_the_distance_at_infinity_is_nearer_to_that_of_the_laws():
     assert extrapolated < plain / 3
     with pytest.raises(ValueError, match="at least 16 samples, got 15"):
         frechet_at_infinity(samples[:15], reference)
+
+
+@pytest.mark.parametrize("work", ["reflow", "distill", "report"])
+def test_kill_9_at_random_moments(work, tmp_path):
+    program = Path(__file__).with_name("kills_run.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, program, tmp_path, work],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("4 kills")

@@ -2,6 +2,7 @@
 
 import io
 
+from report.equal_time import price_of
 from report.tables import entry, rows_of
 
 
@@ -56,20 +57,22 @@ def _by_nfe(results):
 
 
 def _by_time(results):
-    runs = {title: r for title, r in _first_seeds(results) if r.get("stages")}
+    found = [(title, r) for title, r in _first_seeds(results) if r.get("stages")]
+    runs = {title: (r, price_of(results, title)) for title, r in found}
+    runs = {title: (r, price) for title, (r, price) in runs.items() if price is not None}
     if not runs:
         return None
     figure, grid = _axes(2)
     for axes, nfe in zip(grid[0], ("1", "8"), strict=True):
-        for title, result in runs.items():
+        for title, (result, (step, preparation)) in runs.items():
             stages = [s for s in result["stages"] if nfe in s["frechet"]]
             axes.plot(
-                [s["cpu_seconds"] for s in stages],
+                [preparation + step * s["step"] for s in stages],
                 [s["frechet"][nfe] for s in stages],
                 marker=".",
                 label=title,
             )
-        _finish(axes, "CPU seconds of training", f"Fréchet distance, {nfe} NFE (seed 0)")
+        _finish(axes, "time, in steps of independent noise", f"Fréchet distance, {nfe} NFE (seed 0)")
     return _svg(figure)
 
 
