@@ -187,7 +187,7 @@ private:
     bool grow(double epsilon, std::int64_t budget) {
         const std::int64_t before = forest_->looked();
         while (!rows_.empty() && forest_->looked() - before < budget) {
-                        const std::int64_t matched = forest_->pass(rows_, epsilon, options_.cancel);
+            const std::int64_t matched = forest_->pass(rows_, epsilon, options_.cancel);
             if (cancelled() || (matched == 0 && !possible())) return false;
         }
         return true;
