@@ -15,8 +15,8 @@ inline VecF load_f(const float* a, int k, float fill) {
 inline VecF min(VecF a, VecF b) { return a < b ? a : b; }
 inline VecF max(VecF a, VecF b) { return a > b ? a : b; }
 inline VecF abs(VecF a) { return a < 0.0f ? -a : a; }
-inline unsigned le_bits(VecF a, VecF b) { return bits(a <= b); }
-inline unsigned eq_bits(VecF a, VecF b) { return bits(a == b); }
+inline unsigned le_bits(VecF a, VecF b) { return bits(VecI(a <= b)); }
+inline unsigned eq_bits(VecF a, VecF b) { return bits(VecI(a == b)); }
 inline VecF select_lt(VecF a, VecF b, VecF yes, VecF no) { return a < b ? yes : no; }
 inline VecF choose(VecI mask, VecF a, VecF b) { return (VecF)((mask & (VecI)a) | (~mask & (VecI)b)); }
 inline VecF flip(VecF a, VecW mask) { return (VecF)((VecW)a ^ mask); }
@@ -40,8 +40,8 @@ inline void store_f(float* a, VecD x) { store(a, __builtin_convertvector(x, Half
 inline void store_f(float* a, int k, VecD x) {
     if (k > 0) a[0] = static_cast<float>(x[0]);
 }
-inline unsigned le_bits(VecD a, VecD b) { return bits(a <= b); }
-inline unsigned eq_bits(VecD a, VecD b) { return bits(a == b); }
+inline unsigned le_bits(VecD a, VecD b) { return bits(VecL(a <= b)); }
+inline unsigned eq_bits(VecD a, VecD b) { return bits(VecL(a == b)); }
 inline VecD select_lt(VecD a, VecD b, VecD yes, VecD no) { return a < b ? yes : no; }
 inline VecD gather(const double* a, const std::int32_t* index) { return VecD{a[index[0]], a[index[1]]}; }
 inline VecD numbers(const std::int32_t* a) { return VecD{double(a[0]), double(a[1])}; }
