@@ -188,8 +188,9 @@ TABLES = {
 CONDITIONS = """Digits: 800 steps of 128, Fréchet distance of 1000 fresh samples to 355 held-out digits on the
 features of a small classifier; Euler at 1 evaluation, midpoint above. Mean over the seeds named, with a 95 %
 bootstrap interval over seeds and samples, the reference as it is. Equal time: what each had reached when
-independent noise had done all its steps, by stages of the training; a step and the preparation are told in steps of
-independent noise, from medians of CPU seconds of steps by turns in one process. What is not yet run says so."""
+independent noise had done all its steps, by stages of the training; a step and the preparation are told
+in steps of independent noise, from medians of CPU seconds of steps by turns in one process. What is not yet
+run says so."""
 
 
 def all_tables(results):

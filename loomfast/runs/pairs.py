@@ -20,7 +20,7 @@ from loomfast.coupling.paired import write_pairs
 from loomfast.data import DRAWN, LOADERS, fingerprint
 from loomfast.data.dataset import PAIRS
 from loomfast.distributed import world
-from loomfast.files import atomic, read_json, write_json
+from loomfast.files import atomic, holds_nothing, read_json, remove_leftovers, write_json
 from loomfast.models import item_shape
 from loomfast.noise import NoiseDomain
 from loomfast.runs.directory import load_data, load_model
@@ -149,9 +149,10 @@ def _open(plan):
                     f"{plan.out} holds other pairs: their {name} is {found.get(name)!r}, here {value!r}; "
                     "choose another --pairs, or the same settings to go on with them"
                 )
-    elif plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
+    elif plan.out.exists() and (not plan.out.is_dir() or not holds_nothing(plan.out)):
         raise ValueError(f"{plan.out} is not empty and holds no pairs; choose another --pairs")
     plan.out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(plan.out)
     write_json(about, plan.about)
     if (plan.out / "images.npy").exists():
         return np.empty(0, np.int64)
