@@ -1,5 +1,7 @@
 """Pairs of noise and what a run makes of it: the data of reflow (Liu et al., 2023; LOOM-CFM, Section 4.2).
 
+Of an exact flow these pairs cost no more than those that it was trained on (LOOM-CFM, equation 5).
+
 The noise of a pair is stored as its id, which takes 8 bytes: half of what noise and image take. A directory
 of pairs is data to train on, with the coupling ``paired``; `loomfast.data.load_dataset` reads it.
 """
