@@ -105,16 +105,14 @@ def test_the_distance_at_infinity_is_nearer_to_that_of_the_laws():
         frechet_at_infinity(samples[:15], reference)
 
 
-@pytest.mark.parametrize("work", ["reflow", "distill", "report"])
-def test_kill_9_at_random_moments(work, tmp_path):
+@pytest.mark.timeout(900)  # seconds of work, on a machine that may have much else to do
+def test_kill_9_at_random_moments_of_reflow_distill_and_report(tmp_path):
     program = Path(__file__).with_name("kills_run.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
-        [sys.executable, program, tmp_path, work],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=250,
+        [sys.executable, program, tmp_path], env=environment, capture_output=True, text=True, timeout=880
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("4 kills")
+    assert [line.split(",")[0] for line in ran.stdout.splitlines()] == [
+        f"{work}: 3 kills" for work in ("reflow", "distill", "report")
+    ]
