@@ -23,8 +23,9 @@ def add_solver_and_seed(command):
     """Add ``--solver`` and ``--seed``, which every command that samples takes."""
     command.add_argument(
         "--solver",
-        help="euler, midpoint, heun, rk4, or an adaptive one of torchdiffeq such as dopri5 "
-        "(default: midpoint for an even --nfe, else euler; a flow map: map, its own steps)",
+        help="euler, midpoint, heun, rk4, an adaptive one of torchdiffeq such as dopri5, or, for a network "
+        "with a score, euler-maruyama (default: midpoint for an even --nfe, else euler; a flow map: map, its "
+        "own steps)",
     )
     command.add_argument("--seed", type=natural, default=0, help="seed of the noise (default: %(default)s)")
 

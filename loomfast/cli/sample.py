@@ -85,8 +85,8 @@ def add_times_and_labels(command):
     labels.add_argument(
         "--conditions",
         metavar="FILE",
-        help=".npy file of conditions (M, c), taken in turn, for a network trained with "
-        "--model.condition-dim (default: those of the held-out items)",
+        help=".npy file of conditions (M, c) or fields (M, C, H, W), taken in turn, for a network trained "
+        "with --model.condition-dim or --model.field-channels (default: those of the held-out items)",
     )
     command.add_argument(
         "--guidance",
@@ -94,6 +94,13 @@ def add_times_and_labels(command):
         metavar="W",
         help="classifier-free guidance: go W times as far from the unlabelled velocity as the label says, "
         "for a network trained with --label-dropout (1: as the label says; default: no guidance)",
+    )
+    command.add_argument(
+        "--diffusion",
+        type=float,
+        metavar="G",
+        help="noise of --solver euler-maruyama, the stochastic equation of a run that was trained with "
+        "--path bridge --score (default: that run's sigma)",
     )
     command.add_argument(
         "--source",

@@ -117,6 +117,7 @@ def load_data(config):
         image_size=getattr(config.model, "image_size", None),
         num_items=config.num_items or None,
         stream=config.stream,
+        conditions=config.conditions or None,
     )
 
 

@@ -12,8 +12,8 @@ from loomfast.noise import NoiseDomain
 from loomfast.runs.conditions import told_in_turn
 from loomfast.runs.directory import load_data
 from loomfast.runs.quality import Reference, choose_features
-from loomfast.sampling.generate import generate_solution, starting_points
-from loomfast.sampling.ode import check_solver
+from loomfast.sampling.generate import generate_solution, outputs_of, starting_points
+from loomfast.sampling.ode import STOCHASTIC, check_solver
 
 CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
 CURVATURE_STEPS = 20
@@ -61,7 +61,7 @@ def evaluate(
     if integer(num, "num", -math.inf) < 2:
         raise ValueError(f"num must be at least 2, a covariance needs that many samples; got {num}")
     for evaluations in nfe:
-        check_solver(solver, evaluations, two_times=config.model.two_times)
+        check_solver(solver, evaluations, **outputs_of(config.model))
     dataset = load_data(config)
     chosen = choose_features(dataset, features, weights=weights, device=device_of(model))
     reference = Reference(dataset, chosen)
@@ -79,6 +79,7 @@ def evaluate(
             solver=solver,
             nfe=evaluations,
             y=told_in_turn(config, num, dataset),
+            diffusion=config.sigma if solver == STOCHASTIC else None,
             source=source,
             progress=progress and (lambda done, before=before: progress(before + done, num * len(nfe))),
         )

@@ -9,6 +9,7 @@ from loomfast.coupling.build import COUPLINGS
 from loomfast.files import atomic_directory, read_tensors, readable
 from loomfast.flow_map import OBJECTIVES
 from loomfast.models import item_shape
+from loomfast.models.conditions import condition_shape
 from loomfast.runs.directory import load_model, read_log
 from loomfast.runs.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
 from loomfast.runs.quality import DETAILS
@@ -63,12 +64,14 @@ def model_card(config, model, *, step=None, metrics=()):
     data = _plain(Path(config.data).name)
     shape = item_shape(config.model)
     steps = config.steps if step is None else step
-    classes, numbers = config.model.num_classes, config.model.condition_dim
+    told = condition_shape(config.model)
     nfe = 1 if config.model.two_times else 8
     facts = {
         "data": f"{data}, items of shape {shape}",
-        "classes": "none, unconditional" if classes is None else str(classes),
-        **({} if numbers is None else {"conditions": f"{numbers} numbers an item"}),
+        "classes": str(config.model.num_classes)
+        if told == ()
+        else "none" + ("" if told else ", unconditional"),
+        **({"conditions": _conditions(told)} if told else {}),
         "network": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters",
         "coupling of data and noise": COUPLINGS[config.coupling.method].description(config.coupling),
         "training": f"{steps} steps of {config.batch_size}, seed {config.seed}; averaged weights",
@@ -93,7 +96,7 @@ tags: [flow-matching, loom-cfm]
 In the directory of this file, with `pip install 'loomfast[train]'`:
 
 ```python
-{_usage(shape, classes, numbers, nfe)}
+{_usage(shape, told, config.model.num_classes, nfe)}
 ```
 
 or {_command(shape, nfe)}
@@ -128,14 +131,21 @@ def _about(config):
     ]
 
 
-def _usage(shape, classes, numbers, nfe):
-    labels = "" if classes is None else f", y=[k % {classes} for k in range(64)]"
-    labels = labels if numbers is None else f", y=[[0.0] * {numbers}] * 64"
-    return f"""from loomfast.rundir import load_model
+def _conditions(told):
+    return f"{told[0]} numbers an item" if len(told) == 1 else f"fields of shape {told}"
+
+
+def _usage(shape, told, classes, nfe):
+    labels = "" if told is None else f", y=[k % {classes} for k in range(64)]"
+    labels = f", y=torch.zeros{(64, *told)}" if told else labels
+    return (
+        ("import torch\n" if told else "")
+        + f"""from loomfast.rundir import load_model
 from loomfast.sample import generate
 
 config, model = load_model(".")
 samples = generate(model, 64, {shape}, seed=0, nfe={nfe}{labels})"""
+    )
 
 
 def _command(shape, nfe):

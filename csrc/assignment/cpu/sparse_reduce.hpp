@@ -1,4 +1,4 @@
-// The cheap beginning: column reduction, reduction transfer and augmenting row reduction.
+// The cheap beginning: column reduction and reduction transfer.
 #pragma once
 
 #include "assignment/cpu/sparse_state.hpp"
@@ -9,7 +9,7 @@ namespace loomfast::assignment {
 void reduce_columns(SparseState& state);
 
 // R. Jonker and A. Volgenant, "A shortest augmenting path algorithm for dense and sparse linear assignment problems",
-// Computing 38, 1987: what precedes its paths. Leaves tight pairs and no price that is too high. Of square problems.
+// Computing 38, 1987: what precedes its bids and paths. Leaves tight pairs and no price that is too high. Of square problems.
 void reduce(SparseState& state);
 
 // Gives every free row a best column of its own that is free, where there is one.
