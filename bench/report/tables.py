@@ -197,5 +197,6 @@ run says so."""
 def all_tables(results):
     """Return all tables with their headings, as Markdown."""
     done, total = len(results), len(all_jobs())
-    head = f"# Results\n\n{PICTURE}\n\n{CONDITIONS}\n\n{done} of {total} runs are done (`python bench/science.py run`)."
-    return "\n\n".join([head, *[f"## {name}\n\n{make(results)}" for name, make in TABLES.items()]]) + "\n"
+    done = f"{done} of {total} runs are done (`python bench/science.py run`)."
+    head = ["# Results", PICTURE, CONDITIONS, done]
+    return "\n\n".join([*head, *[f"## {name}\n\n{make(results)}" for name, make in TABLES.items()]]) + "\n"
