@@ -82,7 +82,7 @@ private:
     bool cancelled() { return options_.cancel && options_.cancel->look(); }
 
     void begin() {
-        if (!start_from_given()) s_.wide() ? take_free(s_) : reduce(s_);
+        if (!start_from_given()) s_.wide() ? take_free(s_) : reduce_and_transfer(s_);
         rows_ = s_.free_rows();
     }
 
