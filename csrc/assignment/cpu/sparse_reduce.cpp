@@ -7,22 +7,23 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = SparseState::kInf;
-// A column's least cost: in which row, and where it is stored.
+// A column's least cost: in which row, and which of its entries.
 struct Least {
-    std::int64_t entry = -1;
-    std::int32_t row = -1;
+    std::int32_t row = -1, offset = 0;
 };
 
 std::vector<Least> reduce(SparseState& s, bool wanted) {
     std::vector<Least> least(wanted ? std::size_t(s.g.m) : 0);
     std::fill(s.p.begin(), s.p.end(), -kInf);
-    for (std::int32_t i = 0; i < s.g.n; i++)
-        for (std::int64_t e = s.g.first[std::size_t(i)]; e < s.g.first[std::size_t(i) + 1]; e++) {
+    for (std::int32_t i = 0; i < s.g.n; i++) {
+        const std::int64_t begin = s.g.first[std::size_t(i)], end = s.g.first[std::size_t(i) + 1];
+        for (std::int64_t e = begin; e < end; e++) {
             const auto j = std::size_t(s.column(e));
             if (!(-s.cost(e) > s.p[j])) continue;
             s.p[j] = -s.cost(e);
-            if (wanted) least[j] = {e, i};
+            if (wanted) least[j] = {i, std::int32_t(e - begin)};
         }
+    }
     for (double& p : s.p)
         if (p == -kInf) p = 0.0;
     return least;
@@ -38,7 +39,7 @@ void reduce_and_transfer(SparseState& s) {
     for (std::size_t j = least.size(); j-- > 0;) {  // the last first
         const std::int32_t i = least[j].row;
         if (i < 0) continue;
-        if (s.x[std::size_t(i)] < 0) s.match(i, least[j].entry);
+        if (s.x[std::size_t(i)] < 0) s.match(i, s.g.first[std::size_t(i)] + least[j].offset);
         else wanted_twice[std::size_t(i)] = 1;
     }
     for (std::int32_t i = 0; i < s.g.n; i++) {
