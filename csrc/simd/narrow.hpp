@@ -46,6 +46,11 @@ inline VecD select_lt(VecD a, VecD b, VecD yes, VecD no) { return a < b ? yes : 
 inline VecD gather(const double* a, const std::int32_t* index) { return VecD{a[index[0]], a[index[1]]}; }
 inline VecD numbers(const std::int32_t* a) { return VecD{double(a[0]), double(a[1])}; }
 inline double least(VecD a) { return a[0] < a[1] ? a[0] : a[1]; }
+inline double least_two(VecD first, VecD second, double* next) {
+    const double low = least(first), high = first[0] < first[1] ? first[1] : first[0], other = least(second);
+    *next = high < other ? high : other;
+    return low;
+}
 
 inline VecU xor3(VecU a, VecU b, VecU c) { return a ^ b ^ c; }
 inline Pair deal(const std::uint64_t* a) { return {VecU{a[0], a[2]}, VecU{a[1], a[3]}}; }  // lanes hold blocks 0 1 2 3
