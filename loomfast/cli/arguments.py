@@ -65,6 +65,14 @@ def natural_list(text):
     return [natural(part) for part in text.split(",")]
 
 
+def lengths(text):
+    """Parse comma-separated lengths of averages for argparse."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers such as .02,.05,.1, got {text!r}") from None
+
+
 def time_grid(text):
     """Parse comma-separated times, or a word that names a law of them, for argparse."""
     if text.isalpha():

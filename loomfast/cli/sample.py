@@ -38,6 +38,13 @@ def describe(command):
         help="decode latents with this AutoencoderKL: a folder, or a name on the Hugging Face hub",
     )
     command.add_argument(
+        "--ema",
+        type=float,
+        metavar="LENGTH",
+        help="sample with the average of this length, a share of the training in (0, 0.2887), of a run that "
+        "was trained with --snapshot-every (default: the run's own average)",
+    )
+    command.add_argument(
         "--batch-size", type=positive, default=256, help="samples at once on a GPU (default: %(default)s)"
     )
     command.add_argument(

@@ -17,6 +17,7 @@ from loomfast.files import atomic, atomic_directory, check_new_directory, writab
 from loomfast.models import item_shape
 from loomfast.models.conditions import condition_shape, takes_labels
 from loomfast.plots import save_image_files, save_samples, save_trajectory
+from loomfast.runs.averages import load_average
 from loomfast.runs.conditions import conditions_of, read_conditions
 from loomfast.runs.directory import load_model
 from loomfast.sampling.codec import autoencoder_kl
@@ -77,6 +78,8 @@ class SampleRequest:
     """As in `loomfast.distributed.resolve_device`."""
     compile: bool = False
     """Compile the network with torch.compile first."""
+    ema: float | None = None
+    """Length of the average of weights, of a run with snapshots; None for the run's own average."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,10 @@ def make_plan(request, group):
     """Return the Plan of a SampleRequest for this process; what can be found wrong before the work is."""
     if request.compile:
         need_compiler(group.device)
-    config, model = load_model(request.directory)
+    if request.ema is None:
+        config, model = load_model(request.directory)
+    else:
+        config, model = load_average(request.directory, request.ema)
     shape = item_shape(config.model)
     solver, nfe, settings = _solver_of(request, config)
     kind = kind_of(request.out)
@@ -158,6 +164,7 @@ def make_plan(request, group):
     labels = labels_of(config, request)
     check_guided(config, request.guidance, solver)
     ending = "" if request.guidance is None else f"-guidance{request.guidance:g}"
+    ending += "" if request.ema is None else f"-ema{request.ema:g}"
     ending += "-trajectory" if request.trajectory else ""
     name = f"seed{request.seed}-{solver}{f'-nfe{nfe}' if nfe else ''}{ending}"
     out = output_of(request.out, kind, request.directory, name)
