@@ -22,12 +22,13 @@ demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sa
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-bench: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
+bench: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-points bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
 report: $(VENV)/built  ## tables, figures and a page of the runs of bench/science.py that are done
 	$(BIN)/python bench/science.py report
 
 bench-coupling: OPTIONS := --figure runs/bench/coupling.png
+bench-points: OPTIONS := --figure runs/bench/points.png
 bench-%: $(VENV)/built $(VENV)/peers
 	mkdir -p runs/bench
 	$(BIN)/python bench/$*.py --json runs/bench/$*.json $(OPTIONS)
