@@ -14,7 +14,7 @@ CUDA ?= OFF
 # Two processes; one that has nothing left takes over half of what the other has.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-kernels test-aarch64 lint format clean bench report docs gpu-kit gpu-kit-check
+.PHONY: demo test test-kernels test-aarch64 test-compilers lint format clean bench report docs dist gpu-kit gpu-kit-check
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
 	$(BIN)/python bench/digits.py --seeds $(SEEDS) --steps $(STEPS) --num $(SAMPLES) --out $(DEMO)
@@ -51,6 +51,13 @@ gpu-kit-check: $(VENV)/built  ## the kit's wheel under Python 3.12 with the torc
 
 test-aarch64: $(VENV)/built  ## the engine on aarch64, by an emulator; needs aarch64-linux-gnu-g++ and qemu-aarch64
 	$(BIN)/python -m pytest -rs tests/aarch64.py
+
+test-compilers: $(VENV)/built  ## the engine by clang, for Linux, macOS and Windows; warnings are errors
+	$(BIN)/python -m pip install 'ziglang>=0.13'
+	$(BIN)/python -m pytest -rs tests/compilers.py
+
+dist: $(VENV)/installed  ## a source distribution and a wheel in dist/, built twice and tried with NumPy alone
+	$(BIN)/python tests/dist.py --out dist
 
 lint: $(VENV)/built
 	$(BIN)/ruff check .

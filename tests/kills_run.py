@@ -1,6 +1,6 @@
 """SIGKILL at random moments of reflow, distill and the report: the end is that of a run left alone.
 
-    python tests/kills_run.py FOLDER reflow|distill|report
+    python tests/kills_run.py FOLDER
 
 The work is begun, killed, and begun again, until it was killed `KILLS` times and came to its end. A process
 of its own that has one thread, and has loaded everything, forks the work.
@@ -27,7 +27,7 @@ from loomfast.config import CouplingConfig, TrainConfig
 from loomfast.files import read_json, read_tensors
 from loomfast.training.loop import train
 
-KILLS = 4
+KILLS = 3
 FORK = multiprocessing.get_context("fork")
 COMMON = ["--steps", "60", "--checkpoint-every", "7"]
 
@@ -109,17 +109,18 @@ def written(folder):
 
 def killed(work, rng):
     """Kill the work, begin it again, and so on; then compare what it made with a run left alone."""
-    for name in ("alone", "killed"):
-        Path(name).mkdir()
-    process = start(work, Path("alone"))
+    undisturbed, other = (Path(work.__name__, name) for name in ("alone", "killed"))
+    for folder in (undisturbed, other):
+        folder.mkdir(parents=True)
+    process = start(work, undisturbed)
     process.join()
     if process.exitcode:
         raise SystemExit(f"the work failed: {Path('said.txt').read_text()}")
     kills = 0
     while True:
-        process = start(work, Path("killed"))
+        process = start(work, other)
         if kills < KILLS:
-            wait_for_writing(process, Path("killed"), rng.integers(1, 12))
+            wait_for_writing(process, other, rng.integers(1, 12))
         else:
             process.join()
         if process.exitcode is None:
@@ -130,20 +131,21 @@ def killed(work, rng):
             raise SystemExit(f"the work failed after {kills} kills: {Path('said.txt').read_text()}")
         else:
             break
-    made, alone = contents(Path("killed")), contents(Path("alone"))
+    made, alone = contents(other), contents(undisturbed)
     if made.keys() != alone.keys():
         raise SystemExit(f"other files: {sorted(made.keys() ^ alone.keys())}")
-    other = [name for name, value in alone.items() if made[name] != value]
-    if other or len(alone) < 2:
-        raise SystemExit(f"a run that was killed {kills} times made other {other} of {len(alone)} files")
-    print(f"{kills} kills, {len(alone)} files alike")
+    unlike = [name for name, value in alone.items() if made[name] != value]
+    if unlike or len(alone) < 2:
+        raise SystemExit(f"a run that was killed {kills} times made other {unlike} of {len(alone)} files")
+    print(f"{work.__name__}: {kills} kills, {len(alone)} files alike")
 
 
 if __name__ == "__main__":
-    folder, work = sys.argv[1:]
     torch.set_num_threads(1)
-    os.chdir(folder)
+    os.chdir(sys.argv[1])
     coupling = CouplingConfig(num_caches=2, prefetch="off")
     about = {"data": "moons", "num_items": 256, "batch_size": 32, "steps": 9, "threads": 1, "device": "cpu"}
     train(TrainConfig(model=POINTS, coupling=coupling, **about), "run")
-    killed({"reflow": reflow, "distill": distill, "report": report}[work], np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    for work in (reflow, distill, report):
+        killed(work, rng)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from untrained import images, untrained_run
 
+import loomfast
 from loomfast.cli import main
 from loomfast.console import progress, table
 
@@ -115,6 +116,22 @@ def test_solve_a_batch_and_maximize(tmp_path, capsys):
     assert capsys.readouterr().out.count("total") == 3
 
 
+def test_solve_points(tmp_path, capsys):
+    rng = np.random.default_rng(2)
+    x, z, out = rng.random((30, 2)), rng.random((40, 2)), tmp_path / "assignment.npz"
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "z.npy", z)
+    words = ["solve", "--points", str(tmp_path / "x.npy"), str(tmp_path / "z.npy"), "--metric", "euclidean"]
+    assert main([*words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"30 to 40 points in 2-D solved in [\d.]+ ms", printed)
+    cost = np.linalg.norm(x[:, None] - z, axis=-1)
+    assert np.load(out)["total"] == pytest.approx(loomfast.solve(cost).total, rel=1e-12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["assignment.npz", "x.npy", "z.npy"]
+    assert main([*words, "--tolerance", "0.5", "--stats"]) == 0
+    assert "points: bids" in capsys.readouterr().out
+
+
 def test_doctor_tells_what_is_here(capsys):
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
@@ -165,6 +182,13 @@ BAD = [
     (["evaluate", "RUN", "--json", "absent/m.json"], "cannot write"),
     (["solve", "two.npz"], "must hold one array"),
     (["solve"], "FILE"),
+    (["solve", "nan.npy", "--points", "nan.npy", "nan.npy"], "name a FILE with a cost matrix, or --points"),
+    (["solve", "--points", "nan.npy", "absent.npy"], "absent.npy"),
+    (["solve", "--points", "vector.npy", "vector.npy"], r"x must be points \(n, d\)"),
+    (["solve", "--points", "nan.npy", "nan.npy"], "x must hold finite numbers"),
+    (["solve", "--points", "nan.npy", "nan.npy", "--maximize"], "--maximize and --cost-limit are for a cost"),
+    (["solve", "nan.npy", "--metric", "dot"], "--metric goes with --points"),
+    (["solve", "nan.npy", "--tolerance", "-1"], "tolerance must be a finite number >= 0, got -1"),
     (["solve", "vector.npy", "--cost-limit", "nan"], "2-D|matrix"),
     (["solve", "nan.npy", "--cost-limit", "nan"], "cost_limit must be a number above -inf, got nan"),
     (["solve", "nan.npy", "--cost-limit", "much"], "--cost-limit: invalid float value: 'much'"),

@@ -127,14 +127,14 @@ def test_every_number_is_that_of_its_function(weights):
 
 
 def test_an_interval_is_what_other_noise_would_give():
-    """Of 100 sets of samples, about 95 have the mean of all of them in their interval."""
+    """Of 60 sets of samples, about 57 have the mean of all of them in their interval."""
     rng = np.random.default_rng(2)
     reference = metrics.FrechetReference(rng.normal(size=(5000, 4)))
-    sets = rng.normal(0.2, 1, size=(100, 200, 4))
+    sets = rng.normal(0.2, 1, size=(60, 200, 4))
     mean = np.mean([reference.distance(one) for one in sets])
-    intervals = [metrics.bootstrap_interval(reference.distance, one, resamples=100) for one in sets]
+    intervals = [metrics.bootstrap_interval(reference.distance, one, resamples=80) for one in sets]
     held = sum(i.low <= mean <= i.high for i in intervals)
-    assert 85 <= held <= 100  # 95 if all were normal; 85 is 4.6 standard deviations off
+    assert held >= 50  # 57 if all were normal, with a standard deviation of 1.7
 
 
 def test_the_command_says_how_it_measured(weights, tmp_path, capsys):

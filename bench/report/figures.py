@@ -23,7 +23,11 @@ def _axes(columns=1):
     # The same text for the same results: no date, and ids that are no random numbers.
     matplotlib.rcParams.update({"svg.hashsalt": "loomfast", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
+    from cycler import cycler
 
+    # Twenty lines that can be told apart: colours first, then dashes.
+    styles = cycler(linestyle=["-", "--"]) * plt.rcParamsDefault["axes.prop_cycle"]
+    matplotlib.rcParams["axes.prop_cycle"] = styles
     return plt.subplots(1, columns, figsize=(5 * columns, 3.8), layout="constrained", squeeze=False)
 
 

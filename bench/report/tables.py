@@ -185,15 +185,18 @@ TABLES = {
     "In the plane": plane_table,
     "Every seed": seeds_table,
 }
+PICTURE = "[![the page](page.png)](index.html)"
 CONDITIONS = """Digits: 800 steps of 128, Fréchet distance of 1000 fresh samples to 355 held-out digits on the
 features of a small classifier; Euler at 1 evaluation, midpoint above. Mean over the seeds named, with a 95 %
 bootstrap interval over seeds and samples, the reference as it is. Equal time: what each had reached when
-independent noise had done all its steps, by stages of the training; a step and the preparation are told in steps of
-independent noise, from medians of CPU seconds of steps by turns in one process. What is not yet run says so."""
+independent noise had done all its steps, by stages of the training; a step and the preparation are told
+in steps of independent noise, from medians of CPU seconds of steps by turns in one process. What is not yet
+run says so."""
 
 
 def all_tables(results):
     """Return all tables with their headings, as Markdown."""
     done, total = len(results), len(all_jobs())
-    head = f"# Results\n\n{CONDITIONS}\n\n{done} of {total} runs are done (`python bench/science.py run`)."
-    return "\n\n".join([head, *[f"## {name}\n\n{make(results)}" for name, make in TABLES.items()]]) + "\n"
+    done = f"{done} of {total} runs are done (`python bench/science.py run`)."
+    head = ["# Results", PICTURE, CONDITIONS, done]
+    return "\n\n".join([*head, *[f"## {name}\n\n{make(results)}" for name, make in TABLES.items()]]) + "\n"

@@ -5,6 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
 
 #include "assignment/assignment.hpp"
 
@@ -26,7 +29,20 @@ struct PointsCost {
     Metric metric = Metric::sqeuclidean;
 };
 
-// No array of the output may be null. Of the options, `cancel` alone is used: the answer is exact.
-void solve_points(const PointsCost& cost, const Options& options, Output& output);
+// Of the options of a solve, those for integers and for what is unmatched have no meaning here. With a tolerance, the
+// sum that it is a share of is over the fewer points: of x, if there are as many.
+struct PointsOptions : Options {
+    int threads = 1;  // the answer does not depend on them
+    // Told now and then how much of the work is done, on the calling thread.
+    std::function<void(std::int64_t done, std::int64_t total, const std::string& note)> tell;
+    // Given what a call with the same costs and options needs as `state` to go on from here, and to end with the same
+    // bits: every `keep_every` seconds, and when it is cancelled or `tell` throws.
+    std::function<void(const std::string& state)> keep;
+    double keep_every = 30.0;
+    std::string_view state;
+};
+
+// No array of the output may be null. Throws std::invalid_argument for a state that is none of this problem.
+void solve_points(const PointsCost& cost, const PointsOptions& options, Output& output);
 
 }  // namespace loomfast::assignment

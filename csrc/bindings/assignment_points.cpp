@@ -1,5 +1,8 @@
 #include "assignment/points.hpp"
 
+#include <pybind11/stl.h>
+
+#include <optional>
 #include <string>
 
 #include "bindings/solving.hpp"
@@ -15,8 +18,22 @@ lap::Metric metric_of(const std::string& name) {
     throw py::value_error("metric must be sqeuclidean, euclidean or dot, got " + name);
 }
 
-// x (n, d) and z (m, d), finite. Returns a dict.
-py::dict assignment_solve_points(const Points& x, const Points& z, const std::string& metric) {
+// A part of a start, of `count` elements, or None.
+template <class T>
+const T* start_part(const std::optional<py::array_t<T, py::array::c_style>>& part, std::int64_t count) {
+    if (!part) return nullptr;
+    if (part->size() != count) throw py::value_error("a part of start has the wrong shape");
+    return part->data();
+}
+
+using Matching = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+using Prices = std::optional<py::array_t<double, py::array::c_style>>;
+
+// x (n, d) and z (m, d), finite. tell(done, total, note) and keep(state) may be None. Returns a dict.
+py::dict assignment_solve_points(const Points& x, const Points& z, const std::string& metric, const Matching& col4row_0,
+                                 const Prices& u_0, const Prices& v_0, double tolerance, int threads,
+                                 const py::object& tell, const py::object& keep, double keep_every,
+                                 const py::bytes& state) {
     if (x.ndim() != 2 || z.ndim() != 2 || x.shape(1) != z.shape(1) || x.shape(1) < 1 ||
         x.shape(1) > lap::kMostDimensions)
         throw py::value_error("x and z must be (n, d) and (m, d), of at most " + std::to_string(lap::kMostDimensions) +
@@ -25,7 +42,24 @@ py::dict assignment_solve_points(const Points& x, const Points& z, const std::st
                                metric_of(metric)};
     py::array_t<std::int64_t> col4row(cost.rows), row4col(cost.cols);
     py::array_t<double> u(cost.rows), v(cost.cols);
-    lap::Options options;
+    lap::PointsOptions options;
+    options.start_col4row = start_part(col4row_0, cost.rows);
+    options.start_u = start_part(u_0, cost.rows);
+    options.start_v = start_part(v_0, cost.cols);
+    options.tolerance = tolerance;
+    options.threads = threads;
+    options.keep_every = keep_every;
+    options.state = state;
+    if (!tell.is_none())
+        options.tell = [&](std::int64_t done, std::int64_t total, const std::string& note) {
+            const py::gil_scoped_acquire acquired;
+            tell(done, total, note);
+        };
+    if (!keep.is_none())
+        options.keep = [&](const std::string& bytes) {
+            const py::gil_scoped_acquire acquired;
+            keep(py::bytes(bytes));
+        };
     lap::Output out;
     out.col4row = col4row.mutable_data();
     out.row4col = row4col.mutable_data();
@@ -55,5 +89,7 @@ py::dict assignment_solve_points(const Points& x, const Points& z, const std::st
 void bind_assignment_points(py::module_& m) {
     m.attr("most_dimensions") = lap::kMostDimensions;
     m.def("assignment_solve_points", &assignment_solve_points, py::arg("x").noconvert(), py::arg("z").noconvert(),
-          py::arg("metric"));
+          py::arg("metric"), py::arg("col4row").noconvert(), py::arg("u").noconvert(), py::arg("v").noconvert(),
+          py::arg("tolerance"), py::arg("threads"), py::arg("tell"), py::arg("keep"), py::arg("keep_every"),
+          py::arg("state"));
 }

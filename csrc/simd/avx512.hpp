@@ -48,12 +48,26 @@ inline VecD select_lt(VecD a, VecD b, VecD yes, VecD no) {
     return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), no, yes);
 }
 inline VecD gather(const double* a, const std::int32_t* index) {
-    return _mm512_i32gather_pd(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)), a, 8);
+    return _mm512_setr_pd(a[index[0]], a[index[1]], a[index[2]], a[index[3]], a[index[4]], a[index[5]], a[index[6]], a[index[7]]);
 }
 inline VecD numbers(const std::int32_t* a) {
     return _mm512_cvtepi32_pd(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
 }
 inline double least(VecD a) { return _mm512_reduce_min_pd(a); }
+// The least of all lanes of both, and the next.
+inline double least_two_256(__m256d first, __m256d second, double* next) {
+    const __m128d a = _mm256_castpd256_pd128(first), b = _mm256_extractf128_pd(first, 1);
+    const __m128d c = _mm_min_pd(_mm256_castpd256_pd128(second), _mm256_extractf128_pd(second, 1));
+    const __m128d low = _mm_min_pd(a, b), high = _mm_min_pd(_mm_max_pd(a, b), c);
+    const __m128d other = _mm_unpackhi_pd(low, low);
+    *next = _mm_cvtsd_f64(_mm_min_sd(_mm_max_sd(low, other), _mm_min_sd(high, _mm_unpackhi_pd(high, high))));
+    return _mm_cvtsd_f64(_mm_min_sd(low, other));
+}
+inline double least_two(VecD first, VecD second, double* next) {
+    const __m256d a = _mm512_castpd512_pd256(first), b = _mm512_extractf64x4_pd(first, 1);
+    const __m256d c = _mm256_min_pd(_mm512_castpd512_pd256(second), _mm512_extractf64x4_pd(second, 1));
+    return least_two_256(_mm256_min_pd(a, b), _mm256_min_pd(_mm256_max_pd(a, b), c), next);
+}
 
 inline VecU product(VecU a, VecU b) { return (VecU)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
 inline VecU xor3(VecU a, VecU b, VecU c) {

@@ -1,5 +1,7 @@
 """Pairs of noise and what a run makes of it: the data of reflow (Liu et al., 2023; LOOM-CFM, Section 4.2).
 
+Of an exact flow these pairs cost no more than those that it was trained on (LOOM-CFM, equation 5).
+
 The noise of a pair is stored as its id, which takes 8 bytes: half of what noise and image take. A directory
 of pairs is data to train on, with the coupling ``paired``; `loomfast.data.load_dataset` reads it.
 """
@@ -20,7 +22,7 @@ from loomfast.coupling.paired import write_pairs
 from loomfast.data import DRAWN, LOADERS, fingerprint
 from loomfast.data.dataset import PAIRS
 from loomfast.distributed import world
-from loomfast.files import atomic, read_json, write_json
+from loomfast.files import atomic, holds_nothing, read_json, remove_leftovers, write_json
 from loomfast.models import item_shape
 from loomfast.models.conditions import condition_shape
 from loomfast.noise import NoiseDomain
@@ -154,9 +156,10 @@ def _open(plan):
                     f"{plan.out} holds other pairs: their {name} is {found.get(name)!r}, here {value!r}; "
                     "choose another --pairs, or the same settings to go on with them"
                 )
-    elif plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
+    elif plan.out.exists() and (not plan.out.is_dir() or not holds_nothing(plan.out)):
         raise ValueError(f"{plan.out} is not empty and holds no pairs; choose another --pairs")
     plan.out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(plan.out)
     write_json(about, plan.about)
     if (plan.out / "images.npy").exists():
         return np.empty(0, np.int64)

@@ -18,12 +18,14 @@ namespace {
 
 // Shares of rows, measured like the sizes in cold.hpp.
 constexpr double kEasy = 0.5, kEasyLarge = 0.745;  // that minima settle in an easy problem, up to kEasyRows and above
-constexpr double kFewLeft = 0.3;  // left by reductions, up to which paths match faster than an auction where columns are apart
+constexpr double kFewLeft = 0.3;  // left by reductions, up to which paths or more of these match faster than an auction
 constexpr double kNothingLearned = 0.98;  // left loose by an auction, from which on reductions start better anew
 constexpr std::int32_t kEasyRows = 128;
+constexpr std::int32_t kLongRows = 512;   // columns from which on rows far fewer bid by caches sooner than by all of their costs
 constexpr std::int32_t kProbe = 64;       // rows looked at before deciding that a problem is not easy
 constexpr std::int64_t kBids = 4;         // bids a row without eps, after which its columns are contended,
-constexpr std::int64_t kBidsEasy = 12;    // and where minima are many or alike
+constexpr std::int64_t kBidsEasy = 12;    // and where minima are many or alike;
+constexpr std::int64_t kBidsFew = 2;      // after which it shows whether many rows are left, and paths are short where columns are few
 constexpr int kRepairs = 8;               // passes: they leave a few percent loose of the half that an auction does
 
 // How far the matching is from optimal at most, by the prices as they are.
@@ -43,7 +45,7 @@ void set_to_floor(Work& w) {
 }
 
 // Whether rows are so many, or so slow to read, that caches pay for bids without eps.
-bool worth_caches(const Work& w) { return w.n > kDenseRows || (!w.filter.exact && w.m > 2 * kMiddleRows); }
+bool worth_caches(const Work& w) { return w.n > kDenseRows || (!w.filter.exact && w.m > kLongRows); }
 
 Status solve_square(Work& w) {
     if (!columns_feasible(w)) return Status::infeasible;
@@ -93,6 +95,7 @@ Status solve_wide(Work& w) {
     if (w.filter.columns_apart) return solve_apart(w);
     Status status;
     if (solve_uncontended(w, &status)) return status;
+    if (w.m > kLongRows) w.use_caches();
     status = compete(w, std::min(1.0, 0.03 * w.n / (w.m - w.n)));
     return status == Status::optimal ? settle_prices(w, false) : status;
 }
@@ -171,19 +174,24 @@ bool match_minima(Work& w, double share) {
 
 Status finish(Work& w, const char* path) {
     w.stats.path = path;
-    return augment_rows(w, reduce_rows(w, w.free_rows(), kBidsEasy * w.n));
+    bool exhausted = false;
+    const std::int64_t bids = w.m <= kDenseColumns ? kBidsFew : kBidsEasy;
+    const Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), bids * w.n, &exhausted);
+    return augment_rows(w, rest, !exhausted);
 }
 
 bool solve_uncontended(Work& w, Status* status) {
     set_to_floor(w);
     const bool plateaus = has_plateaus(w);
-    if (!plateaus && worth_caches(w)) w.use_caches();
+    if (!plateaus && w.n > kDenseRows) w.use_caches();
     match_minima(w, 0.0);
     bool contended = false;
-    const Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), (plateaus ? kBidsEasy : kBids) * w.n, &contended);
+    Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), kBidsFew * w.n, &contended);
+    if (contended && (plateaus || static_cast<double>(rest.size()) <= kFewLeft * w.n))
+        rest = reduce_rows(w, std::move(rest), (kBidsEasy - kBidsFew) * w.n, &contended);
     if (contended && !plateaus) return false;
     w.stats.path = "row reductions";
-    *status = augment_rows(w, rest);
+    *status = augment_rows(w, rest, !contended);
     return true;
 }
 

@@ -104,13 +104,14 @@ void scale(double* values, std::int64_t count, double factor) {
     for (std::int64_t k = 0; factor != 1.0 && k < count; k++) values[k] *= factor;
 }
 
-// Tiles of a matrix that lies in memory column by column are turned in a core's first cache.
+// Tiles of a matrix that lies in memory column by column are turned in a core's first cache, but for float32, which goes
+// straight into the copy: its rows are then surveyed in long pieces.
 void copy_tiles(Filter& filter, const Source& source, const Kernels& kernels, bool known) {
-    constexpr std::int64_t most_rows = 64, most_columns = 128;
     const std::int64_t rows = source.storage_rows(), m = source.cols();
-    Array<double> tile(most_rows * most_columns);
     std::int64_t stride = 0;
     const float* floats = filter.shifted || source.factor() != 1.0 ? nullptr : source.columns<float>(stride);
+    const std::int64_t most_rows = 64, most_columns = floats ? 1024 : 128;
+    Array<double> tile(floats ? 0 : most_rows * most_columns);
     for (std::int64_t j = 0; j < m; j += most_columns)
         for (std::int64_t r = 0; r < rows; r += most_rows) {
             const std::int64_t height = std::min(most_rows, rows - r), width = std::min(most_columns, m - j);

@@ -146,10 +146,15 @@ static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
     }
     *facts = {};
     if (m == 0) return survey_any(row, m, facts);
-    T rest[2 * lanes];
-    for (int k = 0; k < 2 * lanes; k++) rest[k] = j + k < m ? row[j + k] : row[0];
-    look(load<Vec>(rest), 0);
-    look(load<Vec>(rest + lanes), 1);
+    if (j > 0 && j < m) {  // the last ones, some of them again
+        look(load<Vec>(row + m - 2 * lanes), 0);
+        look(load<Vec>(row + m - lanes), 1);
+    } else if (j < m) {
+        T rest[2 * lanes];
+        for (int k = 0; k < 2 * lanes; k++) rest[k] = k < m ? row[k] : row[0];
+        look(load<Vec>(rest), 0);
+        look(load<Vec>(rest + lanes), 1);
+    }
     const Bits tops = larger(top[0], top[1]), smalls = smaller(smallest[0], smallest[1]);
     T largest = 0, least_magnitude = infinity;
     for (int k = 0; k < lanes; k++) {
@@ -260,7 +265,15 @@ static void fold_min(const float* rows, std::int64_t stride, const double* shift
 
 static std::int32_t first_equal(const float* row, float shift, const float* wanted, std::int32_t m) {
     const VecF s = set_f(shift);
-    for (std::int32_t j = 0; j < m; j += kLanesF) {
+    std::int32_t j = 0;
+    for (; j + 4 * kLanesF <= m; j += 4 * kLanesF) {
+        unsigned equal = 0;
+#pragma GCC unroll 4
+        for (int k = 0; k < 4 * kLanesF; k += kLanesF)
+            equal |= eq_bits(sub(load_f(row + j + k), s), load_f(wanted + j + k));
+        if (equal) break;
+    }
+    for (; j < m; j += kLanesF) {
         unsigned b = eq_bits(sub(load_row(row, j, m), s), load_f(wanted + j));
         if (b) return j + __builtin_ctz(b) < m ? j + __builtin_ctz(b) : -1;
     }
@@ -318,6 +331,23 @@ static inline float threshold_of(const float* c, const float* pf, std::int32_t m
     }
     *best = least_value;
     return threshold < kInfF ? threshold : __FLT_MAX__;
+}
+
+// The second least of the minima of some lanes, which the least two values are rarely both in.
+static float second_least(const float* c, const float* pf, std::int32_t m) {
+    VecF a[4] = {set_f(kInfF), set_f(kInfF), set_f(kInfF), set_f(kInfF)};
+    std::int32_t j = 0;
+    for (; j + 4 * kLanesF <= m; j += 4 * kLanesF)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            a[k] = min(a[k], add(load_f(c + j + k * kLanesF), load_f(pf + j + k * kLanesF)));
+    for (int k = 0; j < m; j += kLanesF, k++) a[k] = min(a[k], add(load_row(c, j, m), load_f(pf + j)));
+    const VecF first = min(a[0], a[1]), other = min(a[2], a[3]), low = min(first, other);
+    const VecF high = min(max(first, other), min(max(a[0], a[1]), max(a[2], a[3])));
+    const float best = least(low);
+    const VecF target = set_f(best);
+    const unsigned at = eq_bits(low, target);
+    return at & (at - 1) ? best : least(select_lt(target, low, low, high));
 }
 
 static void decode(const std::uint64_t* mask, std::int32_t m, std::int32_t* out) {
@@ -417,6 +447,26 @@ static BestTwo best_two_cached(const std::int32_t* col, const C* cost, std::int3
     return lanes.merged();
 }
 
+// The same without the second column.
+template <class C>
+static inline BestTwo best_cached(const std::int32_t* col, const C* cost, std::int32_t size, const double* p) {
+    VecD w1 = set_d(kInfD), w2 = w1, j1 = set_d(-1.0);
+    for (std::int32_t k = 0; k < size; k += kLanesD) {
+        const VecD v = add(load_d(cost + k), gather(p, col + k));
+        j1 = select_lt(v, w1, numbers(col + k), j1);
+        w2 = min(w2, max(v, w1));
+        w1 = min(w1, v);
+    }
+    BestTwo b{kInfD, kInfD, -1, -1};
+    const double best = least_two(w1, w2, &b.w2);
+    if (!(best < kInfD)) return {kInfD, kInfD, -1, -1};
+    double j[kLanesD];
+    store_d(j, j1);
+    b.w1 = best;
+    b.j1 = static_cast<std::int32_t>(j[__builtin_ctz(eq_bits(w1, set_d(best)))]);
+    return b;
+}
+
 template <class C>
 static BestTwo best_two_row(const C* row, const double* p, std::int32_t m) {
     Lanes lanes;
@@ -486,13 +536,13 @@ static BestTwo best_two(State& s, std::int32_t i) {
     const float* cost = s.cache_cost + std::int64_t{r} * kCacheSize;
     float guess = -kInfF;
     if (s.cache_size[r] >= 2) {
-        BestTwo b = best_two_cached(col, cost, s.cache_size[r], s.p);
+        BestTwo b = best_cached(col, cost, s.cache_size[r], s.p);
         if (b.w2 <= s.bound[r]) return b;
         guess = static_cast<float>(b.w1) + s.width[r];
     }
     scan(s, r, guess);
-    BestTwo b = best_two_cached(col, cost, s.cache_size[r], s.p);
-    if (b.j2 < 0) b.w2 = b.w1 > s.bound[r] ? b.w1 : s.bound[r];
+    BestTwo b = best_cached(col, cost, s.cache_size[r], s.p);
+    if (!(b.w2 < kInfD)) b.w2 = b.w1 > s.bound[r] ? b.w1 : s.bound[r];
     return b;
 }
 
@@ -544,8 +594,8 @@ static inline bool best_two_exactly(State& s, std::int32_t i, BestTwo* b) {
         }
         if (s.exact_cost && !s.exact_known[r]) return false;
         if (s.cache_size[r] < 2) continue;
-        *b = s.exact_cost ? best_two_cached(s.cache_col + first, s.exact_cost + first, s.cache_size[r], s.p)
-                          : best_two_cached(s.cache_col + first, s.cache_cost + first, s.cache_size[r], s.p);
+        *b = s.exact_cost ? best_cached(s.cache_col + first, s.exact_cost + first, s.cache_size[r], s.p)
+                          : best_cached(s.cache_col + first, s.cache_cost + first, s.cache_size[r], s.p);
         const double bound = s.bound[r], size = bound < 0 ? -bound : bound;
         if (b->w2 <= bound - (s.price_bound + size) * kScanRounding - kDenormal) return true;
     }
@@ -672,7 +722,7 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
 
 namespace LOOMFAST_TARGET {
 const Kernels kernels = {
-    survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, columns_below, scan,
+    survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, second_least, columns_below, scan,
     bid<false>, bid<true>, best_two, best_two_dense, reduce, reach<float>, reach<double>, best_two_cached<float>, best_two_cached<double>,
     best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
     relax<float>, relax<double>, find};

@@ -4,13 +4,17 @@
 #include <cmath>
 
 #include "assignment/cpu/certificate.hpp"
-#include "assignment/cpu/points_solver.hpp"
+#include "assignment/cpu/points_begin.hpp"
 
 namespace loomfast::assignment {
 
 namespace {
 
 constexpr int kRounds = 4;  // of finishing, until what is left of rounding is as promised
+constexpr double kLeftOver = 8.0;  // a phase may leave a gap of n epsilon, and leaves that over this at least
+// Prices that contend for long are better solved with the matrix, where it is small: 256 MB. What is easy takes 10 to 40.
+constexpr std::int64_t kMostStored = std::int64_t{1} << 25, kPatience = 64;  // entries; searches a row
+constexpr std::int64_t kParts = 64;  // of the columns, for means of distances
 
 // Points in the order of a tree, so that rows one after the other look at the same columns.
 template <int D>
@@ -20,25 +24,23 @@ std::vector<double> in_order(const PriceTree<D>& tree, int d) {
     return points;
 }
 
-// Prices of at least 0, and 0 where no point of the fewer is matched; u as low as rounding asks for; the gap from above.
-template <int D>
-Certificate certify(const PointsSolver<D>& solver, PriceTree<D>& tree, std::vector<double>& u) {
-    double least = PriceTree<D>::kInf;
-    for (std::int64_t j = 0; j < tree.count(); ++j) least = std::min(least, tree.price(j));
-    std::vector<double> price(tree.count());
-    for (std::int64_t j = 0; j < tree.count(); ++j)
-        price[j] = solver.row_of(j) >= 0 ? tree.price(j) - least : 0.0;
-    tree.set_prices([&](std::int64_t j) { return price[j]; });
+// Prices of at least 0, and 0 where no point of the fewer is matched; u as low as rounding asks for; the gap from
+// above.
+template <class Source>
+Certificate certify(const PointsSolver<Source>& solver, Source& source, std::vector<double>& u) {
+    const double least = solver.least_price();
+    std::vector<double> price(source.columns());
+    for (std::int64_t j = 0; j < source.columns(); ++j)
+        price[j] = solver.row_of(j) >= 0 ? source.price(j) - least : 0.0;
+    source.set_prices([&](std::int64_t j) { return price[j]; });
+    source.least(u);
     Certificate found;
     double high = 0.0, low = 0.0;
-    for (std::int64_t i = 0; i < solver.rows(); ++i) {
+    for (std::int64_t i = 0; i < source.rows(); ++i) {
         const std::int32_t column = solver.column_of(i);
-        const double cost = tree.cost(solver.point(i), column);
-        std::int32_t cheapest = kNobody;
-        double value = PriceTree<D>::kInf;
-        tree.search(solver.point(i), 1, &cheapest, &value);
-        // What is computed of any pair is at least that, and off by half a unit in its last place; a sum's sign is right.
-        u[i] = value == 0.0 ? 0.0 : std::nextafter(value, -PriceTree<D>::kInf);
+        const double cost = source.cost(i, column);
+        // What is computed of any pair is at least that, off by half a unit in its last place; a sum's sign is right.
+        if (u[i] != 0.0) u[i] = std::nextafter(u[i], -PriceTree<1>::kInf);
         const TwoSum own(cost, price[column]), slack(own.sum, -u[i]);
         found.gap = TwoSum(found.gap, slack.sum).up();
         found.gap = TwoSum(found.gap, TwoSum(slack.error, own.error).up()).up();
@@ -53,50 +55,185 @@ Certificate certify(const PointsSolver<D>& solver, PriceTree<D>& tree, std::vect
     return found;
 }
 
-// rows <= cols.
+// The sum over the rows of the mean of their costs less the least, from below: distances have means of at least those
+// to the middles of parts of the columns.
 template <int D>
-void solve_in(const PointsCost& cost, const Options& options, Output& output) {
-    const Space<D> space{cost.d, cost.metric};
-    PriceTree<D> tree(space, cost.z, cost.cols);
-    const PriceTree<D> rows(space, cost.x, cost.rows);
-    PointsSolver<D> solver(space, in_order(rows, cost.d), tree, options.cancel);
-    output.status = Status::cancelled;
-    if (!solver.auction(solver.start_from_sample())) return;
-    std::vector<double> u(cost.rows);
-    Certificate found;
-    const auto proven = [&] { return found.gap <= found.bound(cost.rows, std::max(found.matched, found.duals), false); };
-    for (int round = 0; round < kRounds; ++round) {
-        if (!solver.finish()) return;
-        found = certify(solver, tree, u);
-        if (proven()) break;
-        solver.forget();
+double spread_of_costs(const TreeSource<D>& source) {
+    const Space<D>& space = source.space();
+    const std::int64_t columns = source.columns(), parts = std::min(columns, kParts);
+    const int d = space.d();
+    std::vector<double> middles(parts * d), squares(parts), least(source.rows()), point(d);
+    const auto first = [&](std::int64_t part) { return part * columns / parts; };
+    for (std::int64_t part = 0; part < parts; ++part) {
+        const std::int64_t begin = first(part), end = first(part + 1);
+        double* middle = &middles[part * d];
+        for (std::int64_t j = begin; j < end; ++j) {
+            source.tree().copy_point(j, point.data());
+            for (int k = 0; k < d; ++k) middle[k] += point[k] / static_cast<double>(end - begin);
+        }
+        if (space.metric != Metric::sqeuclidean) continue;
+        for (std::int64_t j = begin; j < end; ++j) squares[part] += source.tree().cost(middle, j);
     }
-    output.status = proven() ? Status::optimal : Status::uncertified;
-    output.total = found.total;
-    output.gap = found.gap;
-    output.stats = solver.stats;
-    output.stats.path = "points";
-    std::fill_n(output.row4col, cost.cols, -1);
-    std::fill_n(output.v, cost.cols, 0.0);
-    for (std::int64_t i = 0; i < cost.rows; ++i) {
-        const std::int64_t row = rows.original(i), column = tree.original(solver.column_of(i));
+    source.least(least);
+    double sum = 0.0;
+    for (std::int64_t i = 0; i < source.rows(); ++i) {
+        double mean = 0.0;
+        for (std::int64_t part = 0; part < parts; ++part) {
+            const auto count = static_cast<double>(first(part + 1) - first(part));
+            mean += count * space.cost(source.point(i), &middles[part * d]) + squares[part];
+        }
+        sum += mean / static_cast<double>(columns) - least[i];
+    }
+    return sum;
+}
+
+// The start by the rows and columns of the source. Prices are at least 0 then, and no further apart than costs can be.
+template <int D>
+PointsStart start_of(const Options& options, const PriceTree<D>& rows, const TreeSource<D>& source, double apart) {
+    PointsStart start;
+    const PriceTree<D>& columns = source.tree();
+    if (options.start_col4row) {
+        std::vector<std::int32_t> place(columns.count());
+        for (std::int64_t j = 0; j < columns.count(); ++j) place[columns.original(j)] = static_cast<std::int32_t>(j);
+        start.columns.resize(rows.count());
+        for (std::int64_t i = 0; i < rows.count(); ++i) {
+            const std::int64_t column = options.start_col4row[rows.original(i)];
+            start.columns[i] = column >= 0 && column < columns.count() ? place[column] : kNobody;
+        }
+    }
+    if (options.start_v) {
+        const auto given = [&](std::int64_t j) {
+            const double price = -options.start_v[columns.original(j)];
+            return std::isfinite(price) ? price : 0.0;
+        };
+        start.prices.resize(columns.count());
+        for (std::int64_t j = 0; j < columns.count(); ++j) start.prices[j] = given(j);
+        const double least = *std::min_element(start.prices.begin(), start.prices.end());
+        for (double& price : start.prices) price = std::min(price - least, apart);
+    }
+    return start;
+}
+
+// No two costs are further apart.
+double most_apart(const PointsCost& cost) {
+    double sum = 0.0;
+    for (int k = 0; k < cost.d; ++k) {
+        double low[2], high[2];
+        for (const int side : {0, 1}) {
+            const double* points = side == 0 ? cost.x : cost.z;
+            low[side] = high[side] = points[k];
+            for (std::int64_t i = 1; i < (side == 0 ? cost.rows : cost.cols); ++i) {
+                low[side] = std::min(low[side], points[i * cost.d + k]);
+                high[side] = std::max(high[side], points[i * cost.d + k]);
+            }
+        }
+        const auto magnitude = [&](int side) { return std::max(std::fabs(low[side]), std::fabs(high[side])); };
+        const double across = std::max(high[0] - low[1], high[1] - low[0]);
+        sum += cost.metric == Metric::dot ? 2.0 * magnitude(0) * magnitude(1) : across * across;
+    }
+    return cost.metric == Metric::euclidean ? std::sqrt(sum) : sum;
+}
+
+template <int D>
+void write(const PointsSolver<TreeSource<D>>& solver, const TreeSource<D>& source, const PriceTree<D>& rows,
+           const std::vector<double>& u, Output& output) {
+    std::fill_n(output.row4col, source.columns(), -1);
+    std::fill_n(output.v, source.columns(), 0.0);
+    for (std::int64_t i = 0; i < source.rows(); ++i) {
+        const std::int64_t row = rows.original(i), column = source.tree().original(solver.column_of(i));
         output.col4row[row] = column;
         output.row4col[column] = row;
         output.u[row] = u[i];
-        output.v[column] = 0.0 - tree.price(solver.column_of(i));
+        output.v[column] = 0.0 - source.price(solver.column_of(i));
     }
+    output.stats = solver.stats;
+    output.stats.path = "points";
+}
+
+// The same problem as a matrix.
+template <int D>
+void solve_stored(const PointsCost& cost, const PointsOptions& options, Output& output) {
+    const Space<D> space{cost.d, cost.metric};
+    std::vector<double> matrix(cost.rows * cost.cols);
+    run_chunks(cost.rows, 16, options.threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+            for (std::int64_t j = 0; j < cost.cols; ++j)
+                matrix[i * cost.cols + j] = space.cost(cost.x + i * cost.d, cost.z + j * cost.d);
+    });
+    Cost stored;
+    stored.data = matrix.data();
+    stored.rows = cost.rows;
+    stored.cols = cost.cols;
+    stored.row_stride = cost.cols * static_cast<std::int64_t>(sizeof(double));
+    stored.col_stride = sizeof(double);
+    solve(stored, options, output);
+    output.stats.path = "points, stored";
+}
+
+// rows <= cols.
+template <int D>
+void solve_in(const PointsCost& cost, const PointsOptions& options, Output& output) {
+    const Space<D> space{cost.d, cost.metric};
+    const PriceTree<D> rows(space, cost.x, cost.rows);
+    PointsChain<D> chain(space, in_order(rows, cost.d), cost, options);
+    auto& source = chain.source();
+    auto& solver = chain.solver();
+    std::vector<double> u(cost.rows), prices(options.tolerance > 0.0 ? cost.cols : 0);
+    Certificate found;
+    const double allowed = options.tolerance > 0.0 ? options.tolerance * spread_of_costs(source) : -1.0;
+    bool near = false;
+    const auto near_enough = [&](double epsilon) {
+        if (static_cast<double>(cost.rows) * epsilon > kLeftOver * allowed) return false;
+        for (std::int64_t j = 0; j < cost.cols; ++j) prices[j] = source.price(j);
+        found = certify(solver, source, u);
+        near = found.gap <= allowed;
+        if (!near) source.set_prices([&](std::int64_t j) { return prices[j]; });
+        return near;
+    };
+    const auto proven = [&] {
+        return found.gap <= found.bound(cost.rows, std::max(found.matched, found.duals), false);
+    };
+    if (cost.rows <= kMostStored / cost.cols) solver.most_scans = kPatience * cost.rows;
+    output.status = Status::cancelled;
+    chain.begin(start_of(options, rows, source, most_apart(cost)));
+    while (true) {
+        const Auction auction = chain.watch().round == 0 ? chain.auction(near_enough) : Auction::ended;
+        if (auction == Auction::exhausted) return solve_stored<D>(cost, options, output);
+        if (auction == Auction::stopped) return;
+        if (near) break;
+        const Finish finish = solver.finish();
+        if (finish == Finish::stopped) return;
+        if (finish == Finish::too_early) continue;
+        found = certify(solver, source, u);
+        if (proven() || ++chain.watch().round == kRounds) break;
+        solver.forget();
+    }
+    output.status = proven() ? Status::optimal : near ? Status::within_tolerance : Status::uncertified;
+    output.total = found.total;
+    output.gap = found.gap;
+    write(solver, source, rows, u, output);
 }
 
 }  // namespace
 
-void solve_points(const PointsCost& cost, const Options& options, Output& output) {
+void solve_points(const PointsCost& cost, const PointsOptions& options, Output& output) {
     if (cost.rows > cost.cols) {  // the costs are those of z and x, too
         PointsCost turned = cost;
+        PointsOptions otherwise = options;
         std::swap(turned.x, turned.z);
         std::swap(turned.rows, turned.cols);
+        std::swap(otherwise.start_u, otherwise.start_v);
+        std::vector<std::int64_t> rows;
+        if (options.start_col4row) {
+            rows.assign(cost.cols, kNobody);
+            for (std::int64_t i = 0; i < cost.rows; ++i)
+                if (const std::int64_t column = options.start_col4row[i]; column >= 0 && column < cost.cols)
+                    rows[column] = i;
+            otherwise.start_col4row = rows.data();
+        }
         std::swap(output.col4row, output.row4col);
         std::swap(output.u, output.v);
-        solve_points(turned, options, output);
+        solve_points(turned, otherwise, output);
         std::swap(output.col4row, output.row4col);
         std::swap(output.u, output.v);
         return;

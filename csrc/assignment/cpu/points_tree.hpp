@@ -72,8 +72,7 @@ struct Space {
     static constexpr double kSlack = 0x1p-46;
 };
 
-// Points are numbered by their place in the tree; `original` says where they came from. A search for row `nullptr`
-// is that of a row all of whose costs are zero.
+// Points are numbered by their place in the tree; `original` says where they came from. 
 template <int D>
 class PriceTree {
   public:
@@ -99,7 +98,7 @@ class PriceTree {
     std::int64_t count() const { return static_cast<std::int64_t>(order_.size()); }
     std::int32_t original(std::int64_t j) const { return order_[j]; }
     double price(std::int64_t j) const { return price_[j]; }
-    double cost(const double* x, std::int64_t j) const { return x ? space_.cost(x, at(j), kLeaf) : 0.0; }
+    double cost(const double* x, std::int64_t j) const { return space_.cost(x, at(j), kLeaf); }
     void copy_point(std::int64_t j, double* to) const {
         for (int k = 0; k < space_.d(); ++k) to[k] = at(j)[k * kLeaf];
     }
@@ -124,6 +123,12 @@ class PriceTree {
             least(i) = std::min(least(i), price);
             offset(i) = std::min(offset(i), offset_of(i, j));
         }
+    }
+    // What a point costs from the nearest near it in the tree, on average.
+    double spacing() const;
+    template <class Archive>
+    void visit(Archive& archive) {  // prices and what bounds them
+        archive(price_), archive(bounds_);
     }
     // Planes as near to the prices as they can be; those of before stay right while prices rise.
     void fit_planes() {
@@ -189,7 +194,6 @@ class PriceTree {
         const int d = space_.d();
         const double* of = &bounds_[std::int64_t{node} * stride_];
         const double least = of[3 * d + 1];
-        if (!x) return least;
         const double box = space_.least_cost(x, of, of + d) + least;
         if (space_.metric == Metric::euclidean) return box;
         return std::max(box, space_.least_with_plane(x, of, of + d, of + 2 * d) + of[3 * d]);
@@ -313,5 +317,26 @@ class PriceTree {
     std::vector<Node> nodes_;
     std::int64_t stride_;
 };
+
+template <int D>
+double PriceTree<D>::spacing() const {
+    const std::int64_t columns = count(), samples = 200;
+    Space<D> plain = space_;
+    if (plain.metric == Metric::dot) plain.metric = Metric::sqeuclidean;  // twice its differences
+    std::vector<double> point(space_.d()), other(space_.d());
+    double sum = 0.0;
+    for (std::int64_t k = 0; k < samples; ++k) {
+        const std::int64_t j = k * (columns - 1) / (samples - 1);
+        copy_point(j, point.data());
+        double least = PriceTree<D>::kInf;
+        for (std::int64_t i = std::max<std::int64_t>(0, j - 64); i < std::min(columns, j + 64); ++i) {
+            if (i == j) continue;
+            copy_point(i, other.data());
+            least = std::min(least, plain.cost(point.data(), other.data()));
+        }
+        sum += least;
+    }
+    return sum / static_cast<double>(samples) * (space_.metric == Metric::dot ? 0.5 : 1.0);
+}
 
 }  // namespace loomfast::assignment

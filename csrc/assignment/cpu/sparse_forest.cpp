@@ -15,9 +15,13 @@ constexpr std::size_t kFewTrees = 16;
 constexpr std::int64_t kChunk = 64;
 }
 
-SparseForest::SparseForest(SparseState& state)
-    : s_(state), labels_(std::size_t(state.g.m)), d_(std::size_t(state.g.m), kInf), least_(std::size_t(state.g.n)),
-      tree_(std::size_t(state.g.n)), done_(std::size_t(state.g.n), 0) {}
+void SparseForest::prepare() {
+    labels_.resize(std::size_t(s_.g.m));
+    d_.assign(std::size_t(s_.g.m), kInf);
+    least_.resize(std::size_t(s_.g.n));
+    tree_.resize(std::size_t(s_.g.n));
+    done_.assign(std::size_t(s_.g.n), 0);
+}
 
 void SparseForest::label(std::int32_t j, double d, std::int32_t parent, std::int64_t entry) {
     const auto k = std::size_t(j);
@@ -101,6 +105,7 @@ void SparseForest::grow(const std::vector<std::int32_t>& free_rows, Cancel* canc
 }
 
 std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double epsilon, Cancel* cancel) {
+    if (labels_.empty()) prepare();
     heap_.clear();
     touched_.clear();
     order_.clear();

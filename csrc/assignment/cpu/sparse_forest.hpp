@@ -17,7 +17,7 @@ namespace loomfast::assignment {
 // 1989, section 2.)
 class SparseForest {
 public:
-    explicit SparseForest(SparseState& state);
+    explicit SparseForest(SparseState& state) : s_(state) {}
 
     // One pass; how many rows were matched. 0: `cancel` stopped it, or no free column can be reached. `epsilon` 0:
     // exact lengths. In wide problems all unmatched columns have to stand on the floor, and do so afterwards.
@@ -26,6 +26,7 @@ public:
     std::int64_t looked() const { return looked_; }  // entries
 
 private:
+    void prepare();
     void grow(const std::vector<std::int32_t>& free_rows, Cancel* cancel);
     void relax(std::int32_t i, double length, double level, std::int32_t tree);
     void label(std::int32_t j, double d, std::int32_t parent, std::int64_t entry);

@@ -9,48 +9,46 @@ namespace {
 constexpr std::int64_t kWorth = 8;
 }
 
-// Whether some line has one pair, and none has no pair.
-bool SparsePeel::count(const SparseGraph& g) {
-    const bool square = g.n == g.m;
-    row_pairs_.resize(std::size_t(g.n));
-    col_pairs_.assign(square ? std::size_t(g.m) : 0, 0);
-    for (std::size_t i = 0; i < std::size_t(g.n); i++) row_pairs_[i] = std::int32_t(g.first[i + 1] - g.first[i]);
-    if (square)
-        for (const std::int32_t j : g.column) col_pairs_[std::size_t(j)]++;
-    for (std::size_t i = 0; i < row_pairs_.size(); i++)
+SparsePeel::SparsePeel(const SparseGraph& graph) : g_(graph), row_pairs_(std::size_t(graph.n)) {
+    const bool square = g_.n == g_.m;
+    for (std::size_t i = 0; i < std::size_t(g_.n); i++) {
+        row_pairs_[i] = std::int32_t(g_.first[i + 1] - g_.first[i]);
+        empty_ |= row_pairs_[i] == 0;
         if (row_pairs_[i] == 1) single_rows_.push_back(std::int32_t(i));
-    for (std::size_t j = 0; j < col_pairs_.size(); j++)
+    }
+    if (!square) return;
+    col_pairs_.assign(std::size_t(g_.m), 0);
+    for (const std::int32_t j : g_.column) col_pairs_[std::size_t(j)]++;
+    for (std::size_t j = 0; j < col_pairs_.size(); j++) {
+        empty_ |= col_pairs_[j] == 0;
         if (col_pairs_[j] == 1) single_cols_.push_back(std::int32_t(j));
-    const auto empty = [](const std::vector<std::int32_t>& pairs) {
-        return std::find(pairs.begin(), pairs.end(), 0) != pairs.end();
-    };
-    return !(single_rows_.empty() && single_cols_.empty()) && !empty(row_pairs_) && !empty(col_pairs_);
+    }
 }
 
-void SparsePeel::turn(const SparseGraph& g) {
-    first_.assign(std::size_t(g.m) + 1, 0);
-    for (const std::int32_t j : g.column) first_[std::size_t(j) + 1]++;
-    for (std::size_t j = 0; j < std::size_t(g.m); j++) first_[j + 1] += first_[j];
+void SparsePeel::turn() {
+    first_.assign(std::size_t(g_.m) + 1, 0);
+    for (const std::int32_t j : g_.column) first_[std::size_t(j) + 1]++;
+    for (std::size_t j = 0; j < std::size_t(g_.m); j++) first_[j + 1] += first_[j];
     std::vector<std::int64_t> next(first_.begin(), first_.end() - 1);
-    row_.resize(g.column.size());
-    entry_.resize(g.column.size());
-    for (std::int32_t i = 0; i < g.n; i++)
-        for (std::int64_t e = g.first[std::size_t(i)]; e < g.first[std::size_t(i) + 1]; e++) {
-            const auto at = std::size_t(next[std::size_t(g.column[std::size_t(e)])]++);
+    row_.resize(g_.column.size());
+    entry_.resize(g_.column.size());
+    for (std::int32_t i = 0; i < g_.n; i++)
+        for (std::int64_t e = g_.first[std::size_t(i)]; e < g_.first[std::size_t(i) + 1]; e++) {
+            const auto at = std::size_t(next[std::size_t(g_.column[std::size_t(e)])]++);
             row_[at] = i;
             entry_[at] = e;
         }
     if (col_pairs_.empty()) {  // of a wide problem: only whether they are taken
-        col_pairs_.resize(std::size_t(g.m));
-        for (std::size_t j = 0; j < std::size_t(g.m); j++) col_pairs_[j] = std::int32_t(first_[j + 1] - first_[j]);
+        col_pairs_.resize(std::size_t(g_.m));
+        for (std::size_t j = 0; j < std::size_t(g_.m); j++) col_pairs_[j] = std::int32_t(first_[j + 1] - first_[j]);
     }
 }
 
 // Row i with its one column, whose other rows lose a pair. False: one of them has none left.
-bool SparsePeel::take_row(const SparseGraph& g, std::int32_t i) {
-    std::int64_t e = g.first[std::size_t(i)];
-    while (col_pairs_[std::size_t(g.column[std::size_t(e)])] == 0) e++;
-    const auto j = std::size_t(g.column[std::size_t(e)]);
+bool SparsePeel::take_row(std::int32_t i) {
+    std::int64_t e = g_.first[std::size_t(i)];
+    while (col_pairs_[std::size_t(g_.column[std::size_t(e)])] == 0) e++;
+    const auto j = std::size_t(g_.column[std::size_t(e)]);
     steps_.push_back({i, true, e});
     row_pairs_[std::size_t(i)] = col_pairs_[j] = 0;
     for (std::int64_t k = first_[j]; k < first_[j + 1]; k++) {
@@ -63,62 +61,62 @@ bool SparsePeel::take_row(const SparseGraph& g, std::int32_t i) {
 }
 
 // Column j with its one row, whose other columns lose a pair.
-bool SparsePeel::take_column(const SparseGraph& g, std::int32_t j) {
+bool SparsePeel::take_column(std::int32_t j) {
     std::int64_t k = first_[std::size_t(j)];
     while (row_pairs_[std::size_t(row_[std::size_t(k)])] == 0) k++;
     const std::int32_t i = row_[std::size_t(k)];
     steps_.push_back({i, false, entry_[std::size_t(k)]});
     row_pairs_[std::size_t(i)] = col_pairs_[std::size_t(j)] = 0;
-    for (std::int64_t e = g.first[std::size_t(i)]; e < g.first[std::size_t(i) + 1]; e++) {
-        std::int32_t& pairs = col_pairs_[std::size_t(g.column[std::size_t(e)])];
+    for (std::int64_t e = g_.first[std::size_t(i)]; e < g_.first[std::size_t(i) + 1]; e++) {
+        std::int32_t& pairs = col_pairs_[std::size_t(g_.column[std::size_t(e)])];
         if (pairs == 0) continue;
         if (--pairs == 0) return false;
-        if (pairs == 1) single_cols_.push_back(g.column[std::size_t(e)]);
+        if (pairs == 1) single_cols_.push_back(g_.column[std::size_t(e)]);
     }
     return true;
 }
 
-bool SparsePeel::peel(const SparseGraph& g) {
-    if (!count(g)) return false;
-    turn(g);
+bool SparsePeel::peel() {
+    if (empty_ || !doubtful()) return false;
+    turn();
     while (!single_rows_.empty() || !single_cols_.empty()) {
         auto& lines = single_rows_.empty() ? single_cols_ : single_rows_;
         const bool by_row = &lines == &single_rows_;
         const std::int32_t line = lines.back();
         lines.pop_back();
         if ((by_row ? row_pairs_ : col_pairs_)[std::size_t(line)] == 0) continue;
-        if (!(by_row ? take_row(g, line) : take_column(g, line))) return false;
+        if (!(by_row ? take_row(line) : take_column(line))) return false;
     }
-    if (kWorth * std::int64_t(steps_.size()) < g.n) return false;
-    keep_rest(g);
+    if (kWorth * std::int64_t(steps_.size()) < g_.n) return false;
+    keep_rest();
     return true;
 }
 
-void SparsePeel::keep_rest(const SparseGraph& g) {
-    std::vector<std::int32_t> number(std::size_t(g.m), -1);
-    for (std::int32_t j = 0; j < g.m; j++) {
+void SparsePeel::keep_rest() {
+    std::vector<std::int32_t> number(std::size_t(g_.m), -1);
+    for (std::int32_t j = 0; j < g_.m; j++) {
         const bool alone = first_[std::size_t(j)] == first_[std::size_t(j) + 1];  // of a wide problem
         if (col_pairs_[std::size_t(j)] == 0 && !alone) continue;
         number[std::size_t(j)] = std::int32_t(columns_.size());
         columns_.push_back(j);
     }
     rest_.first.assign(1, 0);
-    for (std::int32_t i = 0; i < g.n; i++) {
+    for (std::int32_t i = 0; i < g_.n; i++) {
         if (row_pairs_[std::size_t(i)] == 0) continue;
         rows_.push_back(i);
-        for (std::int64_t e = g.first[std::size_t(i)]; e < g.first[std::size_t(i) + 1]; e++) {
-            const std::int32_t j = number[std::size_t(g.column[std::size_t(e)])];
+        for (std::int64_t e = g_.first[std::size_t(i)]; e < g_.first[std::size_t(i) + 1]; e++) {
+            const std::int32_t j = number[std::size_t(g_.column[std::size_t(e)])];
             if (j < 0) continue;
             rest_.column.push_back(j);
-            rest_.cost.push_back(g.cost[std::size_t(e)]);
+            rest_.cost.push_back(g_.cost[std::size_t(e)]);
         }
         rest_.first.push_back(std::int64_t(rest_.column.size()));
     }
     rest_.n = std::int32_t(rows_.size());
     rest_.m = std::int32_t(columns_.size());
-    rest_.factor = g.factor;
-    rest_.largest = g.largest;
-    rest_.integral = g.integral;
+    rest_.factor = g_.factor;
+    rest_.largest = g_.largest;
+    rest_.integral = g_.integral;
 }
 
 // What the price of a step's column may be, given those of all that was taken later: as near to no gain of its row as

@@ -14,8 +14,13 @@ namespace loomfast::assignment {
 // Mathematical Software 7(3), 1981.)
 class SparsePeel {
 public:
+    explicit SparsePeel(const SparseGraph& graph);
+
+    // Whether a line has at most one pair: most problems without an answer have such.
+    bool doubtful() const { return empty_ || !single_rows_.empty() || !single_cols_.empty(); }
+
     // Whether that leaves much less to solve. False also where a line is left without pairs: there is no answer then.
-    bool peel(const SparseGraph& graph);
+    bool peel();
 
     const SparseGraph& rest() const { return rest_; }
 
@@ -29,13 +34,14 @@ private:
         std::int64_t entry;  // that pair
     };
 
-    bool count(const SparseGraph& g);
-    void turn(const SparseGraph& g);
-    bool take_row(const SparseGraph& g, std::int32_t i);
-    bool take_column(const SparseGraph& g, std::int32_t j);
-    void keep_rest(const SparseGraph& g);
+    void turn();
+    bool take_row(std::int32_t i);
+    bool take_column(std::int32_t j);
+    void keep_rest();
     double price_of(const SparseState& whole, const Step& step) const;
 
+    const SparseGraph& g_;
+    bool empty_ = false;  // a line has no pair
     SparseGraph rest_;
     std::vector<std::int32_t> rows_, columns_;         // of the rest, by their numbers in the whole
     std::vector<Step> steps_;

@@ -7,22 +7,39 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = SparseState::kInf;
-// Columns, the last first, are given to the rows that their least costs are in; rows that were not wanted twice raise
-// the price of theirs as far as it stays their best.
-void transfer(SparseState& s) {
-    std::vector<std::int64_t> least(std::size_t(s.g.m), -1);
-    for (std::int32_t i = 0; i < s.g.n; i++)
-        for (std::int64_t e = s.g.first[std::size_t(i)]; e < s.g.first[std::size_t(i) + 1]; e++)
-            if (s.value(e) == 0.0 && least[std::size_t(s.column(e))] < 0) least[std::size_t(s.column(e))] = e;
-    std::vector<std::int32_t> row(std::size_t(s.g.m), -1);
+// A column's least cost: in which row, and which of its entries.
+struct Least {
+    std::int32_t row = -1, offset = 0;
+};
+
+std::vector<Least> reduce(SparseState& s, bool wanted) {
+    std::vector<Least> least(wanted ? std::size_t(s.g.m) : 0);
+    std::fill(s.p.begin(), s.p.end(), -kInf);
+    for (std::int32_t i = 0; i < s.g.n; i++) {
+        const std::int64_t begin = s.g.first[std::size_t(i)], end = s.g.first[std::size_t(i) + 1];
+        for (std::int64_t e = begin; e < end; e++) {
+            const auto j = std::size_t(s.column(e));
+            if (!(-s.cost(e) > s.p[j])) continue;
+            s.p[j] = -s.cost(e);
+            if (wanted) least[j] = {i, std::int32_t(e - begin)};
+        }
+    }
+    for (double& p : s.p)
+        if (p == -kInf) p = 0.0;
+    return least;
+}
+
+}  // namespace
+
+void reduce_columns(SparseState& s) { reduce(s, false); }
+
+void reduce_and_transfer(SparseState& s) {
+    const std::vector<Least> least = reduce(s, true);
     std::vector<char> wanted_twice(std::size_t(s.g.n), 0);
-    for (std::int32_t i = 0; i < s.g.n; i++)
-        for (std::int64_t e = s.g.first[std::size_t(i)]; e < s.g.first[std::size_t(i) + 1]; e++)
-            if (least[std::size_t(s.column(e))] == e) row[std::size_t(s.column(e))] = i;
-    for (std::int32_t j = s.g.m - 1; j >= 0; j--) {
-        const std::int32_t i = row[std::size_t(j)];
+    for (std::size_t j = least.size(); j-- > 0;) {  // the last first
+        const std::int32_t i = least[j].row;
         if (i < 0) continue;
-        if (s.x[std::size_t(i)] < 0) s.match(i, least[std::size_t(j)]);
+        if (s.x[std::size_t(i)] < 0) s.match(i, s.g.first[std::size_t(i)] + least[j].offset);
         else wanted_twice[std::size_t(i)] = 1;
     }
     for (std::int32_t i = 0; i < s.g.n; i++) {
@@ -30,23 +47,6 @@ void transfer(SparseState& s) {
         const SparseState::Best best = s.best(i);
         if (best.second < kInf) s.p[std::size_t(s.x[std::size_t(i)])] += best.second - best.first;
     }
-}
-
-}  // namespace
-
-void reduce_columns(SparseState& s) {
-    std::fill(s.p.begin(), s.p.end(), -kInf);
-    for (std::size_t e = 0; e < s.g.cost.size(); e++) {
-        double& p = s.p[std::size_t(s.g.column[e])];
-        p = std::max(p, -s.g.cost[e]);
-    }
-    for (double& p : s.p)
-        if (p == -kInf) p = 0.0;
-}
-
-void reduce(SparseState& s) {
-    reduce_columns(s);
-    transfer(s);
 }
 
 void take_free(SparseState& s) {

@@ -55,9 +55,9 @@ public:
         : s_(state), options_(options), out_(output), floor_(state), lowering_(state),
           entries_(std::int64_t(state.g.cost.size()) + state.g.n) {}
 
-    void solve() {
+    void solve(bool doubtful) {
         out_.status = Status::cancelled;
-        if (doubtful() && !possible()) return;
+        if (doubtful && !possible()) return;
         begin();
         if (!rows_.empty()) {
             SparseForest forest(s_);
@@ -82,7 +82,7 @@ private:
     bool cancelled() { return options_.cancel && options_.cancel->look(); }
 
     void begin() {
-        if (!start_from_given()) s_.wide() ? take_free(s_) : reduce(s_);
+        if (!start_from_given()) s_.wide() ? take_free(s_) : reduce_and_transfer(s_);
         rows_ = s_.free_rows();
     }
 
@@ -140,16 +140,6 @@ private:
         if (j < 0 || j >= s_.g.m || s_.y[std::size_t(j)] >= 0 || s_.x[std::size_t(i)] >= 0) return;
         for (std::int64_t e = s_.g.first[std::size_t(i)]; e < s_.g.first[std::size_t(i) + 1]; e++)
             if (s_.column(e) == j) return s_.match(i, e);
-    }
-
-    // Whether a row, or a column of a square problem, has at most one pair: most problems without an answer have such.
-    bool doubtful() const {
-        for (std::size_t i = 0; i < std::size_t(s_.g.n); i++)
-            if (s_.g.first[i + 1] - s_.g.first[i] < 2) return true;
-        if (s_.wide()) return false;
-        std::vector<char> degree(std::size_t(s_.g.m), 0);
-        for (const std::int32_t j : s_.g.column) degree[std::size_t(j)] = std::min(degree[std::size_t(j)] + 1, 2);
-        return std::find_if(degree.begin(), degree.end(), [](char d) { return d < 2; }) != degree.end();
     }
 
     // Whether all rows can be matched; else the proof that they cannot. Asked once, when there is reason to doubt it.
@@ -288,16 +278,17 @@ private:
 
 void solve_graph(SparseState& state, const Options& options, SparseOutput& output) {
     const bool starts = options.start_col4row || options.start_u || options.start_v;
-    SparsePeel peeled;
-    if (!starts && peeled.peel(state.g)) {
+    SparsePeel peeled(state.g);
+    const bool doubtful = peeled.doubtful();
+    if (!starts && peeled.peel()) {
         SparseState rest(peeled.rest());
-        Solver(rest, options, output).solve();
+        Solver(rest, options, output).solve(false);
         if (output.status == Status::optimal) peeled.lift(rest, state);
         if (output.status != Status::infeasible) return;
         output.crowded.clear();  // the proof is to be one of the whole graph
         output.neighbours.clear();
     }
-    Solver(state, options, output).solve();
+    Solver(state, options, output).solve(doubtful);
 }
 
 void refine_graph(SparseState& state, const Options& options, SparseOutput& output) {

@@ -179,7 +179,11 @@ BestTwo Work::best_two(std::int32_t i) {
             if (b.w2 <= safe_bound(r)) return b;
         }
     }
-    const std::int32_t count = !filter.exact && b.w2 < kInf ? columns_within(r, b.w2, few()) : m;
+    if (!cached) {
+        const double second = kernels.second_least(filter_row(i), pf, m);
+        b.w2 = second + (price_bound + std::fabs(second)) * kScanRounding + kDenormal;
+    }
+    const std::int32_t count = b.w2 < kInf && !(cached && filter.exact) ? columns_within(r, b.w2, few()) : m;
     if (count > few()) return two_least(kernels, rows.row(i), p, m);
     b = {kInf, kInf, -1, -1};
     for (std::int32_t k = 0; k < count; k++) {
