@@ -33,7 +33,7 @@ def draw_auction(page):
     """Every bid: the matrix, who holds which column, and the prices below."""
     cost = page["COST"]
     bids = list(page["auction"](cost, 1 / 7))
-    columns = 6
+    columns = 4
     rows = -(-len(bids) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 2.15 * rows), squeeze=False)
     for axis in axes.flat[len(bids) :]:
@@ -69,7 +69,7 @@ def draw_certificate(page):
     cost, u, v, column_of = (page[name] for name in ("COST", "u", "v", "column_of"))
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4), gridspec_kw={"wspace": 0.4})
     _matrix(left, cost, None, column_of)
-    _matrix(right, cost - u[:, None] - v, None, column_of, "{:.1f}")
+    _matrix(right, (cost - u[:, None] - v).round(1) + 0.0, None, column_of, "{:.1f}")
     for k in range(6):
         left.text(6.1, k, f"{u[k]:.2f}", ha="center", va="center", color=GREEN)
         left.text(k, 6.0, f"{v[k]:.1f}", ha="center", va="center", color=ORANGE, fontsize=8)
@@ -155,7 +155,7 @@ def draw_flow_map(page):
                 *ends, connectionstyle=f"arc3,rad={bend}", arrowstyle="->", mutation_scale=12, color=ORANGE
             )
             axes[1].add_patch(arc)
-    axes[1].text(0.6, 2.45, r"$X_{0,1}$", color=ORANGE)
+    axes[1].text(0.6, 2.6, r"$X_{0,1}$", color=ORANGE)
     axes[1].text(0.33, -2.05, r"$X_{0,½}$", color=ORANGE)
     axes[1].text(0.72, -1.25, r"$X_{½,1}$", color=ORANGE)
     axes[1].set_ylim(-2.5, 3)

@@ -101,7 +101,7 @@ def draw(losses, images, boxes, logits, targets, path):
     axes[0].set_xlabel("step")
     axes[0].set_title("loss", fontsize=9)
     for k, axis in enumerate(axes[1:]):
-        axis.imshow(images[k, 0], cmap="gray", vmin=-1.5, vmax=1.5, extent=(0, 1, 1, 0))
+        axis.imshow(images[k, 0].numpy(), cmap="gray", vmin=-1.5, vmax=1.5, extent=(0, 1, 1, 0))
         shown = logits[k].argmax(-1) != NOTHING
         for some, style in ((targets[k][0], ("#2f855a", 3)), (boxes[k][shown], ("#dd6b20", 1.3))):
             for cx, cy, w, h in some.tolist():
@@ -120,7 +120,7 @@ def main():
     arguments = parser.parse_args()
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    steps, batch = (5, 8) if arguments.small else (1500, 64)
+    steps, batch = (5, 8) if arguments.small else (1000, 32)
     network = Detector()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)

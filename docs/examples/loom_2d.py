@@ -42,7 +42,7 @@ def train(coupler, data, steps, batch=256):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if isinstance(coupler, Loom) and (step in (0, 1, 3, 7, 15) or step == steps - 1):
+        if isinstance(coupler, Loom) and (step in (0, 7, 31, 127, 511) or step == steps - 1):
             held.append((step + 1, noise_from_ids(coupler.ids[:SHOWN, 0], (2,), seed=0)))
     return network, held
 
@@ -75,7 +75,7 @@ def animate(data, held, states, path, between=6):
 
     def show(frame):
         step, noise = held[min(frame * len(held) // len(moving[0]), len(held) - 1)]
-        axes[0].set_title(f"pairs of LOOM after {step} batches", fontsize=9)
+        axes[0].set_title(f"LOOM's pairs, batch {step}", fontsize=9)
         for line, x, z in zip(lines, data, noise, strict=False):
             line.set_data(*np.stack([z, x]).T)
         for dot, places in zip(dots, (noise, moving[0][frame], moving[1][frame]), strict=True):
