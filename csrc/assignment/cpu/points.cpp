@@ -193,7 +193,8 @@ void solve_in(const PointsCost& cost, const PointsOptions& options, Output& outp
     const auto proven = [&] {
         return found.gap <= found.bound(cost.rows, std::max(found.matched, found.duals), false);
     };
-    if (cost.rows <= kMostStored / cost.cols) solver.most_scans = kPatience * cost.rows;
+    const bool storable = cost.rows <= kMostStored / cost.cols;
+    if (storable) solver.most_scans = kPatience * cost.rows;
     output.status = Status::cancelled;
     chain.begin(start_of(options, rows, source, most_apart(cost)));
     while (true) {
@@ -208,6 +209,8 @@ void solve_in(const PointsCost& cost, const PointsOptions& options, Output& outp
         if (proven() || ++chain.watch().round == kRounds) break;
         solver.forget();
     }
+    // Costs that cancel, and prices that are large against what is matched, can leave more than is promised.
+    if (!near && !proven() && storable) return solve_stored<D>(cost, options, output);
     output.status = proven() ? Status::optimal : near ? Status::within_tolerance : Status::uncertified;
     output.total = found.total;
     output.gap = found.gap;
