@@ -27,7 +27,7 @@ bench: $(VENV)/built $(VENV)/peers  ## every case of bench/registry.py by pytest
 	$(BIN)/python -m pytest bench --benchmark-json runs/bench/speed.json
 	$(BIN)/python bench/speed_table.py runs/bench/speed.json --figure runs/bench/speed.svg
 
-bench-full: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
+bench-full: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-points bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
 report: $(VENV)/built  ## tables, figures and a page of the runs of bench/science.py that are done
 	$(BIN)/python bench/science.py report
@@ -37,6 +37,7 @@ docs: $(VENV)/built $(VENV)/docs  ## the site of docs/ and of the docstrings, in
 	@echo "docs/_build/html/index.html"
 
 bench-coupling: OPTIONS := --figure runs/bench/coupling.png
+bench-points: OPTIONS := --figure runs/bench/points.png
 bench-%: $(VENV)/built $(VENV)/peers
 	mkdir -p runs/bench
 	$(BIN)/python bench/$*.py --json runs/bench/$*.json $(OPTIONS)

@@ -30,8 +30,8 @@ myst_heading_anchors = 3
 default_role = "code"  # `name` in a docstring
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True, "show-inheritance": True}
-napoleon_numpy_docstring = False
+autodoc_default_options = {"members": True}
+napoleon_numpy_docstring = True  # as scipy's, where its contract is kept
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
