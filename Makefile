@@ -14,7 +14,7 @@ CUDA ?= OFF
 # Two processes; one that has nothing left takes over half of what the other has.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-kernels test-aarch64 test-compilers lint format clean bench report docs dist gpu-kit gpu-kit-check
+.PHONY: demo test test-kernels test-aarch64 test-compilers lint format clean bench bench-full report docs dist gpu-kit gpu-kit-check
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
 	$(BIN)/python bench/digits.py --seeds $(SEEDS) --steps $(STEPS) --num $(SAMPLES) --out $(DEMO)
@@ -22,7 +22,12 @@ demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sa
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-bench: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
+bench: $(VENV)/built $(VENV)/peers  ## every case of bench/registry.py by pytest-benchmark: a table, and a figure
+	mkdir -p runs/bench
+	$(BIN)/python -m pytest bench --benchmark-json runs/bench/speed.json
+	$(BIN)/python bench/speed_table.py runs/bench/speed.json --figure runs/bench/speed.svg
+
+bench-full: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-points bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
 report: $(VENV)/built  ## tables, figures and a page of the runs of bench/science.py that are done
 	$(BIN)/python bench/science.py report
@@ -32,6 +37,7 @@ docs: $(VENV)/built $(VENV)/docs  ## the site of docs/ and of the docstrings, in
 	@echo "docs/_build/html/index.html"
 
 bench-coupling: OPTIONS := --figure runs/bench/coupling.png
+bench-points: OPTIONS := --figure runs/bench/points.png
 bench-%: $(VENV)/built $(VENV)/peers
 	mkdir -p runs/bench
 	$(BIN)/python bench/$*.py --json runs/bench/$*.json $(OPTIONS)

@@ -121,6 +121,7 @@ def blocked(rng, n):
 FAMILIES = {
     "random 10": random,
     "random 4": lambda rng, n: random(rng, n, 4),
+    "random 8": lambda rng, n: random(rng, n, 8),
     "random 30": lambda rng, n: random(rng, n // 3, 30),
     "ints": lambda rng, n: random(rng, n, values=lambda k: rng.integers(1, 101, k)),
     "ties": lambda rng, n: random(rng, n, values=lambda k: rng.integers(1, 4, k)),

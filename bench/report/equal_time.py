@@ -7,9 +7,9 @@ REFERENCE = "independent"
 
 
 def price_of(results, title):
-    """Return (step, preparation) of a run's title, in steps of independent noise, or None without a clock.
+    """Return (step, preparation) of a run's title, in steps of independent noise.
 
-    A run with two halves costs what its first does, and is told from the seconds of its own preparation.
+    None without the clock's result, and for runs that it does not time: other batches, two halves.
     """
     clock = results.get(CLOCK, {}).get("clock", {})
     if title not in clock or REFERENCE not in clock:

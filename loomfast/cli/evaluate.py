@@ -48,7 +48,7 @@ def describe(command):
         default="auto",
         choices=FEATURES,
         help="what samples and held-out items are compared by: digits (a small classifier), inception (of "
-        "published Fréchet distances), data (their own numbers; exact W2 alone); auto: digits for that data "
+        "published Fréchet distances), data (their own numbers: no Fréchet); auto: digits for that data "
         "set, else inception where torch-fidelity and its weights are here, else data",
     )
     command.add_argument(

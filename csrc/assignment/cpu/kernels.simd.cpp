@@ -26,10 +26,6 @@ static inline VecF load_row(const float* row, std::int32_t j, std::int32_t m) {
     return j + kLanesF <= m ? load_f(row + j) : load_f(row + j, m - j, kInfF);
 }
 
-static inline VecD load_row(const double* row, std::int32_t j, std::int32_t m) {
-    return j + kLanesD <= m ? load_d(row + j) : load_d(row + j, m - j, kInfD);
-}
-
 // Which magnitudes occur among `count` numbers, zeros and infinities aside: a bit of `coarse` for every 32 binades and
 // of `fine` for every four, modulo 128 for float32 and 256 for float64. Plain loops, which the compiler makes vectors of.
 static inline void note_magnitudes(const float* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
@@ -124,7 +120,7 @@ static bool survey_any(const T* row, std::int32_t m, RowFacts* facts) {
 // The bits of magnitudes, as integers, are in the order of the magnitudes; infinity comes after all numbers and NaN after it.
 template <class T>
 static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
-    using Vec = decltype(load_row(row, 0, 0));
+    using Vec = std::conditional_t<sizeof(T) == 4, VecF, VecD>;
     using Bits = decltype(bits_of(Vec{}));
     constexpr int lanes = sizeof(Vec) / sizeof(T);
     constexpr T infinity = __builtin_inff();
