@@ -23,6 +23,7 @@ html_title = "loomfast"
 html_static_path = ["_static"]
 html_css_files = ["loomfast.css"]
 html_show_sphinx = False
+highlight_language = "none"  # of blocks that name no language: commands and formulas
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
