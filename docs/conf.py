@@ -1,18 +1,14 @@
 """Sphinx: the pages of this folder and the docstrings of the package, as `make docs` builds them."""
 
 import re
-from importlib.metadata import version as version_of
 from pathlib import Path
+
+import loomfast
 
 project = "loomfast"
 author = "the authors of loomfast"
 copyright = "the authors of loomfast, Apache-2.0"
-try:
-    version = release = version_of("loomfast")
-except ModuleNotFoundError:  # from a folder on the path
-    from loomfast import __version__ as release
-
-    version = release
+version = release = loomfast.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
@@ -23,6 +19,7 @@ html_title = "loomfast"
 html_static_path = ["_static"]
 html_css_files = ["loomfast.css"]
 html_show_sphinx = False
+highlight_language = "none"  # of blocks that name no language: commands and formulas
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
@@ -36,7 +33,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 # Where the files of the repository are that are no pages, such as ../csrc: relative links to them are left to
-# GitHub, which shows these pages, too; on the site they are words in the typeface of code.
+# GitHub, which shows these pages, too; on the site their words alone are left.
 OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+[^)]*\)")
 
 
