@@ -122,7 +122,7 @@ static bool survey_any(const T* row, std::int32_t m, RowFacts* facts) {
 // with nothing known, if an entry is zero, negative, infinite or NaN.
 template <class T>
 static inline bool survey_positive(const T* row, std::int32_t m, RowFacts* facts) {
-    using Vec = decltype(load_row(row, 0, 0));
+    using Vec = std::conditional_t<sizeof(T) == 4, VecF, VecD>;
     using Bits = decltype(bits_of(Vec{}));
     constexpr int lanes = sizeof(Vec) / sizeof(T);
     const Vec zero = set(T{0});
