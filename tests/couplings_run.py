@@ -73,9 +73,10 @@ def config_with_conditions(folder):
 
 
 def runs(folder):
-    """The configurations of all runs by name: one of each coupling, and one with conditions."""
+    """The configurations of all runs by name: one of each coupling, one with conditions, one with a score."""
     return {method: config(folder, method) for method in COUPLINGS} | {
-        "conditions": config_with_conditions(folder)
+        "conditions": config_with_conditions(folder),
+        "score": replace(config(folder, "sinkhorn"), path="bridge", sigma=0.5, score=True),
     }
 
 

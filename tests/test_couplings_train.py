@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", [*COUPLINGS, "conditions"])
+@pytest.mark.parametrize("method", [*COUPLINGS, "conditions", "score"])
 def test_a_run_that_is_gone_on_with_is_the_run_that_was_not_stopped(folder, method, tmp_path):
     config = couplings_run.runs(folder)[method]
     couplings_run.run(config, tmp_path, upto=3)  # within an OT batch
@@ -49,7 +49,7 @@ def test_a_run_that_is_gone_on_with_is_the_run_that_was_not_stopped(folder, meth
         assert (tmp_path / name).read_bytes() == (folder / f"one-{method}" / name).read_bytes()
 
 
-@pytest.mark.parametrize("method", [*COUPLINGS, "conditions"])
+@pytest.mark.parametrize("method", [*COUPLINGS, "conditions", "score"])
 def test_one_process_and_two_have_the_same_pairs(folder, method):
     """A loss is of the pairs, and of nothing else that differs; 1e-5: it is summed in another order."""
     one, two = (json.loads((folder / f"{count}-{method}.json").read_text()) for count in ("one", "two"))
