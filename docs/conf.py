@@ -53,15 +53,27 @@ def without_links_outside(app, docname, source):
 LITERAL = re.compile(r"(``.+?``|`[^`]+`|(?<![\w*\\])\*\w[\w ]*\*(?![\w*]))")
 
 
+ATTRIBUTES = {}  # docstrings of attributes by name, escaped
+
+
 def escaped(app, what, name, obj, options, lines):
     """Escape what reStructuredText would take for markup, but for literals, `names` and *emphasis*."""
     for k, line in enumerate(lines):
         parts = LITERAL.split(line)
         parts[::2] = [part.replace("*", r"\*").replace("|", r"\|") for part in parts[::2]]
         lines[k] = "".join(parts)
+    if what == "attribute":
+        ATTRIBUTES[name] = list(lines)
+
+
+def without_types(app, what, name, obj, options, lines):
+    """Take back what napoleon did to attributes: it takes what stands before their first colon for a type."""
+    if what == "attribute":
+        lines[:] = ATTRIBUTES.pop(name)
 
 
 def setup(app):
     """Sphinx calls this."""
     app.connect("autodoc-process-docstring", escaped, priority=100)  # before napoleon
+    app.connect("autodoc-process-docstring", without_types, priority=900)  # after it
     app.connect("source-read", without_links_outside)
