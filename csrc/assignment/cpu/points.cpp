@@ -11,8 +11,9 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr int kRounds = 4;  // of finishing, until what is left of rounding is as promised
-constexpr double kLeftOver = 8.0;  // a phase may leave a gap of n epsilon, and leaves that over this at least
-// Prices that contend for long are better solved with the matrix, where it is small: 256 MB. What is easy takes 10 to 40.
+constexpr double kLeftOver = 8.0;  // a phase may leave a gap of n epsilon; that over this is worth a proof
+// Prices that contend for long are better solved with the matrix, where that is small: 256 MB. What is easy takes 10
+// to 40 searches a row.
 constexpr std::int64_t kMostStored = std::int64_t{1} << 25, kPatience = 64;  // entries; searches a row
 constexpr std::int64_t kParts = 64;  // of the columns, for means of distances
 

@@ -21,38 +21,55 @@ double ProductSource::error(std::int64_t row) const {
     return 1.01 * (2.0 * gamma * own * most_norm_ + 2.0 * kUnit * sum * sum) + underflow;
 }
 
-// The least that a cost can be of which this is the product.
-double ProductSource::from_below(std::int64_t row, std::int64_t column, double product, double error) const {
-    if (cost_.metric == Metric::dot) return product_.unscale * (-product - error);
-    const double own = row_norm_[row], other = column_norm_[column];
-    const double least = std::max(0.0, own * own + other * other - 2.0 * product - error);
-    return cost_.metric == Metric::euclidean ? std::sqrt(product_.unscale * least) : product_.unscale * least;
+// The least that the costs of some columns can be, with their prices, from the products that are theirs.
+template <Metric M>
+void ProductSource::from_below(double own, double error, std::int64_t first, std::int64_t past, const float* products,
+                               double* values) const {
+    for (std::int64_t j = first; j < past; ++j) {
+        const double product = products[j - first];
+        if constexpr (M == Metric::dot) {
+            values[j - first] = product_.unscale * (-product - error) + price_[j];
+        } else {
+            const double square = own + column_square_[j] - 2.0 * product - error;
+            const double least = product_.unscale * (square > 0.0 ? square : 0.0);
+            values[j - first] = (M == Metric::euclidean ? std::sqrt(least) : least) + price_[j];
+        }
+    }
 }
 
 // Until it is settled, `costs` are the bounds with the prices, ascending, and `bound` the next.
+template <Metric M>
 void ProductSource::select(std::int64_t row, std::int64_t first, std::int64_t past, const float* products,
                            Cached& cached) const {
-    const double off = error(row);
-    for (std::int64_t j = first; j < past; ++j) {
-        const double value = from_below(row, j, products[j - first], off) + price_[j];
-        if (value >= cached.bound) continue;
-        int place = cached.count;
-        if (cached.count == kCached) {
-            if (value >= cached.costs[kCached - 1]) {
-                cached.bound = value;
-                continue;
-            }
-            cached.bound = cached.costs[--place];
-        } else {
-            ++cached.count;
-        }
-        for (; place > 0 && cached.costs[place - 1] > value; --place) {
-            cached.costs[place] = cached.costs[place - 1];
-            cached.columns[place] = cached.columns[place - 1];
-        }
-        cached.costs[place] = value;
-        cached.columns[place] = static_cast<std::int32_t>(j);
+    constexpr std::int64_t kPart = 64;
+    double values[kPart];
+    const double off = error(row), own = row_norm_[row] * row_norm_[row];
+    for (std::int64_t begin = first; begin < past; begin += kPart) {
+        const std::int64_t end = std::min(begin + kPart, past);
+        from_below<M>(own, off, begin, end, products + (begin - first), values);
+        for (std::int64_t j = begin; j < end; ++j)
+            if (values[j - begin] < cached.bound) insert(cached, static_cast<std::int32_t>(j), values[j - begin]);
     }
+}
+
+// A bound below the cached one, into its place; what leaves the cache bounds the rest.
+void ProductSource::insert(Cached& cached, std::int32_t column, double value) {
+    int place = cached.count;
+    if (cached.count == kCached) {
+        if (value >= cached.costs[kCached - 1]) {
+            cached.bound = value;
+            return;
+        }
+        cached.bound = cached.costs[--place];
+    } else {
+        ++cached.count;
+    }
+    for (; place > 0 && cached.costs[place - 1] > value; --place) {
+        cached.costs[place] = cached.costs[place - 1];
+        cached.columns[place] = cached.columns[place - 1];
+    }
+    cached.costs[place] = value;
+    cached.columns[place] = column;
 }
 
 // From bounds to costs; where they do not tell which column is cheapest, all costs are computed.
@@ -93,8 +110,14 @@ void ProductSource::scan_block(std::span<const std::int32_t> rows, const Place& 
         const std::int64_t past = std::min(first + width, columns());
         product_.multiply(rows, first, past, products.data());
         run_chunks(count, 16, threads_, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t k = begin; k < end; ++k)
-                select(rows[k], first, past, &products[k * (past - first)], place(k));
+            for (std::int64_t k = begin; k < end; ++k) {
+                const float* own = &products[k * (past - first)];
+                switch (cost_.metric) {
+                    case Metric::sqeuclidean: select<Metric::sqeuclidean>(rows[k], first, past, own, place(k)); break;
+                    case Metric::euclidean: select<Metric::euclidean>(rows[k], first, past, own, place(k)); break;
+                    case Metric::dot: select<Metric::dot>(rows[k], first, past, own, place(k)); break;
+                }
+            }
         });
     }
     run_chunks(count, 16, threads_, [&](std::int64_t begin, std::int64_t end) {

@@ -1,5 +1,5 @@
-// Rows of costs between points of many dimensions: products of rows in blocks, in float32, select the columns that may be
-// cheapest for each; what is selected is then computed from the points in float64, like every cost of a tree.
+// Rows of costs between points of many dimensions: products of rows in blocks, in float32, select the columns that may
+// be cheapest for each; what is selected is then computed from the points in float64, like every cost of a tree.
 //
 // The product is the caller's, of any order of summation. With u = 2^-24 and the points of d coordinates that it is of,
 // x' and z', it is off by at most gamma |x'| |z'|, gamma = (d + 2) u / (1 - (d + 2) u) (N. J. Higham, "Accuracy and
@@ -34,9 +34,12 @@ class ProductSource {
           product_(product),
           threads_(threads),
           row_norm_(norms(product.x, cost.rows)),
-          column_norm_(norms(product.z, cost.cols)),
+          column_square_(norms(product.z, cost.cols)),
           price_(cost.cols, 0.0) {
-        for (const double norm : column_norm_) most_norm_ = std::max(most_norm_, norm);
+        for (double& norm : column_square_) {
+            most_norm_ = std::max(most_norm_, norm);
+            norm *= norm;
+        }
     }
 
     std::int64_t rows() const { return cost_.rows; }
@@ -78,9 +81,13 @@ class ProductSource {
 
     std::vector<double> norms(const float* points, std::int64_t count) const;
     double error(std::int64_t row) const;
-    double from_below(std::int64_t row, std::int64_t column, double product, double error) const;
+    template <Metric M>
+    void from_below(double own, double error, std::int64_t first, std::int64_t past, const float* products,
+                    double* values) const;
     template <class Place>
     void scan_block(std::span<const std::int32_t> rows, const Place& place) const;
+    static void insert(Cached& cached, std::int32_t column, double value);
+    template <Metric M>
     void select(std::int64_t row, std::int64_t first, std::int64_t past, const float* products, Cached& cached) const;
     void settle(std::int64_t row, Cached& cached) const;
     void scan_exactly(std::int64_t row, Cached& cached) const;
@@ -89,7 +96,7 @@ class ProductSource {
     Space<0> space_;
     const PointsProduct& product_;
     int threads_;
-    std::vector<double> row_norm_, column_norm_;  // of the points that the product is of
+    std::vector<double> row_norm_, column_square_;  // of the points that the product is of
     double most_norm_ = 0.0;
     std::vector<double> price_;
 };
