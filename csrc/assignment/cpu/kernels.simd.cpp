@@ -59,6 +59,10 @@ static inline void note_magnitudes(const double* a, int count, std::uint64_t* fi
 static inline VecI bits_of(VecF a) { return (VecI)a; }
 static inline VecL bits_of(VecD a) { return (VecL)a; }
 
+// One more, without overflow.
+static inline VecI next(VecI bits) { return (VecI)((VecW)bits + 1u); }
+static inline VecL next(VecL bits) { return (VecL)((VecU)bits + 1u); }
+
 static inline VecF as_numbers(VecI bits) { return (VecF)bits; }
 static inline VecD as_numbers(VecL bits) { return (VecD)bits; }
 
@@ -180,7 +184,7 @@ static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
         look(load<Vec>(rest), 0);
         look(load<Vec>(rest + lanes), 1);
     }
-    const Vec tops = as_numbers(larger(top[0], top[1])), smalls = as_numbers(smaller(smallest[0], smallest[1]) + 1);
+    const Vec tops = as_numbers(larger(top[0], top[1])), smalls = as_numbers(next(smaller(smallest[0], smallest[1])));
     if (le_bits(tops, set(kLargest<T>)) != kAllLanes<T>) return survey_any(row, m, facts);
     const Vec zero = set(T{0});
     const T largest = greatest(tops), least_magnitude = least(select_lt(zero, smalls, smalls, set(infinity)));

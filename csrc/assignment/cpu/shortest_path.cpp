@@ -121,7 +121,7 @@ Status shortest_paths(const Source& source, Cancel* cancel, Array<std::int32_t>&
     x = filled(n, -1);
     y = filled(m + kPadding, -1);
     p = filled(m + kPadding, 0.0);
-    if (m <= kTinyColumns) {
+    if (n > 0 && m <= kTinyColumns) {
         if (cancel && cancel->look()) return Status::cancelled;
         return match_tiny(source, x, y, p) ? Status::optimal : Status::infeasible;
     }
