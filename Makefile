@@ -14,7 +14,7 @@ CUDA ?= OFF
 # Two processes; one that has nothing left takes over half of what the other has.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-kernels test-aarch64 lint format clean bench report gpu-kit gpu-kit-check
+.PHONY: demo test test-kernels test-aarch64 test-compilers lint format clean bench bench-full report docs dist gpu-kit gpu-kit-check
 
 demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sample, compare
 	$(BIN)/python bench/digits.py --seeds $(SEEDS) --steps $(STEPS) --num $(SAMPLES) --out $(DEMO)
@@ -22,10 +22,19 @@ demo: $(VENV)/built  ## train digits with LOOM and with independent coupling, sa
 test: lint  ## everything CI runs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-bench: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-points bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
+bench: $(VENV)/built $(VENV)/peers  ## every case of bench/registry.py by pytest-benchmark: a table, and a figure
+	mkdir -p runs/bench
+	$(BIN)/python -m pytest bench --benchmark-json runs/bench/speed.json
+	$(BIN)/python bench/speed_table.py runs/bench/speed.json --figure runs/bench/speed.svg
+
+bench-full: bench-assignment bench-assignment_forms bench-assignment_sparse bench-assignment_k_best bench-assignment_bottleneck bench-assignment_unmatched bench-assignment_batches bench-points bench-families bench-phases bench-warm_starts bench-large bench-noise bench-cost bench-coupling bench-coupling_steps bench-coupling_kills bench-sampler bench-trainer  ## all speed claims, each with its named peers
 
 report: $(VENV)/built  ## tables, figures and a page of the runs of bench/science.py that are done
 	$(BIN)/python bench/science.py report
+
+docs: $(VENV)/built $(VENV)/docs  ## the site of docs/ and of the docstrings, in docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 bench-coupling: OPTIONS := --figure runs/bench/coupling.png
 bench-points: OPTIONS := --figure runs/bench/points.png
@@ -49,6 +58,13 @@ gpu-kit-check: $(VENV)/built  ## the kit's wheel under Python 3.12 with the torc
 test-aarch64: $(VENV)/built  ## the engine on aarch64, by an emulator; needs aarch64-linux-gnu-g++ and qemu-aarch64
 	$(BIN)/python -m pytest -rs tests/aarch64.py
 
+test-compilers: $(VENV)/built  ## the engine by clang, for Linux, macOS and Windows; warnings are errors
+	$(BIN)/python -m pip install 'ziglang>=0.13'
+	$(BIN)/python -m pytest -rs tests/compilers.py
+
+dist: $(VENV)/installed  ## a source distribution and a wheel in dist/, built twice and tried with NumPy alone
+	$(BIN)/python tests/dist.py --out dist
+
 lint: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,7 +74,7 @@ format: $(VENV)/built
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist $(VENV)
+	rm -rf build dist docs/_build $(VENV)
 
 $(VENV)/installed: requirements-dev.lock
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +87,10 @@ $(VENV)/peers: $(VENV)/installed
 	$(BIN)/python -m pip install --no-deps ortools==9.15.6755
 	$(BIN)/python -m pip install --no-deps --no-build-isolation torch-linear-assignment==0.1.0
 	$(BIN)/python -m pip install --no-deps torchcfm==1.0.7
+	touch $@
+
+$(VENV)/docs: $(VENV)/installed requirements-docs.lock
+	$(BIN)/python -m pip install --constraint requirements-dev.lock --requirement requirements-docs.lock
 	touch $@
 
 $(VENV)/built: $(VENV)/installed pyproject.toml CMakeLists.txt $(shell find csrc -type f)

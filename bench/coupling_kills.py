@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # which Adam imports at its first step: a child is to be killed at work, not at that
 from timing import report
 
 from loomfast.cli import main as loomfast

@@ -171,13 +171,13 @@ def error_of(plan):
     return sum(np.abs(plan.sum(axis) - 1 / len(plan)).sum() for axis in (0, 1))
 
 
-def sinkhorns(rounds):
+def sinkhorns(rounds, shares):
     rows = []
     for batch in (128, 512):
         x = load_dataset("patches32", num_items=batch).train
         cost = pairwise_cost(x, noise_from_ids(np.arange(batch), SHAPE, seed=0)).astype(np.float64)
         even = np.full(batch, 1 / batch)
-        for share in (0.5, 0.05, 0.01, 0.001):
+        for share in shares:
             epsilon = share * cost.mean()
             for wanted in (1e-3, 1e-6):
                 # POT looks at its error every ten iterations, in another norm: the fewest that reach it.
@@ -217,10 +217,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--shares", default=".5,.05,.01,.001", help="sinkhorn: of the mean cost")
     parser.add_argument("--json", default="coupling_steps.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run = {"loom": loom, "minibatch": minibatch, "nearest": nearest, "sinkhorn": sinkhorns}
+    shares = [float(word) for word in arguments.shares.split(",")]
+    run = {"loom": loom, "minibatch": minibatch, "nearest": nearest}
+    run["sinkhorn"] = lambda rounds: sinkhorns(rounds, shares)
     rows = [row for part in arguments.parts.split(",") for row in run[part](arguments.rounds)]
     report(rows, arguments.json)
 

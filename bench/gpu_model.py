@@ -5,7 +5,7 @@
     python bench/gpu_model.py --sass      count the instructions of the inner loops again, and record
 
 Two counts go in. gpu_counts.json: what the kernels themselves do, executed on the CPU by tests/cuda_on_cpu,
-medians over seeds; 16384 comes from a simulation of an older form of the algorithm. gpu_sass.json: the
+medians over seeds (one above 2048; 16384 takes half an hour). gpu_sass.json: the
 instructions and dependent loads of each inner loop, from the disassembly of the kernels (bench/gpu/sass.py;
 tests/test_cuda_build.py pins them). A time is the sum of these parts, none of them measured:
 
@@ -121,8 +121,9 @@ class Way:
         return "warp" if self.kernel == "warp" else f"{self.kernel} {self.blocks} x {self.at_once}"
 
 
-# (rounds, bids per row, repair passes, forest steps, relaxed rows per row, forest passes) by the simulation.
-SIMULATED = {16384: (753, 34, 13, 952, 65, 14)}
+# Rows of more columns keep lists; the other bids are found in them. Counted by an altered copy on img 16384
+# with crews of 512: on the CPU lists of so many columns take longer than the scans that they save.
+LISTED, SCANS_A_BID = 8192, 244_934 / 671_428
 # What a warp does for a relaxed row beside the filter: turns with survivors, each with a load to wait for,
 # of one column a lane, and of a quad where there are many. Counted on img 2048 by an altered copy.
 TURNS_A_ROW, QUADS_A_ROW = 2.0, 0.8
@@ -133,14 +134,14 @@ TURN, QUAD, COLUMN_STEP, ROW_END = 75, 160, 140, 90
 
 
 def count():
-    """Median counters of the kernels, run by the shim, for every case that is not simulated."""
+    """Median counters of the kernels, run by the shim, for every case."""
     sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
     from assignment import costs
     from cuda_on_cpu.assignment import Problem, solve
 
     recorded = {}
     for case in CASES:
-        if case.n in SIMULATED or case.key in recorded:
+        if case.key in recorded:
             continue
         seeds = range(5 if case.n <= 2048 else 1)
         # The counts do not depend on the shape of the launch; this one runs fastest here.
@@ -148,22 +149,12 @@ def count():
             Problem(costs(case.family, case.n, case.m, seed=s), case.kernel, threads=32, blocks=1)
             for s in seeds
         ]
-        solved = [s for part in solve(problems, timeout=3600) for s in part]
+        solved = [s for part in solve(problems, timeout=10_000) for s in part]
         assert all(s.status == "optimal" for s in solved)
         stats = {key: statistics.median(s.stats[key] for s in solved) for key in solved[0].stats}
         recorded[case.key] = {"seeds": len(seeds), **stats}
         print(case.key, recorded[case.key], flush=True)
     return recorded
-
-
-def simulated(n):
-    rounds, bids, repairs, steps, relaxed, passes = SIMULATED[n]
-    barriers = rounds + repairs + steps + 4 * passes + 25
-    return {
-        **{"seeds": 0, "barriers": barriers, "rounds": rounds, "bids": bids * n},
-        **{"repair_passes": repairs, "forest_passes": passes, "forest_steps": steps},
-        "rows_relaxed": relaxed * n,
-    }
 
 
 # Of a list of candidates: what a lane of a warp does to look through it, loads that it waits for, and
@@ -254,7 +245,7 @@ def machine(way, n, device):
         costs = d.shared_cycles if held else d.l2_cycles
         own = Machine(d, way.blocks, way.blocks * 16, 32, d.shared_cycles, d.remote_cycles, costs)
         return own, d.shared_cycles
-    crew = 32 if way.kernel == "grid16" else 128 if n <= 8192 else 512
+    crew = 32 if way.kernel == "grid16" else 128 if n <= LISTED else 512
     cycles = d.l2_cycles if way.at_once * n * n * (quantised + 4) < 0.7 * d.l2_bytes else d.hbm_cycles
     own = Machine(d, way.blocks, way.blocks * 512 // crew, crew, d.l2_cycles, d.l2_cycles, cycles)
     return own, cycles
@@ -286,7 +277,7 @@ def estimate(case, way, counts, sass, device):
         return 0.0 if from_shared else rows * n * width * way.at_once / bandwidth
 
     quantised = 4 if way.kernel == "grid32" else 2
-    scans = counts.get("scans", counts["bids"])  # the others are found in lists
+    scans = counts["bids"] * (SCANS_A_BID if n > LISTED else 1.0)
     held = own.cost_cycles == device.shared_cycles
     columns = COLUMN_STEP * ceil(n / (own.crews * own.threads)) * device.lone_cycles + 2 * own.state_cycles
     passes = counts["repair_passes"] + 4
@@ -297,7 +288,7 @@ def estimate(case, way, counts, sass, device):
             own.scan(loops["best_two"], n, scans, counts["rounds"], bid_cycles, ROW_END),
             moved(scans, quantised, inside),
         )
-        + (own.lists(loops["best_two"], n, counts["bids"], scans, counts["rounds"]) if n > 8192 else 0.0),
+        + (own.lists(loops["best_two"], n, counts["bids"], scans, counts["rounds"]) if n > LISTED else 0.0),
         "repair": max(
             own.scan(loops["row_minimum"], n, n * passes, passes, extra=ROW_END), moved(n * passes, 4, held)
         ),
@@ -364,6 +355,55 @@ def noise_rate(device):
     return min(NOISE_ISSUE * 4 * slots / NOISE_INSTRUCTIONS, device.hbm / 4)
 
 
+# Operations a second of a product in each of Triton's precisions, cuBLAS's and Triton's alike; seconds of a
+# launch after another. Assumptions.
+PRODUCT_RATES = {"ieee": 50e12, "tf32": 400e12, "bf16": 600e12}
+LAUNCH_AFTER_ANOTHER = 2.0e-6
+COST_SIZES = (128, 256, 512, 1024, 2048, 4096, 8192)
+
+
+def cost_ratio(n, d, precision, device):
+    """(how the cost of n x n items of d numbers is computed, its time over that of cuBLAS's product alone).
+
+    cuBLAS is given tiles of 64 x 64 or the division of the depth that ours has, whichever is faster.
+    """
+    from loomfast.kernels import cost, cost_split
+
+    from loomfast.cost import gpu
+
+    tile, width = cost.tile_for(90, precision), 2 if precision == "bf16" else 4
+
+    def moved(count):
+        return count / (device.l2 if count < 0.7 * device.l2_bytes else device.hbm)
+
+    def product(parts, rows, columns):
+        busy = min(1.0, ceil(n / rows) * ceil(n / columns) * parts / device.multiprocessors)
+        stored = moved(2 * n * d * width) + moved(4 * n * n * parts)
+        return LAUNCH_AFTER_ANOTHER + max(2 * n * n * d / PRODUCT_RATES[precision] / busy, stored)
+
+    parts, _ = cost_split.parts_of(n, n, d, tile)
+    norms = LAUNCH_AFTER_ANOTHER + moved(2 * n * d * width)
+    alone = product(1, 64, 64)
+    if parts > 1:
+        divided = (
+            product(parts, tile.rows, tile.columns) + LAUNCH_AFTER_ANOTHER + moved(4 * n * n * (parts + 1))
+        )
+        alone = min(alone, divided)
+        return "divided", divided / alone
+    few = ceil(n / tile.rows) * ceil(n / tile.columns) < gpu.LEAST_TILES
+    if few or d >= gpu.LEAST_DEPTH[precision]:
+        return "cuBLAS", (alone + norms + LAUNCH_AFTER_ANOTHER + moved(8 * n * n)) / alone
+    return "fused", (norms + product(1, tile.rows, tile.columns) + LAUNCH_AFTER_ANOTHER) / alone
+
+
+def cost_table(device):
+    lines = ["costs of n x n items of 3072 numbers over cuBLAS's product alone, estimates; target 1.15:"]
+    for precision in PRODUCT_RATES:
+        found = [(n, *cost_ratio(n, 3072, precision, device)) for n in COST_SIZES]
+        lines.append(f"{precision:>6}  " + "  ".join(f"{n}: {ratio:.2f} {way}" for n, way, ratio in found))
+    return lines
+
+
 def cpu_seconds(case):
     """One core of this machine, the least of three calls; None where a case takes too long to make."""
     if case.n > 4096:
@@ -391,7 +431,7 @@ def table(recorded, sass, device, cpu=None):
         + f" {'GPU, ms':>9} {'target':>7} {'CPU core here':>14}",
     ]
     for case in CASES:
-        counts = recorded.get(case.key) or simulated(case.n)
+        counts = recorded[case.key]
         way, parts = best_way(case, counts, sass, device)
         total = sum(parts.values())
         steps = counts["rounds"] + counts["repair_passes"] + counts["forest_steps"]
@@ -406,6 +446,8 @@ def table(recorded, sass, device, cpu=None):
     lines += [
         "",
         f"noise, an estimate too: {noise_rate(device) / 1e9:.0f} G normals a second, target 380",
+        "",
+        *cost_table(device),
         "",
         "steps: rounds, repairs and forest steps, each of which waits for the one before it.",
         "way: blocks an instance x instances at once, the way of the least time; warp: an instance a warp.",

@@ -2,6 +2,7 @@
 
 python bench/science.py run [--minutes M] [--only WORD]     # goes on where the last sitting ended
 python bench/science.py list
+python bench/science.py try                                 # every way of making a run once, at few steps
 python bench/science.py report                              # docs/results and the README's part, of the JSON
 """
 
@@ -21,20 +22,24 @@ BEGIN, END = "<!-- results: made by bench/science.py report -->", "<!-- end of t
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("command", choices=("run", "list", "report"))
+    parser.add_argument("command", choices=("run", "try", "list", "report"))
     parser.add_argument("--minutes", type=float, help="run: begin nothing new after so many minutes")
     parser.add_argument("--only", default="", help="run, list: jobs with this word in their names")
     parser.add_argument("--pause", help="run: wait while this file exists")
     parser.add_argument("--runs", default="runs/science", help="where networks and checkpoints are kept")
     arguments = parser.parse_args()
     chosen = [job for job in all_jobs() if arguments.only in job.name]
-    if arguments.command == "run":
+    if arguments.command in ("run", "try"):
         import torch  # loads slowly, and a report can do without
-        from report.jobs import Sitting, run_jobs
+        from report.jobs import Sitting, run_jobs, try_jobs
 
         torch.set_num_threads(1)
-        sitting = Sitting(RESULTS, arguments.runs, arguments.minutes, arguments.pause)
-        print(f"{run_jobs(sitting, chosen)} jobs done")
+        if arguments.command == "try":
+            done = try_jobs(chosen)
+        else:
+            sitting = Sitting(RESULTS, arguments.runs, arguments.minutes, arguments.pause)
+            done = run_jobs(sitting, chosen)
+        print(f"{done} jobs done")
     elif arguments.command == "list":
         for job in chosen:
             print(f"{'done' if (RESULTS / f'{job.name}.json').exists() else 'not run':8} {job.name}")

@@ -156,7 +156,7 @@ def cost(x, z, out, *, metric, labels, label_weight, drop_norms, precision, leng
     lengths: ``norms(x, z)`` where they are known.
     """
     tile = tile or tile_for(capability(x), precision)
-    x, z = _padded(x), _padded(z)
+    x, z = padded(x), padded(z)
     lengths = norms(x, z) if lengths is None else lengths
     sizes = (x.shape[1], x.shape[1], x.stride(0), z.stride(0))
     options = _product_options(x, False, drop_norms, precision, tile)
@@ -175,7 +175,7 @@ def cost_from_ids(
     lengths = norms(x if x.stride(1) == 1 else x.contiguous(), x[:0])
     # What `cost_kernel` multiplies by 2^64 again: no sum of products with normals is beyond float32.
     far = (lengths > 2.0**120)[:, None]
-    item_size, x = x.shape[1], _padded(torch.where(far, x * 2.0**-64, x))
+    item_size, x = x.shape[1], padded(torch.where(far, x * 2.0**-64, x))
     sizes = (x.shape[1], item_size, x.stride(0), 0)
     options = _product_options(x, True, drop_norms, precision, tile)
     options |= label_options(metric, labels)
@@ -195,7 +195,7 @@ def tune(n, m, d, *, precision="bf16", device="cuda"):
     return sorted((triton.testing.do_bench(run), tile) for run, tile in zip(runs, candidates, strict=True))
 
 
-def _padded(x):
+def padded(x):
     """Rows a multiple of 16 long, contiguous and aligned, so that loads are whole vectors."""
     n, d = x.shape
     if d % 16 == 0 and x.stride(1) == 1 and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0:

@@ -26,6 +26,7 @@ class Tile(NamedTuple):
 
 DIRECT_TILE = Tile(32, 128, 1, 4, 1)
 FINISH_TILE = Tile(32, 64, 1, 4, 1)
+FINISH_PARTS_TILE = Tile(8, 64, 1, 4, 1)  # there are few costs, and many numbers of each
 NORM_BLOCK = 1024  # numbers of a row that a program adds up at a time
 NORM_WARPS = 4
 # A product of rows of lengths a and b is at most a b: its type holds it, and all sums on the way, up to MOST.
@@ -143,6 +144,17 @@ def costs_of_rows(
     return total.to(tl.float32)
 
 
+@triton.jit
+def added(pointers, mask, parts, stride, SPLIT: tl.constexpr):
+    """The sum of ``parts`` loads, ``stride`` apart, in their order; of one unless SPLIT."""
+    total = tl.load(pointers, mask=mask, other=0.0)
+    if SPLIT:
+        for _ in tl.range(1, parts, loop_unroll_factor=4):  # four loads on their way at a time
+            pointers += stride
+            total += tl.load(pointers, mask=mask, other=0.0)
+    return total
+
+
 @triton.jit(
     do_not_specialize=[
         "n",
@@ -151,14 +163,16 @@ def costs_of_rows(
         "stride_x",
         "stride_z",
         "stride_product",
+        "parts",
+        "stride_part",
         "label_weight",
     ]
 )
 def finish_kernel(
-    p_product,  # -2 x.z, float32 or float64; may be p_out
+    p_product,  # -2 x.z, float32 or float64, its parts ``stride_part`` apart; may be p_out
     p_x,
     p_z,
-    p_norms,  # float64: those of x, then those of z; not looked at with REPAIR and without NORMS
+    p_norms,  # float64: those of x, then those of z, by parts; not looked at with REPAIR and without NORMS
     p_labels_x,
     p_labels_z,
     p_out,
@@ -168,11 +182,14 @@ def finish_kernel(
     stride_x,
     stride_z,
     stride_product,
+    parts,
+    stride_part,
     stride_out,
     label_weight,
     MOST: tl.constexpr,  # an argument would be float32
     LEAST: tl.constexpr,
     REPAIR: tl.constexpr,  # out holds costs already: nothing but what was lost is touched
+    SPLIT: tl.constexpr,  # whether there are several parts, which add up to the product
     NORMS: tl.constexpr,
     EUCLIDEAN: tl.constexpr,
     LABELS: tl.constexpr,
@@ -191,8 +208,8 @@ def finish_kernel(
         norm_x = tl.zeros((1,), tl.float64)
         norm_z = norm_x
     else:
-        norm_x = tl.load(p_norms + row + o_row, mask=o_row < n - row, other=0.0)
-        norm_z = tl.load(p_norms + n + column + o_column, mask=o_column < m - column, other=0.0)
+        norm_x = added(p_norms + row + o_row, o_row < n - row, parts, n + m, SPLIT)
+        norm_z = added(p_norms + n + column + o_column, o_column < m - column, parts, n + m, SPLIT)
         length_x, length_z = tl.sqrt(norm_x)[:, None], tl.sqrt(norm_z)[None, :]
         # A row that is too long by itself may have lost numbers before it met one of zeros.
         lost = (length_x * length_z > MOST) | (length_x > MOST) | (length_z > MOST)
@@ -203,7 +220,7 @@ def finish_kernel(
     if not REPAIR or some:
         mask = (o_row < n - row)[:, None] & (o_column < m - column)[None, :]
         o_product = o_row[:, None] * stride_product + o_column[None, :]
-        product = tl.load(p_product + o_product, mask=mask, other=0.0)
+        product = added(p_product + o_product, mask, parts, stride_part, SPLIT)
         cost = product.to(tl.float32) if REPAIR else finished(product, norm_x, norm_z, NORMS, EUCLIDEAN)
         if some:
             whole = costs_of_rows(
@@ -351,16 +368,20 @@ def finish(product, x, z, lengths, out, *, metric, labels, label_weight, drop_no
 
     What the product's type could not hold is computed anew from x and z. Product and out may be one, and
     their rows are contiguous; lengths are ``norms(x, z)``, or None to repair float32 products without norms.
+    A contiguous product (parts, n, m) is the sum of its parts, and so are then lengths (parts, n + m).
 
     Args:
         repair: ``out`` holds the costs, and only what was lost is to be mended.
     """
     options = {"MOST": MOST[product.dtype], "LEAST": LEAST[product.dtype]}
-    options |= {"REPAIR": repair, "NORMS": not drop_norms, **label_options(metric, labels)}
-    sizes = (*out.shape, x.shape[1], x.stride(0), z.stride(0), product.stride(0), out.stride(0))
+    split = product.ndim == 3
+    options |= {"REPAIR": repair, "SPLIT": split, "NORMS": not drop_norms, **label_options(metric, labels)}
+    parts = (len(product), product.stride(0)) if split else (1, 0)
+    sizes = (*out.shape, x.shape[1], x.stride(0), z.stride(0), product.stride(-2), *parts, out.stride(0))
     lengths = out if lengths is None else lengths
     arguments = (product, x, z, lengths, *(labels or (out, out)), out, *sizes, label_weight)
-    launch(finish_kernel, arguments, x, out, FINISH_TILE, options)
+    tile = FINISH_PARTS_TILE if split else FINISH_TILE
+    launch(finish_kernel, arguments, x, out, tile, options)
 
 
 def direct(x, z, out, *, metric, labels, label_weight, tile=DIRECT_TILE):
@@ -381,14 +402,14 @@ def launch(kernel, arguments, x, out, tile, options):
     n, m = out.shape
     if not n or not m:
         return
-    _check_lengths(x.stride(0), out.stride(0), tile)
+    check_lengths(x.stride(0), out.stride(0), tile)
     grid = (triton.cdiv(n, tile.rows) * triton.cdiv(m, tile.columns),)
     shape = {"ROWS": tile.rows, "COLUMNS": tile.columns, "GROUP": GROUP}
     with device_of(x):
         kernel[grid](*arguments, **shape, num_warps=tile.num_warps, num_stages=tile.num_stages, **options)
 
 
-def _check_lengths(stride_x, stride_out, tile):
+def check_lengths(stride_x, stride_out, tile):
     longest, most = (1 << 31) // max(tile.rows, tile.columns), max(stride_x, stride_out)
     if most >= longest:
         raise ValueError(

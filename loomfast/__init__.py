@@ -2,6 +2,7 @@
 
 The operations need NumPy only; training and sampling need ``pip install loomfast[train]``.
 Public names are loaded at first use, so ``import loomfast`` imports neither torch nor a GPU library.
+The documentation begins at docs/index.md of the sources; docs/troubleshooting.md explains errors.
 """
 
 from importlib import import_module as _import_module

@@ -100,6 +100,10 @@ class TrainConfig:
     same one; they are copied into the run directory. See `loomfast distill`."""
     data: str = "digits"
     """Dataset: the name of one that needs no download, or a path to images, arrays or latents."""
+    conditions: str = ""
+    """.npy file of what the network is told of each item in the place of the data's labels: classes (M,),
+    vectors (M, c) or fields (M, C, H, W), in the order of the items; see model.num_classes, condition_dim and
+    field_channels."""
     num_items: int = 0
     """Training items to use, a fixed choice; 0 for all."""
     stream: bool = False
@@ -108,8 +112,8 @@ class TrainConfig:
     """Mirror images at random, left to right. A mirrored image is an item of its own to the coupling: the
     cache is twice as large."""
     label_dropout: float = 0.0
-    """Share of labels withheld in training, for classifier-free guidance; needs model.num_classes or
-    model.condition_dim."""
+    """Share of labels withheld in training, for classifier-free guidance; needs model.num_classes,
+    condition_dim or field_channels."""
     steps: int = 1000
     """Training steps in all; a finished run goes on when this is raised."""
     batch_size: int = 128
@@ -135,6 +139,9 @@ class TrainConfig:
     """Path of a pair: straight (the paper, I-CFM), target (Lipman et al. 2023), variance-preserving (Albergo
     and Vanden-Eijnden 2023), or bridge (SB-CFM, Tong et al. 2024: give sigma, and coupling.method
     sinkhorn)."""
+    score: bool = False
+    """bridge: a second output of the network learns the score, so that samples may be drawn by the bridge's
+    stochastic equation ([SF]2M, Tong et al. 2024): loomfast sample --solver euler-maruyama."""
     time_law: Literal["uniform", "beta", "u-shaped"] = "uniform"
     """Law of the training times."""
     checkpoint_every: int = 250
@@ -169,7 +176,7 @@ class TrainConfig:
         if self.label_dropout and not takes_labels(self.model):
             raise ValueError(
                 f"label_dropout={self.label_dropout} needs labels: give model.num_classes, or "
-                "model.condition_dim for continuous conditions"
+                "model.condition_dim or model.field_channels for continuous conditions"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(
@@ -179,11 +186,19 @@ class TrainConfig:
         integer(self.threads, "threads", 0, MOST_THREADS)
 
     def _check_objective(self):
-        """Give the network the second time that a flow map needs; ValueError where that cannot be."""
+        """Give the network the second time of a flow map, or the score; ValueError where that cannot be."""
         maps = self.objective != "velocity"
         if self.model.two_times and not maps:
             raise ValueError("model.two_times is for flow maps: give an objective such as lsd")
-        object.__setattr__(self, "model", dataclasses.replace(self.model, two_times=maps))
+        if self.model.score_head and not self.score:
+            raise ValueError("model.score_head is of the score of bridges: give path bridge and score")
+        if self.score and (self.path != "bridge" or maps or not self.sigma > 0):
+            raise ValueError(
+                f"score is of path bridge with a positive sigma and objective velocity, got path "
+                f"{self.path}, sigma={self.sigma:g}, objective {self.objective}"
+            )
+        model = dataclasses.replace(self.model, two_times=maps, score_head=self.score)
+        object.__setattr__(self, "model", model)
         if self.objective == "lmd" and not self.init:
             raise ValueError("objective lmd distils a trained run: name it as init, or use loomfast distill")
         if self.objective not in ("velocity", "psd") and getattr(

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import stat
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from loomfast.extras import need
 
 # Types of safetensors that NumPy has, too.
 STORED = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+_LEFT = re.compile(r"\..+\.\d+\.tmp")  # names of what is written aside
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def atomic(path):
     if target.is_symlink():  # they go in a circle
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     before = target.stat() if target.exists() else None
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")  # as in _LEFT
     try:
         mode = _create(aside, before)
         yield aside
@@ -116,6 +118,21 @@ def atomic_directory(path):
         _name(error, path, aside)
         raise
     _flush(path.parent)
+
+
+def remove_leftovers(folder):
+    """Remove from a folder what `atomic` was writing there when its process was killed.
+
+    For a folder that one process writes; what it is writing itself would go, too.
+    """
+    for path in Path(folder).iterdir():
+        if _LEFT.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def holds_nothing(folder):
+    """Return whether a folder is empty, but for what `remove_leftovers` removes."""
+    return all(_LEFT.fullmatch(path.name) for path in Path(folder).iterdir())
 
 
 def check_new_directory(path):

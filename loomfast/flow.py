@@ -86,9 +86,10 @@ def flow_matching_loss(model, x, z, t, *, sigma=1e-7, sigma_noise=None, y=None, 
 def bridge_score_loss(model, x, z, t, sigma_noise, *, sigma=1.0, y=None):
     """The score of a Schrödinger bridge by regression: the mean of (λ(t) s(x_t, t) + ε)².
 
-    A second network, or a second head, s learns the score of the ``bridge`` path's points; with it samples
-    may be drawn by the bridge's stochastic equation (Tong et al., 2024, "Simulation-free Schrödinger bridges
-    via score and flow matching", eq. 10). λ(t) = σ √(t (1 − t)) makes the target ε at all times.
+    A network of its own, s, learns the score of the ``bridge`` path's points (`bridge_loss` is for a second
+    head); with it samples may be drawn by the bridge's stochastic equation (Tong et al., 2024,
+    "Simulation-free Schrödinger bridges via score and flow matching", eq. 10). λ(t) = σ √(t (1 − t)) makes
+    the target −ε at all times.
 
     Args:
         model: takes (x_t, t), or (x_t, t, y); returns the score, of x's shape.
@@ -100,15 +101,50 @@ def bridge_score_loss(model, x, z, t, sigma_noise, *, sigma=1.0, y=None):
     Raises:
         ValueError: without noise, or for a sigma that is not positive.
     """
+    _check_score(sigma_noise, sigma)
+    x_t, _ = interpolate(x, z, t, sigma_noise, sigma, "bridge")
+    return _score_loss(_predicted(model, x, x_t, t, y), t, sigma_noise, sigma)
+
+
+def bridge_loss(model, x, z, t, sigma_noise, *, sigma=1.0, y=None):
+    """Velocity and score of a Schrödinger bridge by one network with two heads: the sum of both losses.
+
+    Of one call of the network, ``flow_matching_loss`` on the ``bridge`` path and ``bridge_score_loss``, which
+    are equally weighted as by Tong et al. (2024, "Simulation-free Schrödinger bridges", eq. 10).
+
+    Args:
+        model: takes (x_t, t, score=True), or (x_t, t, y, score=True); returns velocity and score, both of x's
+            shape (`loomfast.models`, with ``score_head``).
+        x, z, t, sigma_noise, sigma, y: as for `bridge_score_loss`.
+
+    Returns:
+        A scalar tensor.
+
+    Raises:
+        ValueError: without noise, for a sigma that is not positive, or for outputs of another shape.
+    """
+    _check_score(sigma_noise, sigma)
+    x_t, velocity = interpolate(x, z, t, sigma_noise, sigma, "bridge")
+    found, score = model(x_t, t, *(() if y is None else (y,)), score=True)
+    wrong = torch.nn.functional.mse_loss(_of_shape(found, x), velocity.float())
+    return wrong + _score_loss(_of_shape(score, x), t, sigma_noise, sigma)
+
+
+def _check_score(sigma_noise, sigma):
     if sigma_noise is None or not sigma > 0:
         raise ValueError(f"a score needs sigma_noise and a positive sigma, got sigma={sigma}")
-    x_t, _ = interpolate(x, z, t, sigma_noise, sigma, "bridge")
-    weight = sigma * torch.sqrt(t * (1 - t)).view(-1, *[1] * (x.ndim - 1))
-    return torch.mean((weight * _predicted(model, x, x_t, t, y) + sigma_noise) ** 2)
+
+
+def _score_loss(score, t, sigma_noise, sigma):
+    weight = sigma * torch.sqrt(t * (1 - t)).view(-1, *[1] * (score.ndim - 1))
+    return torch.mean((weight * score + sigma_noise) ** 2)
 
 
 def _predicted(model, x, x_t, t, y):
-    predicted = model(x_t, t) if y is None else model(x_t, t, y)
+    return _of_shape(model(x_t, t) if y is None else model(x_t, t, y), x)
+
+
+def _of_shape(predicted, x):
     if predicted.shape != x.shape:
         raise ValueError(f"model must return x's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")
     return predicted.float()
@@ -131,7 +167,7 @@ def timesteps(index, *, seed, step, law="uniform", beta=(2.0, 2.0), u_shape=4.0)
 def drop_labels(y, index, *, seed, step, probability):
     """Labels with some of them replaced by -1, "no label", for classifier-free guidance (Ho & Salimans 2022).
 
-    y: (B,) int64 tensor, or (B, c) floating-point conditions, whose rows are replaced by NaN; index: (B,)
+    y: (B,) int64 tensor, or (B, ...) floating-point conditions, which are replaced by NaN; index: (B,)
     item indices. Each label is dropped with the probability, independently, by a draw that is a function of
     (seed, step, item). Returns a new tensor on y's device.
     Raises ValueError for a probability outside [0, 1].

@@ -19,6 +19,13 @@ from loomfast.noise import StepDomain, step_uniforms
 
 Kind = Literal["lsd", "lmd", "esd", "psd", "meanflow"]
 KINDS = get_args(Kind)
+OBJECTIVES = {
+    "lsd": "Lagrangian self-distillation (Boffi et al., 2025)",
+    "lmd": "Lagrangian map distillation of a trained velocity (Boffi et al., 2024)",
+    "esd": "Eulerian self-distillation (Boffi et al., 2025)",
+    "psd": "progressive self-distillation (Boffi et al., 2025)",
+    "meanflow": "MeanFlow (Geng et al., 2025)",
+}  # in words
 
 
 @dataclass(frozen=True)

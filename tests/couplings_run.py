@@ -34,6 +34,8 @@ def write_data(folder):
         heldout_labels=labels[NUM:],
     )
     np.save(folder / "ends.npy", rng.normal(size=(NUM, 2)).astype(np.float32))
+    np.save(folder / "vectors.npy", rng.normal(size=(NUM + 10, 3)).astype(np.float32))
+    np.save(folder / "few.npy", np.zeros((NUM, 3), np.float32))
 
 
 def config(folder, method):
@@ -61,6 +63,23 @@ def config(folder, method):
     )
 
 
+def config_with_conditions(folder):
+    """The configuration of a run whose network and coupling are told a vector of every item."""
+    return replace(
+        config(folder, "loom-conditional"),
+        model=MLPConfig(dim=2, width=16, condition_dim=3),
+        conditions=str(folder / "vectors.npy"),
+    )
+
+
+def runs(folder):
+    """The configurations of all runs by name: one of each coupling, one with conditions, one with a score."""
+    return {method: config(folder, method) for method in COUPLINGS} | {
+        "conditions": config_with_conditions(folder),
+        "score": replace(config(folder, "sinkhorn"), path="bridge", sigma=0.5, score=True),
+    }
+
+
 def run(config, out, *, upto=STEPS, world=None):
     """Train until step ``upto`` from the checkpoint in ``out``, as the trainer does, without its pictures.
 
@@ -85,12 +104,12 @@ def main():
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     with world("cpu") as together:
-        for method in COUPLINGS:
-            log = run(config(folder, method), folder / f"two-{method}", world=together)
+        for name, settings in runs(folder).items():
+            log = run(settings, folder / f"two-{name}", world=together)
             losses = [together.total(loss) / 2 for loss, _ in log]
             if together.rank == 0:
                 costs = [cost for _, cost in log]
-                (folder / f"two-{method}.json").write_text(json.dumps([losses, costs]))
+                (folder / f"two-{name}.json").write_text(json.dumps([losses, costs]))
         small = replace(config(folder, "hierarchical"), batch_size=6)
         refused(folder, together, "refused", lambda: run(small, folder / "refused", world=together))
         unlike = replace(config(folder, "loom"), batch_size=16 if together.rank == 0 else 8)
@@ -102,6 +121,13 @@ def main():
         data = "points" if together.rank == 0 else "others"
         other = replace(config(folder, "paired"), data=str(folder / f"{data}.npz"))
         refused(folder, together, "others", lambda: train(other, folder / "others"))
+        conditions = config_with_conditions(folder)
+        mine = folder / f"vectors-{together.rank}.npy"
+        np.save(mine, np.load(folder / "vectors.npy") + together.rank)
+        told = replace(conditions, conditions=str(mine))
+        refused(folder, together, "told", lambda: train(told, folder / "told"))
+        few = replace(conditions, conditions=str(folder / ("few.npy" if together.rank else "vectors.npy")))
+        refused(folder, together, "few", lambda: train(few, folder / "few"))
 
 
 def refused(folder, together, name, action):

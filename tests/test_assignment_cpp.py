@@ -50,3 +50,9 @@ def test_costs_that_change_under_thread_sanitizer(tmp_path):
 def test_fuzz_of_the_forms_under_sanitizers(built):
     done = subprocess.run([built("assignment_forms_fuzz.cpp"), "3000", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_fuzz_of_points_under_sanitizers(built):
+    program = built("assignment_points_fuzz.cpp")
+    done = subprocess.run([program, "4500", "7", "4000"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,6 +2,9 @@
 
 import errno
 import resource
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ import torch
 from loomfast.files import (
     atomic,
     atomic_directory,
+    holds_nothing,
     read_json,
     read_tensors,
+    remove_leftovers,
     write_json,
     write_tensors,
 )
@@ -45,6 +50,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail_half_way()
     assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_what_a_kill_left_is_nothing_and_goes(tmp_path):
+    program = """
+import os, signal, sys
+from loomfast.files import atomic
+with atomic(sys.argv[1]) as aside:
+    aside.write_text("{")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ran = subprocess.run([sys.executable, "-c", program, tmp_path / "config.json"], timeout=60)
+    assert ran.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    assert holds_nothing(tmp_path)
+    (tmp_path / ".notes.tmp").write_text("somebody's")
+    assert not holds_nothing(tmp_path)
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".notes.tmp"]
 
 
 def test_a_directory_is_whole_or_not_there(tmp_path):

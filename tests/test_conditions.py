@@ -111,6 +111,15 @@ def test_conditions_in_a_file_that_are_none(tmp_path):
             load_dataset(str(tmp_path / "p.npz"))
 
 
+def test_a_coupling_that_takes_classes_alone_says_which_takes_more(points, tmp_path, capsys):
+    more = ["--steps", "1", "--coupling.label-weight", "1"]
+    assert main(words(points, tmp_path / "run", *more)) == 2
+    assert "are for ConditionalLoom, method loom-conditional" in capsys.readouterr().err
+    semidiscrete = ["--steps", "1", "--coupling.method", "semidiscrete", "--coupling.by-class"]
+    assert main(words(points, tmp_path / "other", *semidiscrete)) == 2
+    assert "labels must be 64 integers of 0 or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["loom", "loom-conditional", "conditional"])
 def test_a_run_with_conditions_goes_on_bit_for_bit_is_sampled_and_measured(points, tmp_path, method, capsys):
     run, straight = tmp_path / "run", tmp_path / "straight"

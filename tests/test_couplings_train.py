@@ -13,6 +13,7 @@ import pytest
 from loomfast.cli import main
 from loomfast.coupling import COUPLINGS
 from loomfast.files import read_tensors
+from loomfast.runs import pictures
 from loomfast.runs.directory import read_log
 
 pytest.importorskip("ot", reason="POT is not installed: pip install 'loomfast[ot]'")
@@ -31,26 +32,24 @@ def folder(tmp_path_factory):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    for method in COUPLINGS:
-        log = couplings_run.run(couplings_run.config(folder, method), folder / f"one-{method}")
-        (folder / f"one-{method}.json").write_text(
-            json.dumps([list(part) for part in zip(*log, strict=True)])
-        )
+    for name, settings in couplings_run.runs(folder).items():
+        log = couplings_run.run(settings, folder / f"one-{name}")
+        (folder / f"one-{name}.json").write_text(json.dumps([list(part) for part in zip(*log, strict=True)]))
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     return folder
 
 
-@pytest.mark.parametrize("method", COUPLINGS)
+@pytest.mark.parametrize("method", [*COUPLINGS, "conditions", "score"])
 def test_a_run_that_is_gone_on_with_is_the_run_that_was_not_stopped(folder, method, tmp_path):
-    config = couplings_run.config(folder, method)
+    config = couplings_run.runs(folder)[method]
     couplings_run.run(config, tmp_path, upto=3)  # within an OT batch
     couplings_run.run(config, tmp_path)
     for name in ("state.safetensors", "model.safetensors"):
         assert (tmp_path / name).read_bytes() == (folder / f"one-{method}" / name).read_bytes()
 
 
-@pytest.mark.parametrize("method", COUPLINGS)
+@pytest.mark.parametrize("method", [*COUPLINGS, "conditions", "score"])
 def test_one_process_and_two_have_the_same_pairs(folder, method):
     """A loss is of the pairs, and of nothing else that differs; 1e-5: it is summed in another order."""
     one, two = (json.loads((folder / f"{count}-{method}.json").read_text()) for count in ("one", "two"))
@@ -71,6 +70,8 @@ def test_one_process_and_two_have_the_same_pairs(folder, method):
             "ValueError: all processes must be started alike, but batch_size is 16 in process 0 and 8",
         ),
         ("others", "OSError: process 1: this state belongs to another coupling: its dataset_fingerprint"),
+        ("told", "ValueError: all processes must be started alike, but the labels' fingerprint is"),
+        ("few", "OSError: process 1: conditions="),
     ],
 )
 def test_what_one_process_refuses_all_do(folder, name, message):
@@ -80,7 +81,10 @@ def test_what_one_process_refuses_all_do(folder, name, message):
 
 
 @pytest.mark.parametrize("method", COUPLINGS)
-def test_digits_train_by_name(method, tmp_path):
+def test_digits_train_by_name(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        pictures, "picture_run", lambda *_: []
+    )  # what takes most of the time is tested elsewhere
     words = ["train", "digits", "--coupling.method", method, "--out", str(tmp_path / "run")]
     words += ["--steps", "1", "--num-items", "32", "--batch-size", "16", "--device", "cpu"]
     words += ["--model.model-channels", "16", "--model.num-head-channels", "16"]

@@ -136,6 +136,18 @@ def test_the_commands(base, tmp_path, monkeypatch, capsys):
     assert main(["sample", str(out), "--nfe", "4", "--num", "4"]) == 0
     assert "map, 4 function evaluations" in capsys.readouterr().out
     assert main(["export", str(out), "--out", "exported"]) == 0
+    card = (tmp_path / "exported" / "README.md").read_text()
+    for words in (
+        "# digits, flow map with loom coupling",
+        "A flow map X(x, s, t) = x + (t − s) v(x, s, t) from noise, s = 0, to data, t = 1",
+        "Trained by progressive self-distillation (Boffi et al., 2025)",
+        "seed=0, nfe=1)",
+        "`loomfast sample . --nfe 1 --out samples.png`",
+        "32 samples against 355 held-out items of digits, by 32 features of a small classifier of digits:",
+        "| map | 1 | 0 |",
+    ):
+        assert words in card
+    assert "velocity field" not in card
     assert main(["sample", "exported", "--nfe", "2", "--num", "4", "--out", "s.png"]) == 0
     assert main(["distill", "exported", "--steps", "1", "--out", "again"]) == 0
     train_flags = ["--steps", "1", "--batch-size", "32", "--out", "fresh"]

@@ -21,21 +21,9 @@ KERNELS = ("warp", "block", "grid", "cluster")  # of plan.cuh, in its order
 AS_GOOD_AS = 1.25
 
 
-# Of these the estimate is above the target: bids of the auction and bytes of the forest are too many there.
-MISSED = ["img 16384 grid32"]
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.xfail(strict=True) if case.key in MISSED else ())
-        for case in gpu_model.CASES
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("case", gpu_model.CASES, ids=str)
 def test_the_estimates_reach_their_targets(case):
-    counts = COUNTS.get(case.key) or gpu_model.simulated(case.n)
-    way, parts = gpu_model.best_way(case, counts, SASS, DEVICE)
+    way, parts = gpu_model.best_way(case, COUNTS[case.key], SASS, DEVICE)
     assert all(seconds >= 0 for seconds in parts.values())
     assert way.at_once >= 1
     assert case.target is None or sum(parts.values()) * 1e3 <= case.target
@@ -48,10 +36,21 @@ def test_the_dependent_steps_and_the_rate_of_noise_reach_their_targets():
     assert gpu_model.noise_rate(DEVICE) >= 380e9
 
 
+# Products in the lower precisions are so fast that the launches beside them weigh more than was wished.
+SLOWER_COSTS = {*(("tf32", n) for n in (1024, 2048, 4096)), *(("bf16", n) for n in (512, 1024, 2048))}
+
+
+@pytest.mark.parametrize("n", gpu_model.COST_SIZES)
+@pytest.mark.parametrize("precision", gpu_model.PRODUCT_RATES)
+def test_a_cost_takes_little_more_than_its_product(precision, n):
+    _, ratio = gpu_model.cost_ratio(n, 3072, precision, DEVICE)
+    assert 1.0 <= ratio <= 1.45
+    assert (ratio > 1.15) == ((precision, n) in SLOWER_COSTS)
+
+
 def milliseconds(batch, n):
     case = gpu_model.Case("unif" if n == 64 else "img", batch, n, n)
-    counts = COUNTS.get(case.key) or gpu_model.simulated(n)
-    return sum(gpu_model.best_way(case, counts, SASS, DEVICE)[1].values()) * 1e3
+    return sum(gpu_model.best_way(case, COUNTS[case.key], SASS, DEVICE)[1].values()) * 1e3
 
 
 @pytest.mark.parametrize("row", backends.SOLVER_TIMES, ids=lambda row: str(row[0]))

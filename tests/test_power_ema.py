@@ -16,6 +16,7 @@ from loomfast.models.power_ema import LENGTHS, power_coefficients, power_exponen
 from loomfast.runs.averages import load_average
 from loomfast.runs.directory import load_model
 from loomfast.runs.export import read_metrics
+from loomfast.sampling.generate import generate
 from loomfast.training.loop import train
 from loomfast.training.state import TrainingState
 from loomfast.training.step import training_step
@@ -98,6 +99,13 @@ def test_the_command(run, tmp_path, capsys):
     assert len({result["samples"][0]["exact_w2"] for result in found}) == 3
     assert capsys.readouterr().out.split()[:3] == ["ema", "solver", "nfe"]
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == []  # an export has the run's own average
+    flags = ["--num", "5", "--nfe", "2", "--device", "cpu"]
+    out = tmp_path / "s.npz"
+    assert main(["sample", str(tmp_path / "run"), *flags, "--ema", ".05", "--out", str(out)]) == 0
+    expected = generate(load_average(run[0], 0.05)[1], 5, (2,), seed=0, nfe=2)
+    np.testing.assert_array_equal(np.load(out)["samples"], expected.numpy())
+    assert main(["sample", str(tmp_path / "run"), *flags, "--ema", ".05"]) == 0
+    assert (tmp_path / "run" / "samples" / "seed0-midpoint-nfe2-ema0.05.png").is_file()
     assert main(words) == 0
     assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 1
 
@@ -105,6 +113,8 @@ def test_the_command(run, tmp_path, capsys):
 def test_what_is_refused(run, tmp_path, capsys):
     shutil.copytree(run[0], tmp_path / "run")
     assert main(["evaluate", str(tmp_path / "run"), "--ema", "0.3"]) == 2
+    assert "length of an average must be in (0, 0.2887), got 0.3" in capsys.readouterr().err
+    assert main(["sample", str(tmp_path / "run"), "--ema", "0.3"]) == 2
     assert "length of an average must be in (0, 0.2887), got 0.3" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "run"), "--ema", "short"]) == 2
     assert "must be numbers such as .02,.05,.1, got 'short'" in capsys.readouterr().err

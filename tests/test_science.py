@@ -1,5 +1,7 @@
 """The report of bench/science.py: up to date, and made of whatever is there; its measures."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,6 +47,60 @@ def test_jobs_have_names_of_their_own_and_bases_that_exist(science):
     names = [job.name for job in jobs]
     assert len(set(names)) == len(names)
     assert {job.base for job in jobs} - {""} <= set(names)
+
+
+def of_stages(name, seed, distances):
+    """A result of a run of digits that was measured at quarters of its steps."""
+    stages = [{"step": 200 * (k + 1), "frechet": {"1": d, "8": d / 10}} for k, d in enumerate(distances)]
+    samples = [{"nfe": nfe, "frechet": distances[-1] / nfe} for nfe in (1, 2, 4, 8, 40)]
+    return {
+        f"digits-{name}-seed{seed}": {"seed": seed, "stages": stages, "samples": samples, "curvature": 0.1}
+    }
+
+
+def test_equal_time_is_by_the_clock_and_between_stages(science):
+    from report.equal_time import at_time, price_of, times_of
+    from report.tables import equal_time_table
+
+    clock = {
+        "independent": {"step_cpu_seconds": 0.2, "preparation_cpu_seconds": 0.0},
+        "Sinkhorn": {"step_cpu_seconds": 0.4, "preparation_cpu_seconds": 0.0},
+        "nearest of 4": {"step_cpu_seconds": 0.2, "preparation_cpu_seconds": 20.0},
+        "global from the start": {"step_cpu_seconds": 0.2, "preparation_cpu_seconds": 140.0},
+    }
+    results = {"digits-clock": {"clock": clock}}
+    for name in ("independent", "sinkhorn", "nearest", "global"):
+        results |= of_stages(name, 0, [80.0, 40.0, 20.0, 10.0])
+    assert price_of(results, "Sinkhorn") == (2, 0)
+    assert price_of(results, "mixed") is None
+    assert times_of(results, "nearest of 4", [200, 400]) == [300, 500]
+    halfway = at_time(results["digits-nearest-seed0"], [300, 500, 700, 900], (500 * 700) ** 0.5, 1)
+    assert halfway == pytest.approx((40 * 20) ** 0.5)  # straight in logarithms
+    rows = [line.split(" | ") for line in equal_time_table(results).splitlines()[2:]]
+    found = {row[0].removeprefix("| "): row[4:] for row in rows}
+    assert found["independent"] == ["800", "10.0", "1.00 |"]
+    assert found["Sinkhorn"] == ["400", "40.0", "4.00 |"]
+    assert found["nearest of 4"][0] == "700"
+    assert found["global from the start"] == ["100", "not reached", "not reached |"]
+
+
+def test_what_was_to_be_reached_is_told_of_the_seeds_that_both_have(science):
+    from report.claims import Claim, claims, verdict
+
+    results = of_stages("loom-16", 0, [8.0]) | of_stages("loom-16", 1, [4.0])
+    results |= of_stages("minibatch-ot", 1, [10.0])
+    claim = Claim("LOOM", ("digits-loom-16", 1), ("digits-minibatch-ot", 1), 0.5)
+    assert verdict(results, claim) == ([1], 0.4, True)
+    results |= of_stages("minibatch-ot", 0, [10.0])
+    assert verdict(results, claim) == ([0, 1], 0.6, False)
+    assert verdict(results, Claim("", ("digits-loom-16", 1), ("digits-global+lsd", 1), 1.0)) is None
+    from report.table import all_jobs
+
+    names = {job.name for job in all_jobs()}
+    for one in claims():
+        for name, _ in (one.above, one.below):
+            base, _, route = name.partition("+")
+            assert f"{base}-seed0" + (f"-{route}" if route else "") in names
 
 
 def brute_scores(real, made, k):
@@ -101,3 +157,16 @@ def test_the_distance_at_infinity_is_nearer_to_that_of_the_laws():
     assert extrapolated < plain / 3
     with pytest.raises(ValueError, match="at least 16 samples, got 15"):
         frechet_at_infinity(samples[:15], reference)
+
+
+@pytest.mark.timeout(900)  # seconds of work, on a machine that may have much else to do
+def test_kill_9_at_random_moments_of_reflow_distill_and_report(tmp_path):
+    program = Path(__file__).with_name("kills_run.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, program, tmp_path], env=environment, capture_output=True, text=True, timeout=880
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert [line.split(",")[0] for line in ran.stdout.splitlines()] == [
+        f"{work}: 3 kills" for work in ("reflow", "distill", "report")
+    ]

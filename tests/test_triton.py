@@ -133,8 +133,9 @@ def test_a_new_batch_size_compiles_nothing_anew():
     noise, passes = triton_ahead.noise, triton_ahead.cost_passes
     kernels = (noise.noise_kernel, noise.interpolate_kernel, noise.words_kernel, passes.norms_kernel)
     kernels += (triton_ahead.cost.cost_kernel, passes.direct_kernel, passes.finish_kernel)
+    kernels += (triton_ahead.cost_split.split_kernel,)
     changing = {"n", "m", "num_blocks", "blocks_per_item", "item_size", "seed", "word3", "label_weight"}
-    changing |= {"multiplier", "shift", "stride_product"}
+    changing |= {"multiplier", "shift", "stride_product", "parts", "stride_part", "part_blocks"}
     for kernel in kernels:
         looked_at = {p.name for p in kernel.params if not p.is_constexpr and not p.do_not_specialize}
         assert not looked_at & changing

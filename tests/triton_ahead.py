@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import triton
-from loomfast.kernels import cost, cost_passes, noise
+from loomfast.kernels import cost, cost_passes, cost_split, noise
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -40,7 +40,7 @@ COST = {
     **dict.fromkeys(("p_labels_x", "p_labels_z", "p_out"), "*fp32"),
     **dict.fromkeys(("label_weight",), "fp32"),
     "p_norms": "*fp64",
-    "stride_product": "i32",
+    **dict.fromkeys(("stride_product", "parts", "stride_part", "part_blocks"), "i32"),
     "seed": "i64",
 }
 
@@ -89,6 +89,15 @@ def compile_cost(capability, precision, from_ids, norms=True):
     return compile_for(cost.cost_kernel, capability, types, constants, ALIGNED, **options)
 
 
+def compile_split(capability, precision):
+    tile = cost.tile_for(capability, precision)
+    element = "*bf16" if precision == "bf16" else "*fp32"
+    constants = cost_split.split_options(precision, tile) | {"WIDEN": False}
+    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+    types = COST | {"p_x": element, "p_z": element}
+    return compile_for(cost_split.split_kernel, capability, types, constants, ALIGNED, **options)
+
+
 def compile_direct(capability, double=False):
     tile = cost_passes.DIRECT_TILE
     element = "*fp64" if double else "*fp32"
@@ -97,12 +106,14 @@ def compile_direct(capability, double=False):
     return compile_pass(cost_passes.direct_kernel, capability, types, constants, tile)
 
 
-def compile_finish(capability, product="fp32", element="fp32", repair=False):
+def compile_finish(capability, product="fp32", element="fp32", repair=False, split=False):
     dtype = torch.float64 if product == "fp64" else torch.float32
     constants = {"MOST": cost_passes.MOST[dtype], "LEAST": cost_passes.LEAST[dtype]}
     constants |= {"REPAIR": repair, "NORMS": not repair, "EUCLIDEAN": not repair, "LABELS": not repair}
+    constants |= {"SPLIT": split}
     types = COST | {"p_product": f"*{product}", "p_x": f"*{element}", "p_z": f"*{element}"}
-    return compile_pass(cost_passes.finish_kernel, capability, types, constants, cost_passes.FINISH_TILE)
+    tile = cost_passes.FINISH_PARTS_TILE if split else cost_passes.FINISH_TILE
+    return compile_pass(cost_passes.finish_kernel, capability, types, constants, tile)
 
 
 def compile_pass(kernel, capability, types, constants, tile):
@@ -134,11 +145,13 @@ def everything():
         jobs["finish bfloat16, repair", capability] = lambda c=capability: compile_finish(
             c, element="bf16", repair=True
         )
+        jobs["finish parts", capability] = lambda c=capability: compile_finish(c, split=True)
         for precision in ("ieee", "tf32", "bf16"):
             if capability == 75 and precision == "tf32":
                 continue  # no tf32 before 80
             if capability in (86, 89) and precision != "bf16":
                 continue  # the code of 80
+            jobs[f"split {precision}", capability] = lambda c=capability, p=precision: compile_split(c, p)
             for from_ids in (False, True):
                 name = f"cost {precision}" + (" from ids" if from_ids else "")
                 jobs[name, capability] = lambda c=capability, p=precision, f=from_ids: compile_cost(c, p, f)

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from loomfast.kernels import cost as cost_kernels
-from loomfast.kernels import cost_passes
+from loomfast.kernels import cost_passes, cost_split
 from loomfast.kernels import noise as noise_kernels
 from loomfast.kernels.cost import Tile
 from noise_cases import KNOWN_ANSWERS
@@ -21,7 +21,6 @@ from triton.runtime import interpreter
 from loomfast import _engine
 from loomfast.cost import gpu, pairwise_cost, pairwise_cost_from_ids
 from loomfast.cost import reference as cost_reference
-from loomfast.cost.spec import cost_spec
 from loomfast.noise import interpolate_from_ids, noise_from_ids, reference
 
 IDS = torch.tensor([0, 1, -1, 2**40, -(2**63), 2**63 - 1, 5, 2**32, -(2**35) - 1])
@@ -187,8 +186,35 @@ def test_cost_each_side_of_every_tile_boundary(precision, drop_norms, n, m, d):
     assert np.abs(out.numpy() - expected).max() <= bound(x, z)
 
 
+DIVIDED = [(1, 1, 256), (16, 17, 300), (33, 15, 271), (40, 35, 640)]
+
+
+@pytest.mark.parametrize(("n", "m", "d"), DIVIDED)
+@pytest.mark.parametrize(("precision", "drop_norms"), KERNELS)
+def test_cost_by_parts_of_the_depth(precision, drop_norms, n, m, d):
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    x, z, out = items(n, d, 0, dtype), items(m, d, 1, dtype), poisoned(n + 1, m + 3)[:n, 1 : m + 1]
+    labels = (torch.arange(n) % 3, torch.arange(m) % 4)
+    options = {"metric": "sqeuclidean", "labels": labels, "label_weight": 7.0}
+    assert cost_split.parts_of(n, m, d, SMALL)[0] == d // 128
+    cost_split.cost(x, z, out, precision=precision, tile=SMALL, drop_norms=drop_norms, **options)
+    expected = cost_reference.pairwise_cost(x.double(), z.double(), assignment_only=drop_norms, **options)
+    assert np.abs(out.numpy() - expected).max() <= bound(x, z)
+
+
+def test_parts_of_a_depth_keep_a_gpu_busy_and_hold_all_of_it():
+    tile = cost_kernels.tile_for(90, "bf16")
+    for n, m, d in itertools.product((0, 1, 128, 500, 1024, 1536, 4096), (128, 2000), (16, 256, 3072)):
+        parts, depth = cost_split.parts_of(n, m, d, tile)
+        assert depth % tile.depth == 0
+        assert (parts - 1) * depth < d <= parts * depth
+        tiles = -(-n // tile.rows) * -(-m // tile.columns)
+        assert parts == 1 or tiles * parts <= cost_split.LEAST_PROGRAMS
+    assert cost_split.parts_of(512, 512, 3072, tile) == (8, 384)
+
+
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
-@pytest.mark.parametrize("d", [1, 2, 16, 40])
+@pytest.mark.parametrize("d", [1, 2, 16, 40, 270])
 def test_public_cost_with_labels_and_strides(metric, d):
     x, z = items(45, d, 0, torch.float32), items(70, d, 1, torch.float32)
     labels = (torch.arange(45) % 3, torch.arange(70) % 4)
@@ -241,7 +267,7 @@ def test_what_it_does_not_take():
     with pytest.raises(TypeError, match=r"x must hold .* pass x\.double\(\)"):
         pairwise_cost_from_ids(wide, torch.arange(3), seed=0, backend="triton")
     with pytest.raises(ValueError, match="too long for the Triton kernel"):
-        cost_passes._check_lengths(1 << 27, 64, SMALL)
+        cost_passes.check_lengths(1 << 27, 64, SMALL)
 
 
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
@@ -279,7 +305,8 @@ overflows = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encounte
 EXTREMES = [
     *itertools.product(["cublas", "triton"], ["sqeuclidean", "euclidean"], [False, True], [None], [40]),
     *itertools.product(["cublas"], ["sqeuclidean", "euclidean"], [False, True], ["float64"], [40]),
-    *itertools.product(["cublas", "triton"], ["sqeuclidean"], [False, True], ["bfloat16"], [40]),
+    *itertools.product(["cublas", "triton", "parts"], ["sqeuclidean"], [False, True], ["bfloat16"], [40]),
+    *itertools.product(["parts"], ["sqeuclidean", "euclidean"], [False], [None], [40]),
     *itertools.product(["cublas"], ["sqeuclidean", "euclidean"], [False], [None, "float64"], [5]),
 ]
 
@@ -291,6 +318,7 @@ def test_finite_numbers_of_any_size_give_their_cost(
 ):
     """Rows whose squares float32 cannot hold, beside ordinary ones: NaN was what they gave."""
     monkeypatch.setattr(gpu, "takes_cublas", lambda *_: route == "cublas")
+    monkeypatch.setattr(cost_split, "LEAST_DEPTH", 16 if route == "parts" else 1 << 30)
     rng = np.random.default_rng(2)
     scale = np.float32([1, 1e-30, 1e-22, 1e10, 3e18, 2.5e19, 1e25, 2e37, 1, 0])
     parts = [rng.standard_normal((10 * k, d)) * np.tile(scale, k)[:, None] for k in (2, 3)]
@@ -356,21 +384,22 @@ def test_from_ids_noise_is_fused_within_one_tile_of_rows_and_made_in_blocks_beyo
         made.clear(), fused.clear()
 
 
-def test_the_product_is_cublas_or_fused(monkeypatch):
-    plain = cost_spec("sqeuclidean", 0.0, True, None, "triton", None)
-    full = cost_spec("sqeuclidean", 0.0, False, None, "triton", None)
+def test_the_product_is_cublas_fused_or_divided(monkeypatch):
     x = {d: torch.empty(1, d) for d in (64, 3072, 8192)}
     monkeypatch.setattr(gpu, "matmul_precision", lambda: "ieee")
     for name in ("ieee", "bf16"):
-        assert gpu.takes_cublas(4096, 4096, x[64], name, plain, None)  # nothing is left to fuse
-        assert gpu.takes_cublas(512, 512, x[64], name, full, None)  # skinny: few tiles
-        assert not gpu.takes_cublas(4096, 4096, x[64], name, full, None)  # the pass would weigh
-        assert gpu.takes_cublas(4096, 4096, x[8192], name, full, None)  # large
-    assert gpu.takes_cublas(4096, 4096, x[3072], "ieee", full, None)
-    assert not gpu.takes_cublas(4096, 4096, x[8192], "tf32", full, None)  # not what torch's switch says
+        assert gpu.takes_cublas(4096, 4096, x[64], name, True)  # nothing is left to fuse
+        assert gpu.takes_cublas(512, 512, x[64], name, False)  # few tiles, and no depth to divide
+        assert not gpu.is_split(512, 512, x[64], name)
+        assert gpu.is_split(512, 512, x[3072], name)  # few tiles
+        assert not gpu.is_split(4096, 4096, x[3072], name)
+        assert not gpu.takes_cublas(4096, 4096, x[64], name, False)  # the pass would weigh
+        assert gpu.takes_cublas(4096, 4096, x[8192], name, False)  # large
+    assert gpu.takes_cublas(4096, 4096, x[3072], "ieee", False)
+    assert not gpu.takes_cublas(4096, 4096, x[8192], "tf32", False)  # not what torch's switch says
     monkeypatch.setattr(gpu, "matmul_precision", lambda: "tf32")
-    assert gpu.takes_cublas(4096, 4096, x[8192], "tf32", full, None)
-    assert not gpu.takes_cublas(4096, 4096, x[8192], "ieee", plain, None)
+    assert gpu.takes_cublas(4096, 4096, x[8192], "tf32", False)
+    assert not gpu.takes_cublas(4096, 4096, x[8192], "ieee", True)
 
 
 def test_the_switch_of_torch_is_read_and_never_turned():

@@ -245,7 +245,7 @@ def product(x, z):
 
 
 def _time_routes(device, size, time_row):
-    """Both products of a cost, cuBLAS's with a pass and the fused one; few rows from ids both ways."""
+    """All products of a cost: cuBLAS's with a pass, fused and divided; few rows from ids both ways."""
     from unittest.mock import patch
 
     from loomfast.kernels import cost as products
@@ -260,17 +260,19 @@ def _time_routes(device, size, time_row):
 
         return call
 
-    for n, d in ((512, size), (4096, size), (4096, 256), (4096, 64)):
+    for n, d in ((128, size), (512, size), (1024, size), (4096, size), (4096, 256), (4096, 64)):
         ids = device.put(torch.arange(n))
         x, z = device.put(torch.rand((n, d))), noise_from_ids(ids, (d,), seed=1)
         for precision in ("float32", "bfloat16"):
             x_, z_ = (a.bfloat16() if precision == "bfloat16" else a for a in (x, z))
             run = partial(pairwise_cost, x_, z_, precision=precision)
             functions = {
-                "cuBLAS and a pass": routed(run, takes_cublas=lambda *_: True),
-                "fused": routed(run, takes_cublas=lambda *_: False),
+                "cuBLAS and a pass": routed(run, is_split=lambda *_: False, takes_cublas=lambda *_: True),
+                "fused": routed(run, is_split=lambda *_: False, takes_cublas=lambda *_: False),
                 "product alone": lambda x_=x_, z_=z_: product(x_, z_),
             }
+            if n <= 1024:
+                functions["divided"] = routed(run, is_split=lambda *_: True)
             time_row(what="routes", n=n, d=d, precision=precision, functions=functions)
     ids, x = device.put(torch.arange(4096)), device.put(torch.rand((64, size)))
     for precision in ("float32", "bfloat16"):

@@ -2,6 +2,7 @@
 
 import io
 
+from report.equal_time import price_of
 from report.tables import entry, rows_of
 
 
@@ -22,7 +23,11 @@ def _axes(columns=1):
     # The same text for the same results: no date, and ids that are no random numbers.
     matplotlib.rcParams.update({"svg.hashsalt": "loomfast", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
+    from cycler import cycler
 
+    # Twenty lines that can be told apart: colours first, then dashes.
+    styles = cycler(linestyle=["-", "--"]) * plt.rcParamsDefault["axes.prop_cycle"]
+    matplotlib.rcParams["axes.prop_cycle"] = styles
     return plt.subplots(1, columns, figsize=(5 * columns, 3.8), layout="constrained", squeeze=False)
 
 
@@ -56,20 +61,22 @@ def _by_nfe(results):
 
 
 def _by_time(results):
-    runs = {title: r for title, r in _first_seeds(results) if r.get("stages")}
+    found = [(title, r) for title, r in _first_seeds(results) if r.get("stages")]
+    runs = {title: (r, price_of(results, title)) for title, r in found}
+    runs = {title: (r, price) for title, (r, price) in runs.items() if price is not None}
     if not runs:
         return None
     figure, grid = _axes(2)
     for axes, nfe in zip(grid[0], ("1", "8"), strict=True):
-        for title, result in runs.items():
+        for title, (result, (step, preparation)) in runs.items():
             stages = [s for s in result["stages"] if nfe in s["frechet"]]
             axes.plot(
-                [s["cpu_seconds"] for s in stages],
+                [preparation + step * s["step"] for s in stages],
                 [s["frechet"][nfe] for s in stages],
                 marker=".",
                 label=title,
             )
-        _finish(axes, "CPU seconds of training", f"Fréchet distance, {nfe} NFE (seed 0)")
+        _finish(axes, "time, in steps of independent noise", f"Fréchet distance, {nfe} NFE (seed 0)")
     return _svg(figure)
 
 

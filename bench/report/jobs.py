@@ -4,6 +4,7 @@ A job's network, checkpoints and clock are in ``runs/science``; its results are 
 all of it is done.
 """
 
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from timing import machine
 
-from loomfast.config import PRESETS, CouplingConfig, config_to_dict
+from loomfast.config import CouplingConfig, config_to_dict
 from loomfast.coupling import Loom, solve_globally
 from loomfast.files import read_json, write_json
 from loomfast.runs.directory import (
@@ -25,14 +26,14 @@ from loomfast.runs.directory import (
     read_log,
 )
 from loomfast.runs.pairs import PairsRequest, make_pairs
-from loomfast.training.batches import data_order
 from loomfast.training.loop import train
-from report import measure, planes
-from report.table import GUIDANCE, NFE, PAIRS, PAIRS_NFE, all_jobs
+from report import clock, measure, planes
+from report.configs import TRIAL, Effort, config_of, prepare
+from report.page import page
+from report.table import GUIDANCE, NFE, all_jobs
+from report.tables import all_tables, read_results
 
-CHECKPOINT = 50  # steps; what a kill loses at most
 STAGES = 4  # measurements during training, the last of them at its end
-CONVERGED_EPOCHS = 960  # 60 for each of 16 noises
 
 
 class OutOfTime(Exception):
@@ -40,13 +41,14 @@ class OutOfTime(Exception):
 
 
 class Sitting:
-    """The folders of a sitting, its end on the clock, and the file while which exists it waits."""
+    """A sitting's folders, its end on the clock, the file while which exists it waits, and its effort."""
 
-    def __init__(self, results, runs, minutes=None, pause=None):
+    def __init__(self, results, runs, minutes=None, pause=None, jobs=None, effort=None):
         self.results, self.runs = Path(results), Path(runs)
+        self.effort = Effort() if effort is None else effort
         self.pause = None if pause is None else Path(pause)
         self.end = None if minutes is None else time.monotonic() + 60 * minutes
-        self.by_name = {job.name: job for job in all_jobs()}
+        self.by_name = {job.name: job for job in (all_jobs() if jobs is None else jobs)}
 
     def result(self, job):
         return self.results / f"{job.name}.json"
@@ -54,10 +56,14 @@ class Sitting:
     def run(self, job):
         return self.runs / job.name
 
-    def breathe(self):
-        """Wait while others want the machine; raise OutOfTime at the end of the sitting."""
+    def wait(self):
+        """Wait while others want the machine."""
         while self.pause is not None and self.pause.exists():
             time.sleep(2)
+
+    def breathe(self):
+        """Wait while others want the machine; raise OutOfTime at the end of the sitting."""
+        self.wait()
         if self.end is not None and time.monotonic() > self.end:
             raise OutOfTime
 
@@ -79,6 +85,26 @@ def run_jobs(sitting, chosen):
             write_json(sitting.result(job), {**about, **found})
             print(f"{time.strftime('%H:%M')} {job.name}: {time.monotonic() - begun:.0f} s", flush=True)
             done += 1
+    return done
+
+
+def try_jobs(chosen, steps=8):
+    """Run one job of every way of making a run at so few steps, in a folder of its own; returns how many.
+
+    Ways differ by kind, coupling, objective, preparation and data. The results say nothing, and are thrown
+    away, when a report was made of them.
+    """
+    short = {job.name: replace(job, steps=min(job.steps, steps)) for job in all_jobs()}
+    ways = {}
+    for job in chosen:
+        data = job.name.partition("-")[0]
+        way = (job.kind, data, job.coupling.get("method"), job.settings.get("objective"), job.prepare)
+        ways.setdefault(way, short[job.name])
+    with tempfile.TemporaryDirectory() as folder:
+        results, runs = Path(folder) / "results", Path(folder) / "runs"
+        done = run_jobs(Sitting(results, runs, jobs=short.values(), effort=TRIAL), ways.values())
+        found = read_results(results)
+        page(found), all_tables(found)
     return done
 
 
@@ -111,8 +137,8 @@ def _measured(sitting, job, trained, *, nfes=NFE):
         "config": config_to_dict(config),
         "cpu_seconds": seconds,
         "stages": stages,
-        **({} if config.model.two_times else measure.paths(config, model)),
-        **measure.final(config, model, nfes),
+        **({} if config.model.two_times else measure.paths(config, model, sitting.effort.paths)),
+        **measure.final(config, model, nfes, sitting.effort.samples),
         "settling": measure.settling(sitting.run(job)),
     }
 
@@ -121,7 +147,7 @@ def run_guided(sitting, job):
     """Train a network of classes and measure it at every weight of guidance, with 8 midpoint evaluations."""
     seconds, _ = train_job(sitting, job)
     config, model = load_model(sitting.run(job))
-    found = {str(w): measure.final(config, model, (8,), guidance=w) for w in GUIDANCE}
+    found = {str(w): measure.final(config, model, (8,), sitting.effort.samples, guidance=w) for w in GUIDANCE}
     return {"config": config_to_dict(config), "cpu_seconds": seconds, "guidance": found}
 
 
@@ -129,7 +155,11 @@ def run_distill(sitting, job):
     """Make a flow map of the base job's run and measure it in 1, 2, 4 and 8 jumps."""
     base = _base(sitting, job)
     config = replace(
-        load_config(base), steps=job.steps, init=str(base), checkpoint_every=CHECKPOINT, **job.settings
+        load_config(base),
+        steps=job.steps,
+        init=str(base),
+        checkpoint_every=sitting.effort.checkpoint,
+        **job.settings,
     )
     if config.coupling.method == "loom":  # the cache goes on where the run is
         config = replace(config, coupling=replace(config.coupling, init=""))
@@ -140,20 +170,22 @@ def run_distill(sitting, job):
 def run_reflow(sitting, job):
     """Make pairs with the base job's run, train on them from its weights, and measure."""
     base = _base(sitting, job)
-    pairs = sitting.runs / f"{job.name}-pairs"
+    pairs, effort = sitting.runs / f"{job.name}-pairs", sitting.effort
     begun = time.process_time()
-    make_pairs(PairsRequest(run=str(base), out=str(pairs), num=PAIRS, nfe=PAIRS_NFE, device="cpu"))
+    make_pairs(
+        PairsRequest(run=str(base), out=str(pairs), num=effort.pairs, nfe=effort.pairs_nfe, device="cpu")
+    )
     making = time.process_time() - begun
     config = replace(
         load_config(base),
         init=str(base),
         data=str(pairs),
         steps=job.steps,
-        checkpoint_every=CHECKPOINT,
+        checkpoint_every=sitting.effort.checkpoint,
         coupling=CouplingConfig(method="paired", pairs=str(pairs / "pairs.safetensors"), prefetch="off"),
     )
     trained = _train(sitting, config, sitting.run(job), [job.steps], 0.0, False)
-    about = {"pairs": PAIRS, "pairs_nfe": PAIRS_NFE, "pairs_cpu_seconds": making}
+    about = {"pairs": effort.pairs, "pairs_nfe": effort.pairs_nfe, "pairs_cpu_seconds": making}
     return about | _measured(sitting, job, trained, nfes=(1, 2, 4, 8))
 
 
@@ -164,66 +196,19 @@ def _base(sitting, job):
     return sitting.run(base)
 
 
-def _config(job):
-    """Return the TrainConfig of a job of images, without what has to be prepared."""
-    preset = PRESETS[job.name.partition("-")[0]][1]
-    return replace(
-        preset,
-        coupling=CouplingConfig(**{"prefetch": "off", **job.coupling}),
-        steps=job.steps,
-        seed=job.seed,
-        checkpoint_every=CHECKPOINT,
-        threads=1,
-        **_of_classes(preset, job),
-        **job.settings,
-    )
-
-
-def _of_classes(preset, job):
-    if job.kind != "guided":
-        return {}
-    return {"model": replace(preset.model, num_classes=10), "label_dropout": 0.1}
-
-
 def _with_preparation(sitting, job):
     """Return (TrainConfig, CPU seconds spent before it): its coupling made where it is to be made first."""
-    config = _config(job)
+    config = config_of(job, sitting.effort)
     if not job.prepare:
         return config, 0.0
-    make = {"global": _solve_cache, "converged": _converge_cache}[job.prepare]
     method, data = config.coupling.method, job.name.partition("-")[0]
     caches = config.coupling.num_caches if method == "loom" else 1
     path = sitting.runs / f"{data}-{job.prepare}-{caches}-seed{job.seed}.safetensors"
     spent = path.with_suffix(".json")
     if not spent.exists():
-        begun = time.process_time()
-        dataset = load_data(config)
-        coupler = Loom(
-            len(dataset.train),
-            dataset.train.shape[1:],
-            num_caches=caches,
-            seed=job.seed,
-            dataset_fingerprint=dataset.fingerprint,
-        )
-        make(coupler, dataset.train, path)
-        coupler.save(path)
-        write_json(spent, {"cpu_seconds": time.process_time() - begun})
+        write_json(spent, {"cpu_seconds": prepare(config, job.prepare, path, sitting.effort)})
     config = replace(config, coupling=replace(config.coupling, init=str(path)))
     return config, read_json(spent)["cpu_seconds"]
-
-
-def _solve_cache(coupler, data, path):
-    solve_globally(coupler, data, folder=path.with_suffix(".partial"))
-
-
-def _converge_cache(coupler, data, path):
-    """Do the steps of LOOM without a network, until hardly any pair changes."""
-    batch = 128
-    for epoch in range(CONVERGED_EPOCHS):
-        order = data_order(len(data), coupler.seed, epoch)
-        for first in range(0, len(data) - batch + 1, batch):
-            index = order[first : first + batch]
-            coupler.couple(torch.from_numpy(data[index]), index)
 
 
 def _global_after_loom(sitting, job, stages):
@@ -231,7 +216,7 @@ def _global_after_loom(sitting, job, stages):
 
     The second half is a run of its own: Adam begins anew. Returns as `train_job`.
     """
-    config, half = _config(job), job.steps // 2
+    config, half = config_of(job, sitting.effort), job.steps // 2
     run = sitting.run(job)
     first = run.with_name(f"{run.name}-before")
     stops = [half // 2, half]
@@ -275,36 +260,38 @@ def _train(sitting, config, run, stops, before, stages):
     before: CPU seconds spent on what it begins with. They are those of training and coupling alone, of all
     threads, and are kept beside the run, so that the next sitting goes on with them.
     """
-    clock, found = run.with_name(f"{run.name}.times.jsonl"), []
-    reached = checkpoint_step(run)
-    spent = _seconds_at(clock, reached, before)
+    times, found = run.with_name(f"{run.name}.times.jsonl"), []
+    reached, every = checkpoint_step(run), sitting.effort.checkpoint
+    spent = _seconds_at(times, reached, before)
     begun = time.process_time()
 
     def progress(step, record):
-        if step % CHECKPOINT == 0:  # a checkpoint is written next
-            append_entry(clock, {"step": step, "cpu_seconds": spent + time.process_time() - begun})
-        elif step % CHECKPOINT == 1:
+        if step % every == 0:  # a checkpoint is written next
+            append_entry(times, {"step": step, "cpu_seconds": spent + time.process_time() - begun})
+        elif step % every == 1:
             sitting.breathe()
 
     for stop in stops:
-        if stop > reached:
-            begun = time.process_time()
-            if train(replace(config, steps=stop), run, progress=progress) < stop:
+        if stop >= reached:  # also where it is reached: a kill may have come before the weights were written
+            begun, before_that = time.process_time(), reached
+            reached = train(replace(config, steps=stop), run, progress=progress)
+            if reached > before_that:
+                spent += time.process_time() - begun
+                append_entry(times, {"step": reached, "cpu_seconds": spent})
+            if reached < stop:
                 raise OutOfTime  # a signal asked to stop: the checkpoint is of this step
-            spent += time.process_time() - begun
-            reached = stop
-            append_entry(clock, {"step": stop, "cpu_seconds": spent})
         kept = run.with_name(f"{run.name}.stage{stop}.json")
         if stages and not kept.exists() and stop == checkpoint_step(run):
-            write_json(kept, measure.stage(*load_model(run), stop, _seconds_at(clock, stop, before)))
+            seconds = _seconds_at(times, stop, before)
+            write_json(kept, measure.stage(*load_model(run), stop, seconds, sitting.effort.staged))
         if kept.exists():
             found.append(read_json(kept))
-    return _seconds_at(clock, stops[-1], before), found
+    return _seconds_at(times, stops[-1], before), found
 
 
-def _seconds_at(clock, step, before):
-    """Return the CPU seconds that the clock's file has last at a step or before it."""
-    entries = read_log(clock) if clock.exists() else []
+def _seconds_at(times, step, before):
+    """Return the CPU seconds that a run's file of times has last at a step or before it."""
+    entries = read_log(times) if times.exists() else []
     return next((e["cpu_seconds"] for e in reversed(entries) if e["step"] <= step), before)
 
 
@@ -313,5 +300,6 @@ RUNNERS = {
     "distill": run_distill,
     "reflow": run_reflow,
     "guided": run_guided,
+    "clock": clock.run_clock,
     "plane": planes.run_plane,
 }

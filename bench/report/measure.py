@@ -4,22 +4,18 @@ import base64
 import io
 
 import numpy as np
-import torch
 
 from loomfast import metrics
 from loomfast.models import classes_in_turn
 from loomfast.noise import NoiseDomain
 from loomfast.plots import as_pixels, tile
 from loomfast.runs.directory import load_data, read_log
+from loomfast.runs.quality import Reference, choose_features
 from loomfast.sampling.generate import generate_solution, starting_points
 
 SAMPLE_SEED = 1000  # sampling noise is of a domain of its own, so that no network was trained on it
-NUM = {"digits": 1000, "patches32": 256}  # samples for each number of evaluations
-NUM_STAGE = {"digits": 500, "patches32": 0}  # and during training
-TRAJECTORIES = 500
 PICTURED = 36
 BIN = 20  # steps that a point of a settling curve is the mean of
-RESAMPLES = 200
 
 
 def samples_of(config, model, nfe, num, **options):
@@ -29,50 +25,34 @@ def samples_of(config, model, nfe, num, **options):
     return generate_solution(model, num, shape, seed=SAMPLE_SEED, nfe=nfe, y=y, **options)
 
 
-def quality(samples, dataset, *, intervals=True):
-    """Return the distances of samples (N, C, H, W) to the held-out items, as a dict of numbers."""
-    count = min(len(samples), len(dataset.heldout))
-    found = {"exact_w2": metrics.exact_w2(samples[:count], dataset.heldout[:count]), "w2_items": count}
-    if dataset.name != "digits":
-        return found
-    made, real = (metrics.digits_features(torch.as_tensor(a)) for a in (samples, dataset.heldout))
-    if not intervals:
-        return {"frechet": metrics.frechet_distance(made, real)}
-    interval = metrics.bootstrap_interval(metrics.frechet_distance, made, real, resamples=RESAMPLES)
-    return {
-        "frechet": interval.value,
-        "frechet_low": interval.low,
-        "frechet_high": interval.high,
-        "frechet_standard_error": interval.standard_error,
-        "frechet_at_infinity": metrics.frechet_at_infinity(made, real),
-        **metrics.neighbour_scores(real, made),
-        **found,
-    }
+def _reference(dataset):
+    """Return the Reference of a dataset: digits on their classifier's features, others on the data."""
+    return Reference(dataset, choose_features(dataset, "digits" if dataset.name == "digits" else "data"))
 
 
-def stage(config, model, step, seconds):
-    """Return what is measured during training: the distance at 1 and 8 evaluations."""
+def stage(config, model, step, seconds, nums):
+    """Return what is measured during training, of {dataset: number} samples with 1 and 8 evaluations."""
     dataset = load_data(config)
-    num = NUM_STAGE[dataset.name]
+    num = nums[dataset.name]
     entry = {"step": step, "cpu_seconds": seconds, "num": num, "frechet": {}}
     for nfe in (1, 8) if num else ():
         samples = samples_of(config, model, nfe, num).x
-        entry["frechet"][str(nfe)] = quality(samples, dataset, intervals=False)["frechet"]
+        entry["frechet"][str(nfe)] = _reference(dataset).frechet(samples)
     return entry
 
 
-def final(config, model, nfes, *, guidance=None):
-    """Return what is measured of a run at its end: quality for each number of evaluations, and its paths."""
+def final(config, model, nfes, nums, *, guidance=None):
+    """Return what is measured of a run at its end: the quality of {dataset: number} samples for each nfe."""
     dataset = load_data(config)
-    num, entries, pictures = NUM[dataset.name], [], {}
+    reference, num, entries, pictures = _reference(dataset), nums[dataset.name], [], {}
     for nfe in nfes:
         options = {} if guidance is None else {"guidance": guidance}
         solution = samples_of(config, model, nfe, num, **options)
-        entries.append({"nfe": solution.nfe, "solver": solution.solver, **quality(solution.x, dataset)})
+        entries.append({"nfe": solution.nfe, "solver": solution.solver, **reference.quality(solution.x)})
         pictures[str(nfe)] = picture(solution.x[:PICTURED])
     return {
-        "reference": f"{len(dataset.heldout)} held-out items of {dataset.name}",
-        "features": "small classifier of digits" if dataset.name == "digits" else "pixels",
+        "data": dataset.name,
+        **reference.about,
         "num": num,
         "sample_seed": SAMPLE_SEED,
         "samples": entries,
@@ -80,17 +60,16 @@ def final(config, model, nfes, *, guidance=None):
     }
 
 
-def paths(config, model):
-    """Return curvature and straightness of a velocity's paths."""
+def paths(config, model, nums):
+    """Return curvature and straightness of {dataset: number} of a velocity's paths."""
     dataset = load_data(config)
-    num = TRAJECTORIES if dataset.name == "digits" else 64
+    num = nums[dataset.name]
     begin = starting_points(
         np.arange(num), dataset.train.shape[1:], SAMPLE_SEED, None, NoiseDomain.VALIDATION
     )
     return {
         "trajectories": num,
-        "curvature": metrics.curvature(model, begin),
-        "straightness": metrics.straightness(model, begin),
+        **metrics.path_measures(model, begin),
     }
 
 

@@ -9,7 +9,7 @@ from report.tables import TABLES, rows_of
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse;font-size:13px}td,th{border-bottom:1px solid #ddd;padding:.25em .6em}
-.grid{display:flex;flex-wrap:wrap;gap:1em}.grid figure{margin:0;font-size:12px}
+.grid{display:flex;flex-wrap:wrap;gap:1em}.grid figure{margin:0;font-size:12px;width:200px}
 .grid img{width:200px;image-rendering:pixelated}svg{max-width:100%;height:auto}"""
 SCRIPT = """const nfes=%s,grids=%s,slider=document.getElementById('nfe');
 function show(){const n=nfes[slider.value];document.getElementById('shown').textContent=n;

@@ -10,8 +10,6 @@ PLANE_SEEDS = (0, 1, 2, 3, 4)
 STEPS = {"digits": 800, "patches32": 500, "flow-map": 300, "reflow": 400, "plane": 4000}
 NFE = (1, 2, 4, 8, 40)
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0)
-PAIRS = 4096  # of reflow, made with so many evaluations:
-PAIRS_NFE = 8
 
 # Title and coupling of each run on digits: 16 noises an item and batches of 128 unless it says so.
 DIGITS = {
@@ -49,6 +47,8 @@ GUIDED = {
     "independent": ("independent", {"method": "independent"}),
     "loom": ("LOOM within classes", {"method": "loom", "num_caches": 16, "label_weight": 1e4}),
 }
+# The runs whose steps are timed by turns; a solve between two halves of one is not a part of its steps.
+CLOCKED = tuple(f"digits-{name}-seed0" for name in {**DIGITS, **ABLATIONS} if name != "global-after-loom")
 PLANES = (("normal", "8gaussians"), ("8gaussians", "moons"), ("normal", "moons"), ("normal", "scurve"))
 PLANE_COUPLINGS = {
     "independent": "independent",
@@ -63,8 +63,8 @@ PLANE_COUPLINGS = {
 class Job:
     """A run of the report.
 
-    kind: ``train``, ``distill``, ``reflow``, ``guided`` or ``plane``. study: the table it belongs to. base:
-    name of the job whose run it begins with. prepare: what is made before it. settings: fields of
+    kind: ``train``, ``distill``, ``reflow``, ``guided``, ``plane`` or ``clock``. study: the table it belongs
+    to. base: name of the job whose run it begins with. prepare: what is made before it. settings: fields of
     TrainConfig; coupling: of CouplingConfig.
     """
 
@@ -98,16 +98,19 @@ def all_jobs():
     ]
     per_seed = len(PLANES) * len(PLANE_COUPLINGS)
     return [
-        *first[:count],
-        *one_step[: len(ONE_STEP) * 2],
+        *first[:3],
         *planes[:per_seed],
+        *first[3:count],
+        Job("digits-clock", "clock", "clock", "seconds of a step", 0, 0),
+        *one_step[: len(ONE_STEP) * 2],
+        *other[: len(ABLATIONS)],
         *first[count:],
         *_guided(),
-        *_patches(),
-        *other,
-        *batches,
-        *one_step[len(ONE_STEP) * 2 :],
         *_kinds(),
+        *_patches(),
+        *batches,
+        *other[len(ABLATIONS) :],
+        *one_step[len(ONE_STEP) * 2 :],
         *planes[per_seed:],
     ]
 

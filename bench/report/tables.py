@@ -3,7 +3,9 @@
 import numpy as np
 
 from loomfast.files import read_json
-from report.table import NFE, all_jobs
+from report import equal_time
+from report.claims import claims, verdict
+from report.table import NFE, STEPS, all_jobs
 
 NOT_RUN = "not run"
 DRAWS = 2000  # of the bootstrap over seeds
@@ -60,7 +62,7 @@ def entry(result, nfe):
 def image_table(results, study):
     """Return the distances of a study of images against evaluations; a row for each coupling."""
     measure = "exact_w2" if study == "patches32" else "frechet"
-    headers = ["run", "seeds", *[f"{n} NFE" for n in NFE], "curvature", "CPU seconds"]
+    headers = ["run", "seeds", *[f"{n} NFE" for n in NFE], "curvature"]
     rows = []
     for (_, title), jobs in rows_of(study).items():
         found = [results[job.name] for job in jobs if job.name in results]
@@ -69,9 +71,8 @@ def image_table(results, study):
             continue
         cells = [_cell(found, nfe, measure) for nfe in NFE]
         curved = [r["curvature"] for r in found if "curvature" in r]
-        seconds = number(np.mean([r["cpu_seconds"] for r in found]))
         seeds = ", ".join(str(r["seed"]) for r in found)
-        rows.append([title, seeds, *cells, mean_of(curved) if curved else "", seconds])
+        rows.append([title, seeds, *cells, mean_of(curved) if curved else ""])
     return markdown(headers, rows)
 
 
@@ -81,6 +82,56 @@ def _cell(found, nfe, measure):
         return ""
     errors = [e.get(f"{measure}_standard_error", 0) for e in entries]
     return mean_of([e[measure] for e in entries], errors)
+
+
+def equal_time_table(results):
+    """Return what each run had reached when independent noise had done all its steps: distances by stages."""
+    headers = ["run", "seeds", "a step", "preparation", "steps done", "1 NFE", "8 NFE"]
+    time, rows = STEPS["digits"], []
+    for study in ("couplings", "ablations"):
+        for (_, title), jobs in rows_of(study).items():
+            found = [results[job.name] for job in jobs if job.name in results]
+            price = equal_time.price_of(results, title)
+            if not found or price is None:
+                continue
+            done = min((time - price[1]) / price[0], time)
+            times = equal_time.times_of(results, title, [stage["step"] for stage in found[0]["stages"]])
+            # What is faster than the reference by the noise of the clock has done its steps at that time.
+            last = min(time, times[-1])
+            cells = [[equal_time.at_time(r, times, last, nfe) for r in found] for nfe in (1, 8)]
+            shown = ["not reached" if None in values else mean_of(values) for values in cells]
+            seeds = ", ".join(str(r["seed"]) for r in found)
+            rows.append([title, seeds, number(price[0]), number(price[1]), max(round(done), 0), *shown])
+    return markdown(headers, rows or [[NOT_RUN, *[""] * (len(headers) - 1)]])
+
+
+def claims_table(results):
+    """Return what was to be reached, and what was."""
+    rows = []
+    for claim in claims():
+        found = verdict(results, claim)
+        if found is None:
+            rows.append([claim.text, "", "", NOT_RUN])
+            continue
+        seeds, ratio, kept = found
+        rows.append(
+            [claim.text, ", ".join(map(str, seeds)), number(ratio), "reached" if kept else "falls short"]
+        )
+    return markdown(["to reach", "seeds", "ratio", "result"], rows)
+
+
+def seeds_table(results):
+    """Return every seed of every run of digits by itself: nothing is a mean."""
+    headers = ["run", "seed", *[f"{n} NFE" for n in NFE], "curvature"]
+    rows = []
+    for study in ("couplings", "ablations", "one-step", "kinds"):
+        for (_, title), jobs in rows_of(study).items():
+            for r in (results[job.name] for job in jobs if job.name in results):
+                cells = [entry(r, n) for n in NFE]
+                cells = ["" if e is None else number(e["frechet"]) for e in cells]
+                curved = number(r["curvature"]) if "curvature" in r else ""
+                rows.append([title, r["seed"], *cells, curved])
+    return markdown(headers, rows or [[NOT_RUN, *[""] * (len(headers) - 1)]])
 
 
 def plane_table(results):
@@ -123,22 +174,29 @@ def guidance_table(results):
 
 
 TABLES = {
-    "Couplings on digits": lambda results: image_table(results, "couplings"),
-    "Ablations on digits": lambda results: image_table(results, "ablations"),
+    "What was to be reached": claims_table,
+    "Couplings on digits, equal steps": lambda results: image_table(results, "couplings"),
+    "Ablations on digits, equal steps": lambda results: image_table(results, "ablations"),
+    "Digits, equal time": equal_time_table,
     "One step: flow maps and reflow": lambda results: image_table(results, "one-step"),
     "Kinds of flow maps": lambda results: image_table(results, "kinds"),
     "Guidance": guidance_table,
     "patches32 (exact W2 in pixels)": lambda results: image_table(results, "patches32"),
     "In the plane": plane_table,
+    "Every seed": seeds_table,
 }
+PICTURE = "[![the page](page.png)](index.html)"
 CONDITIONS = """Digits: 800 steps of 128, Fréchet distance of 1000 fresh samples to 355 held-out digits on the
 features of a small classifier; Euler at 1 evaluation, midpoint above. Mean over the seeds named, with a 95 %
-bootstrap interval over seeds and samples. CPU seconds are of training and coupling on one thread of a machine
-that others used as well. What is not yet run says so."""
+bootstrap interval over seeds and samples, the reference as it is. Equal time: what each had reached when
+independent noise had done all its steps, by stages of the training; a step and the preparation are told
+in steps of independent noise, from medians of CPU seconds of steps by turns in one process. What is not yet
+run says so."""
 
 
 def all_tables(results):
     """Return all tables with their headings, as Markdown."""
     done, total = len(results), len(all_jobs())
-    head = f"# Results\n\n{CONDITIONS}\n\n{done} of {total} runs are done (`python bench/science.py run`)."
-    return "\n\n".join([head, *[f"## {name}\n\n{make(results)}" for name, make in TABLES.items()]]) + "\n"
+    done = f"{done} of {total} runs are done (`python bench/science.py run`)."
+    head = ["# Results", PICTURE, CONDITIONS, done]
+    return "\n\n".join([*head, *[f"## {name}\n\n{make(results)}" for name, make in TABLES.items()]]) + "\n"

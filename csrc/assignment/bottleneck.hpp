@@ -11,7 +11,7 @@ namespace loomfast::assignment {
 struct BottleneckOutput : Output {  // u, v and gap are about the sum and filled if it is asked for
     double bottleneck = 0.0;        // the largest cost matched; the least when maximising
     // The proof, or with status infeasible the proof of that: rows (columns, if there are fewer of them) that have
-    // only these neighbours by pairs cheaper than the bottleneck (by allowed pairs), fewer than they are.
+    // only these neighbours by pairs cheaper than the bottleneck (by allowed pairs), fewer than they are; sorted.
     std::vector<std::int64_t> crowded, neighbours;
 };
 

@@ -98,7 +98,7 @@ double distance(const T* x, const T* z, int64_t d) {
 
 template <class T, class Bits>
 Bits largest_bits(const T* x, int64_t count) {
-    constexpr Bits magnitude = sizeof(T) == 4 ? 0x7fffffff : 0x7fffffffffffffff;
+    constexpr Bits magnitude = static_cast<Bits>(~(std::uint64_t{1} << (8 * sizeof(T) - 1)));
     Bits most = 0;
     for (int64_t k = 0; k < count; ++k) {
         Bits bits;

@@ -61,17 +61,16 @@ void cycle_sums(const int64_t* order, int64_t n, const double* values, int64_t r
 }
 
 int64_t improving(const int64_t* order, int64_t n, const Costs& costs, int64_t* kept) {
-    const auto [before, after, change, weight, rounding] = costs;
     for (int64_t i = 0; i < n; ++i) kept[i] = i;
     int64_t moved = 0;
     std::vector<double> room;
     for_cycles(order, n, 2, [&](const std::vector<int64_t>& members) {
         const auto sum = [&](const auto& value) { return sum_over(members, room, value); };
-        const double was = sum([&](int64_t i) { return before[i]; });
-        const double is = sum([&](int64_t i) { return after[i]; });
-        const double magnitude = sum([&](int64_t i) { return std::fabs(before[i]) + std::fabs(after[i]); });
-        const double extra = change ? sum([&](int64_t i) { return change[i]; }) : 0.0;
-        if (!((is - was) + weight * extra < -rounding * magnitude)) return;
+        const double was = sum([&](int64_t i) { return costs.before[i]; });
+        const double is = sum([&](int64_t i) { return costs.after[i]; });
+        const double magnitude = sum([&](int64_t i) { return std::fabs(costs.before[i]) + std::fabs(costs.after[i]); });
+        const double extra = costs.change ? sum([&](int64_t i) { return costs.change[i]; }) : 0.0;
+        if (!((is - was) + costs.weight * extra < -costs.rounding * magnitude)) return;
         for (const int64_t i : members) kept[i] = order[i];
         moved += static_cast<int64_t>(members.size());
     });

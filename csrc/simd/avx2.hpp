@@ -40,6 +40,19 @@ inline float least(VecF a) {
     x = _mm_min_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_min_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
+// The least of all lanes of both, and the next.
+inline float least_two(VecF first, VecF second, float* next) {
+    const __m128 a = _mm256_castps256_ps128(first), b = _mm256_extractf128_ps(first, 1);
+    __m128 low = _mm_min_ps(a, b);
+    __m128 high = _mm_min_ps(_mm256_castps256_ps128(second), _mm256_extractf128_ps(second, 1));
+    high = _mm_min_ps(_mm_max_ps(a, b), high);
+    __m128 other = _mm_movehl_ps(low, low);
+    high = _mm_min_ps(_mm_max_ps(low, other), _mm_min_ps(high, _mm_movehl_ps(high, high)));
+    low = _mm_min_ps(low, other);
+    other = _mm_shuffle_ps(low, low, 1);
+    *next = _mm_cvtss_f32(_mm_min_ss(_mm_max_ss(low, other), _mm_min_ss(high, _mm_shuffle_ps(high, high, 1))));
+    return _mm_cvtss_f32(_mm_min_ss(low, other));
+}
 
 inline VecD load_d(const double* a, int k, double fill) {
     const __m256i m = first_d(k);
@@ -72,6 +85,15 @@ inline VecD numbers(const std::int32_t* a) {
 inline double least(VecD a) {
     const __m128d x = _mm_min_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
     return _mm_cvtsd_f64(_mm_min_sd(x, _mm_unpackhi_pd(x, x)));
+}
+// The least of all lanes of both, and the next.
+inline double least_two(VecD first, VecD second, double* next) {
+    const __m128d a = _mm256_castpd256_pd128(first), b = _mm256_extractf128_pd(first, 1);
+    const __m128d c = _mm_min_pd(_mm256_castpd256_pd128(second), _mm256_extractf128_pd(second, 1));
+    const __m128d low = _mm_min_pd(a, b), high = _mm_min_pd(_mm_max_pd(a, b), c);
+    const __m128d other = _mm_unpackhi_pd(low, low);
+    *next = _mm_cvtsd_f64(_mm_min_sd(_mm_max_sd(low, other), _mm_min_sd(high, _mm_unpackhi_pd(high, high))));
+    return _mm_cvtsd_f64(_mm_min_sd(low, other));
 }
 
 inline VecU product(VecU a, VecU b) { return (VecU)_mm256_mul_epu32((__m256i)a, (__m256i)b); }

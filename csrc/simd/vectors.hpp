@@ -9,6 +9,7 @@
 //   select_lt(a, b, yes, no)             yes where a < b
 //   le_bits, eq_bits                     comparisons, a bit a lane
 //   least                                of all lanes
+//   least_two                            of all lanes of two vectors, given those of one that are not above the other's
 //   gather, numbers                      doubles at indices; int32 as double
 //   product, xor3, join, deal            on 64-bit lanes, for Philox
 //   transpose, transpose4                four by four floats

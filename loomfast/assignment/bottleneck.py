@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from loomfast import _engine
 from loomfast.assignment.api import matrix_cost
 from loomfast.assignment.infeasible import infeasible
@@ -67,19 +65,17 @@ def solve_bottleneck(cost, then_sum=False, *, maximize=False) -> BottleneckAssig
         row, column = found["bad"]
         raise_for(found["status"], entry=f"entry ({row}, {column})", values=f"{array.dtype} values")
         raise RuntimeError(f"the solver stopped with status {found['status']}")
-    col4row, row4col, u, v = (wrap(part) for part in found["arrays"])
-    prices = (u, v) if then_sum else (None, None)
-    crowded, neighbours = (np.sort(found[name]) for name in ("crowded", "neighbours"))
-    blocking = (crowded, neighbours) if by_row else (neighbours, crowded)
-    stats = {"path": found["path"]}
+    col4row, row4col, u, v = found["arrays"]
+    blocking = (found["crowded"], found["neighbours"])
     return BottleneckAssignment(
-        col4row,
-        row4col,
-        *prices,
+        wrap(col4row),
+        wrap(row4col),
+        wrap(u) if then_sum else None,
+        wrap(v) if then_sum else None,
         found["total"],
         found["gap"],
         found["status"],
-        stats,
+        {"path": found["path"]},
         found["bottleneck"],
-        *blocking,
+        *(blocking if by_row else blocking[::-1]),
     )

@@ -23,8 +23,9 @@ def add_solver_and_seed(command):
     """Add ``--solver`` and ``--seed``, which every command that samples takes."""
     command.add_argument(
         "--solver",
-        help="euler, midpoint, heun, rk4, or an adaptive one of torchdiffeq such as dopri5 "
-        "(default: midpoint for an even --nfe, else euler; a flow map: map, its own steps)",
+        help="euler, midpoint, heun, rk4, an adaptive one of torchdiffeq such as dopri5, or, for a network "
+        "with a score, euler-maruyama (default: midpoint for an even --nfe, else euler; a flow map: map, its "
+        "own steps)",
     )
     command.add_argument("--seed", type=natural, default=0, help="seed of the noise (default: %(default)s)")
 
@@ -62,6 +63,14 @@ def positive_list(text):
 def natural_list(text):
     """Parse comma-separated integers of 0 or more for argparse."""
     return [natural(part) for part in text.split(",")]
+
+
+def lengths(text):
+    """Parse comma-separated lengths of averages for argparse."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers such as .02,.05,.1, got {text!r}") from None
 
 
 def time_grid(text):

@@ -41,7 +41,10 @@ def run(argv):
     coupling = config.coupling
     if coupling.method == "loom":  # its file is where the run began; this one goes on where the run is
         coupling = dataclasses.replace(coupling, init="")
-    config = dataclasses.replace(config, objective=kind, init=str(base), coupling=coupling)
+    model = dataclasses.replace(config.model, score_head=False)
+    config = dataclasses.replace(
+        config, model=model, objective=kind, score=False, init=str(base), coupling=coupling
+    )
 
     def default_out(config):
         return Path("runs") / f"{base.absolute().name}-{config.objective}"

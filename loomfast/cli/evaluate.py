@@ -1,12 +1,21 @@
 """``loomfast evaluate RUN``."""
 
-import argparse
+import sys
 from pathlib import Path
 
 from loomfast import console
-from loomfast.cli.arguments import add_solver_and_seed, output_file, positive, positive_list
+from loomfast.cli.arguments import (
+    add_device,
+    add_solver_and_seed,
+    lengths,
+    output_file,
+    positive,
+    positive_list,
+)
 from loomfast.extras import need
 from loomfast.files import write_json
+
+FEATURES = ("auto", "digits", "inception", "data")  # as in loomfast.runs.quality, which loads torch
 
 
 def describe(command):
@@ -34,26 +43,32 @@ def describe(command):
         help="instead of the run's average, those of these lengths, shares of the training in (0, 0.2887), "
         "of a run that was trained with --snapshot-every",
     )
+    command.add_argument(
+        "--features",
+        default="auto",
+        choices=FEATURES,
+        help="what samples and held-out items are compared by: digits (a small classifier), inception (of "
+        "published Fréchet distances), data (their own numbers: no Fréchet); auto: digits for that data "
+        "set, else inception where torch-fidelity and its weights are here, else data",
+    )
+    command.add_argument(
+        "--weights", metavar="FILE", help="Inception's weights (default: where torch.hub keeps them)"
+    )
     add_solver_and_seed(command)
-
-
-def lengths(text):
-    """Parse comma-separated numbers for argparse."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be numbers such as .02,.05,.1, got {text!r}") from None
+    add_device(command)
 
 
 def run(arguments):
     """Evaluate the run, append the result to its metrics.jsonl, and print a table."""
     need("torch", "train")
+    from loomfast.distributed import resolve_device
     from loomfast.runs.averages import load_average
     from loomfast.runs.directory import append_entry, load_model
     from loomfast.runs.evaluate import evaluate
     from loomfast.sampling.ode import ADAPTIVE
 
     config, model = load_model(arguments.directory)
+    device = resolve_device(arguments.device)
     nfe = arguments.nfe or ([None] if arguments.solver in ADAPTIVE else [1, 2, 4, 8, 40])
     networks = [({}, model)]
     if arguments.ema:
@@ -64,11 +79,13 @@ def run(arguments):
             before = total * len(results)
             found = evaluate(
                 config,
-                network,
+                network.to(device),
                 nfe=nfe,
                 num=arguments.num,
                 solver=arguments.solver,
                 seed=arguments.seed,
+                features=arguments.features,
+                weights=arguments.weights,
                 progress=lambda done, _, before=before: update(before + done),
             )
             results.append({**average, **found})
@@ -80,7 +97,13 @@ def run(arguments):
 
 
 def _print(results):
-    rows = [{**_average(result), **entry} for result in results for entry in result["samples"]]
+    from loomfast.runs.quality import DETAILS
+
+    entries = [(result, entry) for result in results for entry in result["samples"]]
+    rows = [
+        {**_average(result), **{name: value for name, value in entry.items() if name not in DETAILS}}
+        for result, entry in entries
+    ]
     print(
         console.table(
             [name.replace("_", " ") for name in rows[0]], [[_short(v) for v in row.values()] for row in rows]
@@ -90,8 +113,10 @@ def _print(results):
         of = "".join(f" of ema {length:g}" for length in _average(result).values())
         print(
             f"curvature{of} {result['curvature']:.4f}; {result['num']} samples of seed {result['seed']} "
-            f"against {result['reference']} of {result['data']}"
+            f"against {result['reference']} of {result['data']}, by {result['features']}"
         )
+    for note in results[0]["notes"]:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _average(result):

@@ -101,6 +101,7 @@ def _configuration(base_config, base, pairs):
         model=dataclasses.replace(base_config.model, two_times=False),
         init=str(base),
         data=str(pairs),
+        conditions="",
         num_items=0,
         stream=False,
         flips=False,

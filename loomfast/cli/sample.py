@@ -38,6 +38,13 @@ def describe(command):
         help="decode latents with this AutoencoderKL: a folder, or a name on the Hugging Face hub",
     )
     command.add_argument(
+        "--ema",
+        type=float,
+        metavar="LENGTH",
+        help="sample with the average of this length, a share of the training in (0, 0.2887), of a run that "
+        "was trained with --snapshot-every (default: the run's own average)",
+    )
+    command.add_argument(
         "--batch-size", type=positive, default=256, help="samples at once on a GPU (default: %(default)s)"
     )
     command.add_argument(
@@ -78,8 +85,8 @@ def add_times_and_labels(command):
     labels.add_argument(
         "--conditions",
         metavar="FILE",
-        help=".npy file of conditions (M, c), taken in turn, for a network trained with "
-        "--model.condition-dim (default: those of the held-out items)",
+        help=".npy file of conditions (M, c) or fields (M, C, H, W), taken in turn, for a network trained "
+        "with --model.condition-dim or --model.field-channels (default: those of the held-out items)",
     )
     command.add_argument(
         "--guidance",
@@ -87,6 +94,13 @@ def add_times_and_labels(command):
         metavar="W",
         help="classifier-free guidance: go W times as far from the unlabelled velocity as the label says, "
         "for a network trained with --label-dropout (1: as the label says; default: no guidance)",
+    )
+    command.add_argument(
+        "--diffusion",
+        type=float,
+        metavar="G",
+        help="noise of --solver euler-maruyama, the stochastic equation of a run that was trained with "
+        "--path bridge --score (default: that run's sigma)",
     )
     command.add_argument(
         "--source",

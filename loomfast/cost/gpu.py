@@ -8,6 +8,7 @@ import torch
 from loomfast.cost import cpu
 from loomfast.kernels import cost as products
 from loomfast.kernels import cost_passes as passes
+from loomfast.kernels import cost_split as divided
 from loomfast.noise.torch_ops import fill_noise, signed
 
 WIDE = {torch.float64, torch.int32, torch.uint32}  # what float32 does not hold, and float64 does
@@ -22,7 +23,8 @@ _NAMES = {"float32": "ieee", "tf32": "tf32", "bfloat16": "bf16"}  # of Triton's 
 # operations at 50 (float32), 400 (tf32) and 600 (bfloat16) TFLOP/s. Below it a fused product moves less. An
 # estimate of 2026-11 from the data sheet of an H100; not measured.
 LEAST_DEPTH = {"ieee": 400, "tf32": 3200, "bf16": 4800}
-# A fused product of fewer tiles leaves multiprocessors of an H100 idle, where cuBLAS divides the depth.
+# A fused product of fewer tiles leaves multiprocessors of an H100 idle. Where there are too many for a depth
+# to be divided (cost_split), cuBLAS has tiles of more shapes.
 LEAST_TILES = 132
 NOISE_BYTES = 20 << 20  # of noise held at a time: it stays in the second-level cache (50 MB on an H100)
 PRODUCT_ENTRIES = 1 << 22  # of a float64 product held at a time
@@ -127,11 +129,14 @@ def _fill_products(x, z, of_x, spec, out, options):
             passes.finish(product, x[rows], z, norms, out[rows], **options | {"labels": part})
         return
     name = _NAMES[spec.precision or "float32"]
-    if not takes_cublas(*out.shape, x, name, spec, options["labels"]):
+    bare = _bare(spec, options["labels"])
+    if is_split(*out.shape, x, name) and not bare:
+        divided.cost(x, z, out, precision=name, **options)
+        return
+    if not takes_cublas(*out.shape, x, name, bare):
         products.cost(x, z, out, precision=name, lengths=_norms(x, z, of_x), **options)
         return
     multiply(x, z, out)
-    bare = _bare(spec, options["labels"])
     passes.finish(out, x, z, None if bare else _norms(x, z, of_x), out, repair=bare, **options)
 
 
@@ -148,18 +153,25 @@ def multiply(x, z, out):
         torch.mm(x.float(), z.float().T, out=out)
 
 
-def takes_cublas(n, m, x, name, spec, labels):
+def is_split(n, m, x, name):
+    """Whether the depth of the product of x (n, d) with m rows is divided among the programs of Triton."""
+    tile = products.tile_for(products.capability(x), name)
+    return divided.parts_of(n, m, x.shape[1], tile)[0] > 1
+
+
+def takes_cublas(n, m, x, name, bare):
     """Whether the product of x (n, d) with m rows, in Triton's precision ``name``, is cuBLAS's or Triton's.
 
     cuBLAS computes float32 as torch's switch for the whole process says, which is not ours to turn: Triton
     has a product for the other case, and for bfloat16 where torch's product is bfloat16, too (before 2.8).
+    ``bare``: the cost is the product and nothing else.
     """
     if name == "bf16":
         if "dtype_out" not in torch.ops.aten.mm.overloads():
             return False
     elif matmul_precision() != name:
         return False
-    if _bare(spec, labels):
+    if bare:
         return True  # nothing is left to fuse
     tile = products.tile_for(products.capability(x), name)
     tiles = -(-n // tile.rows) * -(-m // tile.columns)

@@ -31,13 +31,15 @@ CONDITION_METRICS = ("cosine", "sqeuclidean")
 
 
 def checked_conditions(labels, num):
-    """Return labels (num,) int64, or conditions (num, c) float32, after checking them.
+    """Return labels (num,) int64, or conditions (num, c) float32, after checking them; fields become vectors.
 
     Raises ValueError if they are missing, neither, negative labels, or not finite.
     """
     if labels is None:
         raise ValueError("labels are needed, one for each item: (B,) integers, or (B, c) conditions")
     labels = to_numpy(labels)
+    if labels.ndim > 2:
+        labels = labels.reshape(len(labels), -1)
     if labels.shape == (num,) and labels.dtype.kind in "iu" and (labels >= 0).all():
         return labels.astype(np.int64)
     if labels.ndim == 2 and len(labels) == num and labels.shape[1] and labels.dtype.kind == "f":

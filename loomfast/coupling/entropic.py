@@ -4,6 +4,7 @@ The plan minimises <P, C> + ε Σ P (log P − 1) under its marginals; it is P =
 2013).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,17 +65,23 @@ def sinkhorn(cost, epsilon, *, a=None, b=None, tolerance=1e-6, max_iterations=20
     cost = np.ascontiguousarray(cost, np.float64)
     if not (isinstance(epsilon, int | float | np.number) and 0 < epsilon < np.inf):
         raise ValueError(f"epsilon must be a positive number, got {epsilon!r}")
-    if cost.ndim != 2 or not cost.size or not np.isfinite(cost).all():
+    if cost.ndim != 2 or not cost.size:
         raise ValueError(f"cost must be a finite matrix with rows and columns, got shape {cost.shape}")
+    least = cost.min(axis=1)
+    low, high = float(least.min()), float(cost.max())  # NaN where any of them is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"cost must be a finite matrix, got {low} to {high}")
     uniform = a is None and b is None and cost.shape[0] == cost.shape[1]
     a, b = (_masses(given, size, name) for given, size, name in zip((a, b), cost.shape, "ab", strict=True))
-    if not np.isclose(a.sum(), b.sum(), rtol=1e-9):
+    if not math.isclose(a.sum(), b.sum(), rel_tol=1e-9):
         raise ValueError(f"a and b must have one sum, got {a.sum()} and {b.sum()}")
     # Below, the potentials' last digits would decide: the plan is that of the exact assignment there.
-    epsilon = max(float(epsilon), LEAST_EPSILON * np.abs(cost).max())
-    iteration = _Iteration(cost, a, b)
-    levels = max(0, int(np.ceil(np.log(cost.std() / epsilon + 1e-300) / np.log(LEVEL))))
-    if uniform and levels:
+    epsilon = max(float(epsilon), LEAST_EPSILON * max(-low, high))
+    iteration = _Iteration(cost, a, b, least)
+    levels = 0
+    if high - low > 2 * epsilon:  # no deviation is more than half of that
+        levels = max(0, int(np.ceil(np.log(cost.std() / epsilon + 1e-300) / np.log(LEVEL))))
+    if uniform and levels > 1:  # of one level the assignment would take longer than all the rest
         exact = solve(cost)
         iteration.f, iteration.g = exact.u, exact.v
     else:
@@ -87,26 +94,32 @@ def sinkhorn(cost, epsilon, *, a=None, b=None, tolerance=1e-6, max_iterations=20
 
 
 def _masses(given, size, name):
-    masses = np.full(size, 1 / size) if given is None else np.array(given, np.float64)
+    if given is None:
+        return np.full(size, 1 / size)
+    masses = np.array(given, np.float64)
     if masses.shape != (size,) or not (np.isfinite(masses) & (masses > 0)).all():
         raise ValueError(f"{name} must be {size} positive masses, got shape {masses.shape}")
     return masses
 
 
 def _log_sums(exponents, axis):
-    """Return log Σ exp along an axis, whatever the exponents' size; these become exp of them, scaled."""
+    """Return (log Σ exp along an axis, whatever the exponents' size, and the sums of what they become).
+
+    They become exp of them, scaled.
+    """
     largest = exponents.max(axis=axis, keepdims=True)
     exponents -= largest
-    return np.log(np.exp(exponents, out=exponents).sum(axis=axis)) + largest.squeeze(axis)
+    sums = np.exp(exponents, out=exponents).sum(axis=axis)
+    return np.log(sums) + largest.squeeze(axis), sums
 
 
 class _Iteration:
     """Sinkhorn's iteration: P = diag(u) K diag(v) with K = exp((f + g − C)/ε)."""
 
-    def __init__(self, cost, a, b):
+    def __init__(self, cost, a, b, f):
         self.cost, self.a, self.b = cost, a, b
-        self.f, self.g = cost.min(axis=1), np.zeros(cost.shape[1])
-        self.u, self.v = np.ones(len(a)), np.ones(len(b))
+        self.f, self.g = f, np.zeros(cost.shape[1])
+        self.u, self.v, self.scaled = np.ones(len(a)), np.ones(len(b)), False
         self.epsilon, self.count = 1.0, 0
 
     def begin(self, epsilon):
@@ -122,8 +135,9 @@ class _Iteration:
     def _log_update(self, g):
         epsilon, kernel = self.epsilon, np.subtract(g, self.cost)
         kernel /= epsilon
-        self.f = epsilon * (np.log(self.a) - _log_sums(kernel, 1))
-        kernel *= (self.a / kernel.sum(axis=1))[:, None]  # exp of it, by now
+        log_sums, sums = _log_sums(kernel, 1)
+        self.f = epsilon * (np.log(self.a) - log_sums)
+        kernel *= (self.a / sums)[:, None]  # exp of it, by now
         sums = kernel.sum(axis=0)
         if sums.min() > 1 / LARGEST_SCALING:
             self.g = g + epsilon * np.log(self.b / sums)
@@ -131,10 +145,11 @@ class _Iteration:
         else:
             np.subtract(self.f[:, None], self.cost, out=kernel)
             kernel /= epsilon
-            self.g = epsilon * (np.log(self.b) - _log_sums(kernel, 0))
-            kernel *= self.b / kernel.sum(axis=0)
+            log_sums, sums = _log_sums(kernel, 0)
+            self.g = epsilon * (np.log(self.b) - log_sums)
+            kernel *= self.b / sums
         self.kernel = kernel
-        self.u, self.v = np.ones(len(self.a)), np.ones(len(self.b))
+        self.u, self.v, self.scaled = np.ones(len(self.a)), np.ones(len(self.b)), False
         self.count += 1
 
     def run(self, tolerance, most):
@@ -162,7 +177,7 @@ class _Iteration:
             v = self.b / (u @ self.kernel)
         if not self._held(u) or not self._held(v):
             return False
-        self.u, self.v = u, v
+        self.u, self.v, self.scaled = u, v, True
         self.count += 1
         return True
 
@@ -184,18 +199,20 @@ class _Iteration:
             lambda x: r * x - plan @ ((x @ plan) / self.b), self.a - r, r, min(0.1, error), 100
         )
         self.count += used
-        kept = self.f, self.g, self.u, self.v, self.kernel
+        kept = self.f, self.g, self.u, self.v, self.scaled, self.kernel
         f, g = self.potentials()
         value, x = f @ self.a + g @ self.b, x / max(1.0, np.abs(x).max() / LONGEST_STEP)
         for shrink in (1.0, 0.4, 0.1):
             self._log_update(g - self.epsilon * shrink * ((x @ plan) / self.b))
             if self.f @ self.a + self.g @ self.b > value:  # the dual, where the masses are one in all
                 return True
-        self.f, self.g, self.u, self.v, self.kernel = kept
+        self.f, self.g, self.u, self.v, self.scaled, self.kernel = kept
         return False
 
     def plan(self):
-        """Return the masses, (n, m)."""
+        """Return the masses, (n, m); they are not to be written to."""
+        if not self.scaled:
+            return self.kernel
         plan = self.kernel * self.u[:, None]
         plan *= self.v
         return plan

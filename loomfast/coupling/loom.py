@@ -312,7 +312,8 @@ class Loom(Coupling):
         labels = to_numpy(labels)
         if labels.shape != rows.shape or labels.dtype.kind not in "iu" or (labels < 0).any():
             raise ValueError(
-                f"labels must be {len(rows)} integers of 0 or more, got shape {labels.shape} {labels.dtype}"
+                f"labels must be {len(rows)} integers of 0 or more, got shape {labels.shape} {labels.dtype}; "
+                "conditions that are no classes are for ConditionalLoom, method loom-conditional"
             )
         known = self.labels[rows]
         other = np.flatnonzero((known >= 0) & (known != labels))

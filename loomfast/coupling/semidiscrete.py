@@ -52,7 +52,7 @@ class Semidiscrete(Coupling):
         data: (num_items, *shape) float32, NumPy or torch: the dataset, which is held on to.
         duals: (num_items,) float64: item prices, `Loom.duals` after `Loom.solve_globally`. None learns them
             here, by averaged stochastic ascent: each of 32 noises an item (262,144 at most) looks at all
-                items.
+            items.
         labels: (num_items,) integers of 0 or more: the classes that are coupled apart; None for one.
         seed: the run's seed; noise is a function of (seed, step, place in the block).
         metric: the metric the duals belong to.

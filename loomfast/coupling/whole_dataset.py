@@ -1,6 +1,7 @@
 """The exact coupling of a whole dataset: all items against all their noises, or exact blocks, swept.
 
-The paper improves the coupling batch by batch because it holds the whole problem infeasible (Section 3.1).
+The paper improves the coupling batch by batch (LOOM-CFM, equations 9 and 10) because it holds the whole
+problem, equation 7, infeasible (Section 3.1).
 For 50,000 images it is one matrix of 10 GB and seconds of solving.
 """
 

@@ -1,7 +1,7 @@
 """Data sets from files: CIFAR-10's binary version, image folders, .npy and .npz arrays, HDF5 latents.
 
-Every loader returns (train, heldout, train_labels, heldout_labels). Nothing in a file is ever unpickled.
-Where a file brings no split of its own, every tenth item is held out.
+Every loader returns (train, heldout, train_labels, heldout_labels); heldout is None where a file brings no
+split of its own, and `split` then holds out every tenth item. Nothing in a file is ever unpickled.
 """
 
 import math
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from loomfast.data.arrays import read_arrays
-from loomfast.data.images import as_unit_range, class_names, load_images, split_folders
+from loomfast.data.arrays import Archive, read_arrays
+from loomfast.data.images import as_unit_range, channels_first, class_names, load_images, split_folders
 from loomfast.extras import need
 from loomfast.files import readable
 
@@ -20,12 +20,12 @@ _LARGEST_LABEL = 2**31 - 1
 _CIFAR_RECORD = 1 + 3 * 32 * 32
 
 
-def load_path(path, image_size=None):
-    """The data set at a path, by what is there.
+def load_path(path, image_size=None, conditions=None):
+    """The data set at a path, by what is there, with its split.
 
     A directory with ``data_batch_1.bin`` is CIFAR-10's binary version; another directory holds images; a
     file is told by its suffix (.npy, .npz, .h5, .hdf5). image_size: centre-crops the images of a folder to
-    squares and resizes them; for the rest it is only checked.
+    squares and resizes them; for the rest it is only checked. conditions: see `split`.
     Raises ValueError where the content does not fit and ImportError where a reader is not installed.
     """
     path = Path(path)
@@ -41,7 +41,7 @@ def load_path(path, image_size=None):
         raise ValueError(
             f"{path}: items have shape {train.shape[1:]}, this needs {image_size} x {image_size} images"
         )
-    return arrays
+    return split(path, *arrays, conditions=conditions)
 
 
 def load_cifar10(directory):
@@ -82,7 +82,8 @@ def load_image_folder(directory, image_size=None):
     directory = Path(directory)
     train, held = split_folders(directory)
     if held is None:
-        return _every_tenth(directory, *load_images(directory, class_names(directory), image_size))
+        items, labels = load_images(directory, class_names(directory), image_size)
+        return items, None, labels, None
     classes = class_names(train, held)
     train, train_labels = load_images(train, classes, image_size)
     heldout, heldout_labels = load_images(held, classes, image_size, size=train.shape[2:])
@@ -93,11 +94,12 @@ def load_numpy(path):
     """Load a .npy file, which is one array of items, or a .npz file of named arrays.
 
     It holds ``train`` and ``heldout``, or ``images`` (or ``data``) alone. Labels are in ``train_labels`` and
-    ``heldout_labels``, or in ``labels``: integers (N,), or floating-point conditions (N, c).
+    ``heldout_labels``, or in ``labels``: integers (N,), floating-point conditions (N, c), or fields, as
+    `checked_labels` takes them.
     """
     arrays = read_arrays(path)
     if isinstance(arrays, np.ndarray):
-        return _every_tenth(path, _items(path, path.name, arrays), None)
+        return _items(path, path.name, arrays), None, None, None
     return _named_arrays(path, list(arrays), arrays.__getitem__)
 
 
@@ -161,9 +163,8 @@ def _named_arrays(path, names, read):
     for name in ("images", "latents", "data"):
         if name in names:
             items = _items(path, name, read(name))
-            return _every_tenth(
-                path, items, checked_labels(path, read("labels"), len(items)) if "labels" in names else None
-            )
+            labels = checked_labels(path, read("labels"), len(items)) if "labels" in names else None
+            return items, None, labels, None
     raise ValueError(
         f"{path} must hold train and heldout, or one of images, latents, data; it holds "
         f"{', '.join(sorted(names)) or 'nothing'}"
@@ -177,11 +178,7 @@ def _items(path, name, array):
             f"{path}: {name} must be (N, ...), at least one item of one number, got shape {array.shape}"
         )
     if array.dtype == np.uint8:
-        if array.ndim == 3:
-            array = array[:, None]
-        elif array.ndim == 4 and array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
-            array = array.transpose(0, 3, 1, 2)
-        return as_unit_range(array)
+        return as_unit_range(channels_first(array))
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{path}: {name} must be uint8 or floating point, got {array.dtype}")
     with np.errstate(all="ignore"):
@@ -192,8 +189,14 @@ def _items(path, name, array):
 
 
 def checked_labels(path, labels, num_items):
-    """Return labels (N,) int64, or conditions (N, c) float32, or raise ValueError naming the file."""
-    if labels.ndim == 2 and len(labels) == num_items and labels.shape[1] and labels.dtype.kind == "f":
+    """Return labels (N,) int64, conditions (N, c) float32, or fields (N, C, H, W) float32.
+
+    Fields are floating point of this shape, or uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), 0 to 255, which
+    become -1 to 1 as images do. Raises ValueError naming the file for anything else.
+    """
+    if labels.dtype == np.uint8 and labels.ndim in (3, 4) and len(labels) == num_items and labels.size:
+        return as_unit_range(channels_first(labels))
+    if labels.ndim in (2, 4) and len(labels) == num_items and labels.size and labels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             labels = labels.astype(np.float32)
         if not np.isfinite(labels).all():
@@ -202,19 +205,46 @@ def checked_labels(path, labels, num_items):
     if labels.shape != (num_items,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"{path}: labels must be {num_items} integers from 0, or as many rows of floating-point "
-            f"conditions, got {labels.dtype} of shape {labels.shape}"
+            f"conditions (N, c) or fields (N, C, H, W), got {labels.dtype} of shape {labels.shape}"
         )
     if labels.min() < 0 or labels.max() > _LARGEST_LABEL:
         raise ValueError(f"{path}: labels must be from 0 on, got {labels.min()} to {labels.max()}")
     return labels.astype(np.int64)
 
 
-def _every_tenth(path, items, labels):
-    if len(items) < 10:
-        raise ValueError(f"{path} holds {len(items)} items; to hold out every tenth it takes at least 10")
-    held = np.arange(len(items)) % 10 == 9
-    split = (None, None) if labels is None else (labels[~held], labels[held])
-    return items[~held], items[held], *split
+def read_conditions_file(path, count):
+    """Return what networks are told of ``count`` items, in a .npy file; see `checked_labels`.
+
+    Raises ValueError for another file, or another number of rows.
+    """
+    found = read_arrays(Path(path), "is no .npy file of conditions")
+    if isinstance(found, Archive) or found.ndim == 0 or len(found) != count:
+        rows = "several arrays" if isinstance(found, Archive) else f"shape {found.shape}"
+        raise ValueError(
+            f"conditions={str(path)!r} must be one array with a row for each of {count} items, got {rows}"
+        )
+    return checked_labels(path, found, count)
+
+
+def split(path, train, heldout, train_labels, heldout_labels, *, conditions=None):
+    """Return the four arrays of a dataset, of which every tenth item is held out where ``heldout`` is None.
+
+    conditions: None, or the path of a .npy file of what its networks are told, which takes the place of the
+    labels: as `checked_labels` has it, a row for each item in the order of the files, those of the held-out
+    items behind the others where they are files of their own.
+    """
+    count = len(train) + (0 if heldout is None else len(heldout))
+    if conditions is not None:
+        train_labels = read_conditions_file(conditions, count)
+        heldout_labels = None if heldout is None else train_labels[len(train) :]
+        train_labels = train_labels[: len(train)]
+    if heldout is not None:
+        return train, heldout, train_labels, heldout_labels
+    if count < 10:
+        raise ValueError(f"{path} holds {count} items; to hold out every tenth it takes at least 10")
+    held = np.arange(count) % 10 == 9
+    labels = (None, None) if train_labels is None else (train_labels[~held], train_labels[held])
+    return train[~held], train[held], *labels
 
 
 _READERS = {".npy": load_numpy, ".npz": load_numpy, ".h5": load_hdf5, ".hdf5": load_hdf5}

@@ -86,6 +86,15 @@ def read_image(path, image_size=None):
             return np.array(_squared(_upright(_as_rgb(image), image), image_size))
 
 
+def channels_first(images):
+    """Return uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W)."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4):
+        return images.transpose(0, 3, 1, 2)
+    return images
+
+
 def as_unit_range(values):
     """Return uint8 values, 0 to 255, as float32 in [-1, 1]."""
     return values.astype(np.float32) / np.float32(127.5) - 1

@@ -1,7 +1,7 @@
 """Items that do not fit in memory: read from .npy, HDF5 or image files by the batch.
 
 A coupling needs an item's index only, so that training holds no more of the data than its batches. Labels and
-the held-out items, 10,000 at most, are read at once.
+the held-out items, 10,000 at most, are read at once; fields (N, C, H, W) in the place of labels by the batch.
 """
 
 import hashlib
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from loomfast.data.files import checked_labels
+from loomfast.data.files import checked_labels, read_conditions_file
 from loomfast.data.images import (
     IMAGE_SUFFIXES,
     as_unit_range,
+    channels_first,
     class_names,
     image_paths,
     read_image,
@@ -68,26 +69,33 @@ class Streamed:
         return digest.hexdigest()
 
 
-def stream_path(path, image_size=None):
+def stream_path(path, image_size=None, conditions=None):
     """Return (train, heldout, train_labels, heldout_labels) of a path, train a `Streamed`, the rest in
     memory.
 
-    The content is what `loomfast.data.files.load_path` takes, but for CIFAR-10's files and .npz archives.
+    The content is what `loomfast.data.files.load_path` takes, but for CIFAR-10's files and .npz archives, and
+    so are the ``conditions``: a .npy file, of which fields are mapped and not read.
     Raises ValueError where it does not fit, ImportError where a reader is not installed.
     """
     path = Path(path)
     if path.is_dir():
-        return _split(*_folder(path, image_size))
+        return _split(*_folder(path, image_size), conditions)
     readers = {".npy": _numpy, ".h5": _hdf5, ".hdf5": _hdf5}
     if path.suffix.lower() not in readers:
         raise ValueError(
             f"{path}: data that are read by the batch are {', '.join(readers)} or a folder of images"
         )
-    return _split(*readers[path.suffix.lower()](path))
+    return _split(*readers[path.suffix.lower()](path), conditions)
 
 
-def _split(train, heldout, train_labels, heldout_labels):
+def _split(train, heldout, train_labels, heldout_labels, conditions=None):
     """Read the held-out items; where there are none, every tenth is held out."""
+    if conditions is not None:
+        count = len(train) + (0 if heldout is None else len(heldout))
+        told = _conditions(Path(conditions), count)
+        train_labels, heldout_labels = chosen(told, np.arange(len(train))), None
+        if heldout is not None:
+            heldout_labels = chosen(told, np.arange(len(train), count))
     if heldout is None:
         if len(train) < 10:
             raise ValueError(f"to hold out every tenth item it takes at least 10, got {len(train)}")
@@ -95,10 +103,27 @@ def _split(train, heldout, train_labels, heldout_labels):
         heldout = train.chosen(np.flatnonzero(held))
         train = train.chosen(np.flatnonzero(~held))
         if train_labels is not None:
-            train_labels, heldout_labels = train_labels[~held], train_labels[held]
+            heldout_labels = chosen(train_labels, np.flatnonzero(held))
+            train_labels = chosen(train_labels, np.flatnonzero(~held))
     few = min(len(heldout), MOST_HELDOUT)
-    held_labels = None if heldout_labels is None else heldout_labels[:few]
+    held_labels = None if heldout_labels is None else heldout_labels[np.arange(few)]
     return train, heldout[np.arange(few)], train_labels, held_labels
+
+
+def chosen(items, rows):
+    """Return the items ``rows`` (n,) of an array or a `Streamed`, which stays one; None of None."""
+    if items is None:
+        return None
+    return items.chosen(rows) if isinstance(items, Streamed) else items[rows]
+
+
+def _conditions(path, count):
+    """Return the conditions of ``count`` items in a .npy file: fields as a `Streamed`, all others read."""
+    with readable(path, "is no .npy file of conditions"):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(array, np.ndarray) and array.ndim > 2 and len(array) == count:
+        return _of_array(path, "the array", array)
+    return read_conditions_file(path, count)
 
 
 def _of_array(path, name, array, scale=None):
@@ -111,22 +136,13 @@ def _of_array(path, name, array, scale=None):
     def read(rows):
         values = np.asarray(array[rows])
         if values.dtype == np.uint8:
-            return as_unit_range(_channels_first(values))
+            return as_unit_range(channels_first(values))
         values = values.astype(np.float32) * np.float32(1.0 if scale is None else scale)
         if not np.isfinite(values).all():
             raise ValueError(f"{path}: {name} holds values that are not finite")
         return values
 
     return Streamed(read, np.arange(len(array)), read(np.zeros(1, np.int64)).shape[1:])
-
-
-def _channels_first(images):
-    """Return uint8 images as (N, C, H, W), as `loomfast.data.files` does."""
-    if images.ndim == 3:
-        return images[:, None]
-    if images.ndim == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4):
-        return images.transpose(0, 3, 1, 2)
-    return images
 
 
 def _numpy(path):
@@ -149,6 +165,8 @@ def _hdf5(path):
     def labels(name, count):
         if name not in names:
             return None
+        if file[name].ndim > 2 and len(file[name]) == count:  # fields
+            return _of_array(path, name, file[name])
         return checked_labels(path, np.asarray(file[name][()]), count)
 
     if "train" in names and "heldout" in names:

@@ -1,12 +1,11 @@
 """How far a measured distance can be trusted: bootstrap intervals, and its value at infinite numbers."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from loomfast._arrays import integer
-from loomfast.metrics.distances import frechet_distance
+from loomfast.metrics.distances import FrechetReference
 
 
 class Interval(NamedTuple):
@@ -19,11 +18,14 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(statistic, *sets, resamples=200, level=0.95, seed=0):
-    """A statistic of sets of items with its basic bootstrap interval (Davison and Hinkley, 1997, eq. 5.6).
+    """A statistic of sets of items with the bootstrap interval of its mean at these numbers of items.
 
-    Every set is resampled with replacement, apart from the others. The interval is [2 s − q(high), 2 s −
-    q(low)] of the resampled values' quantiles q: distances of resampled sets are too large on average, since
-    resampling repeats items, and this form takes that bias off where percentiles would double it.
+    Every set is resampled with replacement, apart from the others. The interval is [s + m − q(high), s + m −
+    q(low)] of the resampled values' mean m and quantiles q: the basic interval of Davison and Hinkley (1997,
+    eq. 5.6), whose 2 s − q has s + m − q in its place. Distances of resampled sets are too large on average,
+    since resampling repeats items, and so is the distance of N items: the basic form corrects for both, this
+    one for the former alone, and holds the value. What infinitely many items would give is
+    `frechet_at_infinity`'s to say.
 
     Args:
         statistic: function of the sets that returns a number.
@@ -46,7 +48,7 @@ def bootstrap_interval(statistic, *sets, resamples=200, level=0.95, seed=0):
     drawn = np.array(
         [statistic(*(a[rng.integers(len(a), size=len(a))] for a in sets)) for _ in range(resamples)]
     )
-    high, low = 2 * value - np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    high, low = value + drawn.mean() - np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     if drawn.min() >= 0:
         low, high = max(low, 0.0), max(high, 0.0)
     return Interval(value, float(low), float(high), float(drawn.std(ddof=1)))
@@ -71,11 +73,4 @@ def frechet_at_infinity(features_a, features_b, *, sizes=8, seed=0):
     Raises:
         ValueError: for too few samples or sizes, and as `frechet_distance`.
     """
-    sizes = integer(sizes, "sizes", 2)
-    if len(features_a) < 16:
-        raise ValueError(f"an extrapolation needs at least 16 samples, got {len(features_a)}")
-    rng = np.random.default_rng(seed)
-    counts = np.linspace(math.ceil(len(features_a) / 2), len(features_a), sizes).astype(int)
-    found = [frechet_distance(features_a[rng.permutation(len(features_a))[:n]], features_b) for n in counts]
-    _, at_zero = np.polyfit(1 / counts, found, 1)
-    return float(at_zero)
+    return FrechetReference(features_b).at_infinity(features_a, sizes=sizes, seed=seed)

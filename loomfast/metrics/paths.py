@@ -28,7 +28,17 @@ def curvature(velocity, z, steps=20):
     Successive velocities of an Euler trajectory of ``steps`` steps are compared; 0 is a straight path.
     Returns a float. Raises ValueError for fewer than 2 steps.
     """
-    v, _ = _euler_path(velocity, z, steps)
+    return _curvature(_euler_path(velocity, z, steps)[0])
+
+
+@torch.no_grad()
+def path_measures(velocity, z, steps=20):
+    """Return {"curvature": ..., "straightness": ...} of the same paths, as `curvature` and `straightness`."""
+    v, end = _euler_path(velocity, z, steps)
+    return {"curvature": _curvature(v), "straightness": _straightness(v, end, z)}
+
+
+def _curvature(v):
     unit = torch.nn.functional.normalize(v, dim=-1)
     # 1 − cos = ½‖a − b‖² for unit vectors: never negative, and no cancellation on a straight path.
     return float((unit[1:] - unit[:-1]).square().sum(-1).sum(0).mean() / 2)
@@ -40,7 +50,10 @@ def straightness(velocity, z, steps=20):
 
     Arguments as in ``curvature``. Returns a float, in squared data units summed over elements.
     """
-    v, end = _euler_path(velocity, z, steps)
+    return _straightness(*_euler_path(velocity, z, steps), z)
+
+
+def _straightness(v, end, z):
     displacement = end - z.flatten(1).double()
     return float((displacement - v).square().sum(-1).mean())
 

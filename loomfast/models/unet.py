@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from loomfast._arrays import check_integers, integer
 from loomfast.models.conditions import check_conditions, check_told, embedded, embedding, takes_labels
-from loomfast.models.times import check_end
+from loomfast.models.outputs import check_end, check_score
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class UNetConfig:
     """A network of flow maps, which takes a second time; set by the training objective."""
     condition_dim: int | None = None
     """Numbers of a condition, a vector that an item has instead of a class; None for a network without."""
+    field_channels: int | None = None
+    """Channels of a field, an array of the image's height and width that an item has instead of a class, such
+    as a mask or the picture to translate; None for a network without."""
+    score_head: bool = False
+    """A second output, the score, of a network of bridges; set by ``score`` of the training."""
 
     def __post_init__(self):
         check_integers(self)
@@ -228,7 +233,8 @@ class UNet(nn.Module):
     """The velocity field v(x, t) or v(x, t, y). Its output convolution starts at zero.
 
     With ``two_times`` it is the average velocity v_{t,end}(x) of a flow map (`loomfast.flow_map`): the time
-    from t to end is embedded like t and added to its embedding, by a layer that starts at zero.
+    from t to end is embedded like t and added to its embedding, by a layer that starts at zero. With
+    ``score_head`` a second output gives the score of a bridge's points.
     """
 
     def __init__(self, config):
@@ -238,9 +244,11 @@ class UNet(nn.Module):
         self.time_embed = nn.Sequential(
             nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
         )
-        if takes_labels(config):
-            self.label_emb = embedding(config, 4 * width)
         first = config.channel_mult[0] * width
+        if config.field_channels is not None:  # as if the field's channels were more of the input's
+            self.field_in = nn.Conv2d(config.field_channels, first, 3, padding=1)
+        elif takes_labels(config):
+            self.label_emb = embedding(config, 4 * width)
         self.input_blocks, skips = _input_blocks(config)
         channels = config.channel_mult[-1] * width
         self.middle_block = EmbedSequential(
@@ -249,41 +257,44 @@ class UNet(nn.Module):
             ResBlock(channels, channels, config),
         )
         self.output_blocks = _output_blocks(config, skips)
-        self.out = nn.Sequential(
-            nn.GroupNorm(config.num_groups, first),
-            nn.SiLU(),
-            _zero(nn.Conv2d(first, config.in_channels, 3, padding=1)),
-        )
+        self.out = _output(first, config)
         if config.two_times:  # last, so that all else starts as it does without it
             self.span_embed = nn.Sequential(
                 nn.Linear(width, 4 * width), nn.SiLU(), _zero(nn.Linear(4 * width, 4 * width))
             )
+        if config.score_head:
+            self.score_out = _output(first, config)
 
-    def forward(self, x, t, y=None, end=None):
+    def forward(self, x, t, y=None, end=None, score=False):
         """x (B, in_channels, H, W), t (B,) in [0, 1], y as told or None -> velocity, x's shape.
 
-        y: (B,) int64 labels or (B, c) floating-point conditions; one of -1, or of NaN, is left out
-        (classifier-free guidance).
+        y: (B,) int64 labels, (B, c) floating-point conditions or (B, field_channels, H, W) fields; one of -1,
+        or of NaN, is left out (classifier-free guidance).
         end: (B,) the times to average the velocity to, for a network of two times; None for t itself.
+        score: return (velocity, score), for a network with a score head.
         Raises ValueError for another shape, for labels on an unconditional network, for none on a
-        conditional one, and for an end on a network of one time.
+        conditional one, for an end on a network of one time, and for a score that it does not have.
         """
         self._check(x, t, y)
         check_end(self.config, t, end)
+        check_score(self.config, score)
         emb = self.time_embed(self._features(t))
         if self.config.two_times:
             emb = emb + self.span_embed(self._features(torch.zeros_like(t) if end is None else end - t))
-        if y is not None:
+        told = y is not None
+        if told and self.config.field_channels is None:
             emb = emb + embedded(self.label_emb, y)
         skips = []
         h = x
         for block in self.input_blocks:
             h = self._run(block, h, emb)
+            if told and not skips and self.config.field_channels is not None:
+                h = h + embedded(self.field_in, y)
             skips.append(h)
         h = self._run(self.middle_block, h, emb)
         for block in self.output_blocks:
             h = self._run(block, torch.cat([h, skips.pop()], dim=1), emb)
-        return self.out(h)
+        return (self.out(h), self.score_out(h)) if score else self.out(h)
 
     def _features(self, t):
         return time_embedding(t, self.config.model_channels).to(self.time_embed[0].weight.dtype)
@@ -304,6 +315,15 @@ class UNet(nn.Module):
         if t.shape != x.shape[:1]:
             raise ValueError(f"t must have shape ({x.shape[0]},), one time an item, got {tuple(t.shape)}")
         check_told(self.config, x, y)
+
+
+def _output(channels, config):
+    """Return the last layers, from ``channels`` to an item; they start at zero."""
+    return nn.Sequential(
+        nn.GroupNorm(config.num_groups, channels),
+        nn.SiLU(),
+        _zero(nn.Conv2d(channels, config.in_channels, 3, padding=1)),
+    )
 
 
 def _input_blocks(config):

@@ -50,3 +50,4 @@ class StepDomain(IntEnum):
     SOURCE = 14
     CLASSES = 15
     MAP_TIMES = 20
+    DIFFUSION = 21

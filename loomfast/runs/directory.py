@@ -13,7 +13,7 @@ import torch
 from loomfast import models
 from loomfast.config import DATA_WANTED, config_from_dict, config_to_dict
 from loomfast.data import load_dataset
-from loomfast.files import atomic, json_object, json_text, read_json, read_tensors, readable
+from loomfast.files import atomic, holds_nothing, json_object, json_text, read_json, read_tensors, readable
 
 # What may change from one session of a run to the next: nothing in the weights depends on it.
 FREE = ("steps", "checkpoint_every", "sample_every", "log_to", "coupling.prefetch")
@@ -42,7 +42,7 @@ def check_directory(config, out):
                     f"{out} holds another run: its {name} is {other!r}, this one's {value!r}; "
                     "choose another --out, or the same settings to go on with it"
                 )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and not holds_nothing(out):
         raise ValueError(f"{out} is not empty and holds no run of loomfast; choose another --out")
 
 
@@ -117,6 +117,7 @@ def load_data(config):
         image_size=getattr(config.model, "image_size", None),
         num_items=config.num_items or None,
         stream=config.stream,
+        conditions=config.conditions or None,
     )
 
 

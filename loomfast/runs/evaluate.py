@@ -11,41 +11,60 @@ from loomfast.coupling.memoryless import read_source
 from loomfast.noise import NoiseDomain
 from loomfast.runs.conditions import told_in_turn
 from loomfast.runs.directory import load_data
-from loomfast.sampling.generate import generate_solution, starting_points
-from loomfast.sampling.ode import check_solver
+from loomfast.runs.quality import Reference, choose_features
+from loomfast.sampling.generate import generate_solution, outputs_of, starting_points
+from loomfast.sampling.ode import STOCHASTIC, check_solver
 
 CURVATURE_TRAJECTORIES = 1000  # the paper's Figure 6
 CURVATURE_STEPS = 20
 
 
-def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed=0, progress=None):
+def evaluate(
+    config,
+    model,
+    *,
+    nfe=(1, 2, 4, 8, 40),
+    num=2000,
+    solver=None,
+    seed=0,
+    features="auto",
+    weights=None,
+    progress=None,
+):
     """Metrics of a trained network. One with classes is asked for all of them in turn, one with
     conditions for those of the held-out items.
 
     Args:
         config: the run's TrainConfig.
-        model: its network, in eval mode.
+        model: its network, in eval mode, on the device where it is to run.
         nfe: numbers of function evaluations to sample with; ``(None,)`` for an adaptive solver, whose
             evaluations are counted.
         num: samples for each of them.
         solver: solver for all of them; by default midpoint for an even number, else Euler, and a flow map's
             own steps.
         seed: seed of the samples' noise.
+        features, weights: what samples and held-out items are compared by, as in
+            `loomfast.runs.quality.choose_features`.
         progress: called as ``progress(done, total)`` with numbers of samples.
 
     Returns:
-        dict: the conditions (``data``, ``reference``, ``num``, ``seed``, ``steps``), ``curvature``, and
-        ``samples``: for each number of evaluations its ``solver`` and ``nfe``, the measure of quality
-        (see `sample_quality`) and the mean ``transport_cost`` between noise and sample.
+        dict: the conditions (``data``, ``num``, ``seed``, ``steps``, and those of
+        `loomfast.runs.quality.Reference`), ``notes`` for the reader, ``curvature`` and ``straightness`` of
+        the paths, and ``samples``: for each number of evaluations its ``solver`` and ``nfe``, the measures
+        of quality (`Reference.quality`) and the mean ``transport_cost`` between noise and sample.
 
     Raises:
-        ValueError: for fewer than 2 samples, or a solver that cannot make a number of evaluations.
+        ValueError: for fewer than 2 samples, a solver that cannot make a number of evaluations, or features
+            that the data do not have.
+        ImportError, FileNotFoundError: for Inception's features without torch-fidelity or the weights.
     """
     if integer(num, "num", -math.inf) < 2:
         raise ValueError(f"num must be at least 2, a covariance needs that many samples; got {num}")
     for evaluations in nfe:
-        check_solver(solver, evaluations, two_times=config.model.two_times)
+        check_solver(solver, evaluations, **outputs_of(config.model))
     dataset = load_data(config)
+    chosen = choose_features(dataset, features, weights=weights, device=device_of(model))
+    reference = Reference(dataset, chosen)
     shape = dataset.train.shape[1:]
     source = read_source(config.coupling.source)
     begin = starting_points(np.arange(num), shape, seed, source)
@@ -60,6 +79,7 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             solver=solver,
             nfe=evaluations,
             y=told_in_turn(config, num, dataset),
+            diffusion=config.sigma if solver == STOCHASTIC else None,
             source=source,
             progress=progress and (lambda done, before=before: progress(before + done, num * len(nfe))),
         )
@@ -67,39 +87,34 @@ def evaluate(config, model, *, nfe=(1, 2, 4, 8, 40), num=2000, solver=None, seed
             {
                 "solver": solution.solver,
                 "nfe": solution.nfe,
-                **sample_quality(solution.x, dataset),
+                **reference.quality(solution.x),
                 "transport_cost": float(metrics.transport_cost(solution.x, begin)),
             }
         )
     return {
         "data": dataset.name,
-        "reference": f"{len(dataset.heldout)} held-out items",
+        **reference.about,
         "num": num,
         "seed": seed,
         "steps": config.steps,
-        "curvature": mean_curvature(config, model, dataset, seed),
+        "notes": reference.notes(num),
+        **path_measures(config, model, dataset, seed),
         "samples": entries,
     }
 
 
-def sample_quality(samples, dataset):
-    """How far samples are from the held-out items, as a dict of one entry.
-
-    ``frechet``: Fréchet distance on a small classifier's features (digits). ``exact_w2``: for other data, the
-    exact Wasserstein-2 distance in data space between equally many samples and held-out items.
-    """
-    if dataset.name == "digits":
-        reference = metrics.digits_features(torch.from_numpy(dataset.heldout))
-        return {"frechet": float(metrics.frechet_distance(metrics.digits_features(samples), reference))}
-    count = min(len(samples), len(dataset.heldout))
-    return {"exact_w2": float(metrics.exact_w2(samples[:count], dataset.heldout[:count]))}
-
-
-def mean_curvature(config, model, dataset, seed):
-    """Return the curvature of the sampling paths, measured as in the paper's Section 4.1 and Figure 6."""
+def path_measures(config, model, dataset, seed):
+    """Return curvature (LOOM-CFM, Section 4.1, Figure 6) and straightness of the sampling paths, a dict."""
     ids = np.arange(CURVATURE_TRAJECTORIES)
     source = read_source(config.coupling.source)
     begin = starting_points(ids, dataset.train.shape[1:], seed, source, NoiseDomain.VALIDATION)
+    device = device_of(model)
     y = told_in_turn(config, CURVATURE_TRAJECTORIES, dataset)
+    y = None if y is None else torch.as_tensor(y).to(device)
     velocity = model if y is None else lambda x, t: model(x, t, y)
-    return float(metrics.curvature(velocity, begin, steps=CURVATURE_STEPS))
+    return metrics.path_measures(velocity, begin.to(device), steps=CURVATURE_STEPS)
+
+
+def device_of(model):
+    """Return the device of a network's parameters; the CPU where it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))

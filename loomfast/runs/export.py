@@ -7,9 +7,12 @@ from pathlib import Path
 
 from loomfast.coupling.build import COUPLINGS
 from loomfast.files import atomic_directory, read_tensors, readable
+from loomfast.flow_map import OBJECTIVES
 from loomfast.models import item_shape
+from loomfast.models.conditions import condition_shape
 from loomfast.runs.directory import load_model, read_log
 from loomfast.runs.evaluate import CURVATURE_STEPS, CURVATURE_TRAJECTORIES
+from loomfast.runs.quality import DETAILS
 
 CONDITIONS = ("solver", "nfe")  # of an entry of metrics.jsonl; its other numbers are measures
 
@@ -61,11 +64,14 @@ def model_card(config, model, *, step=None, metrics=()):
     data = _plain(Path(config.data).name)
     shape = item_shape(config.model)
     steps = config.steps if step is None else step
-    classes, numbers = config.model.num_classes, config.model.condition_dim
+    told = condition_shape(config.model)
+    nfe = 1 if config.model.two_times else 8
     facts = {
         "data": f"{data}, items of shape {shape}",
-        "classes": "none, unconditional" if classes is None else str(classes),
-        **({} if numbers is None else {"conditions": f"{numbers} numbers an item"}),
+        "classes": str(config.model.num_classes)
+        if told == ()
+        else "none" + ("" if told else ", unconditional"),
+        **({"conditions": _conditions(told)} if told else {}),
         "network": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters",
         "coupling of data and noise": COUPLINGS[config.coupling.method].description(config.coupling),
         "training": f"{steps} steps of {config.batch_size}, seed {config.seed}; averaged weights",
@@ -77,10 +83,9 @@ library_name: loomfast
 tags: [flow-matching, loom-cfm]
 ---
 
-# {data}, flow matching with {config.coupling.method} coupling
+# {data}, {_what(config)} with {config.coupling.method} coupling
 
-A velocity field v(x, t) from noise, t = 0, to data, t = 1, trained by conditional flow matching
-([LOOM-CFM](https://openreview.net/forum?id=rsGPrJDIhh)) with loomfast.
+{_lines(_about(config))}
 
 | | |
 |---|---|
@@ -91,10 +96,10 @@ A velocity field v(x, t) from noise, t = 0, to data, t = 1, trained by condition
 In the directory of this file, with `pip install 'loomfast[train]'`:
 
 ```python
-{_usage(shape, classes, numbers)}
+{_usage(shape, told, config.model.num_classes, nfe)}
 ```
 
-or {_command(shape)}
+or {_command(shape, nfe)}
 {_lines(measured)}"""
 
 
@@ -107,20 +112,46 @@ def _lines(lines):
     return "\n".join(lines)
 
 
-def _usage(shape, classes, numbers):
-    labels = "" if classes is None else f", y=[k % {classes} for k in range(64)]"
-    labels = labels if numbers is None else f", y=[[0.0] * {numbers}] * 64"
-    return f"""from loomfast.rundir import load_model
+def _what(config):
+    return "flow map" if config.model.two_times else "flow matching"
+
+
+def _about(config):
+    """Return the lines that say what the network computes, and how it was trained."""
+    paper = "[LOOM-CFM](https://openreview.net/forum?id=rsGPrJDIhh)"
+    if not config.model.two_times:
+        return [
+            "A velocity field v(x, t) from noise, t = 0, to data, t = 1, trained by conditional flow",
+            f"matching ({paper}) with loomfast.",
+        ]
+    return [
+        "A flow map X(x, s, t) = x + (t − s) v(x, s, t) from noise, s = 0, to data, t = 1, which samples in",
+        f"one evaluation or in several. Trained by {OBJECTIVES[config.objective]}",
+        f"on pairs of data and noise ({paper}) with loomfast.",
+    ]
+
+
+def _conditions(told):
+    return f"{told[0]} numbers an item" if len(told) == 1 else f"fields of shape {told}"
+
+
+def _usage(shape, told, classes, nfe):
+    labels = "" if told is None else f", y=[k % {classes} for k in range(64)]"
+    labels = f", y=torch.zeros{(64, *told)}" if told else labels
+    return (
+        ("import torch\n" if told else "")
+        + f"""from loomfast.rundir import load_model
 from loomfast.sample import generate
 
 config, model = load_model(".")
-samples = generate(model, 64, {shape}, seed=0, nfe=8{labels})"""
+samples = generate(model, 64, {shape}, seed=0, nfe={nfe}{labels})"""
+    )
 
 
-def _command(shape):
+def _command(shape, nfe):
     if shape == (2,) or (len(shape) == 3 and shape[0] in (1, 3)):
-        return "`loomfast sample . --nfe 8 --out samples.png`."
-    numbers = "`loomfast sample . --nfe 8 --out samples.npz`."
+        return f"`loomfast sample . --nfe {nfe} --out samples.png`."
+    numbers = f"`loomfast sample . --nfe {nfe} --out samples.npz`."
     return f"{numbers} Latents become images with `--codec` and the autoencoder that made them."
 
 
@@ -128,10 +159,12 @@ def _measured(metrics):
     """Return the lines of the card's tables: every number beside its solver, evaluations and seed."""
     lines = ["", "## Measured"] if metrics else []
     for result in metrics:
-        names = [name for name in result["samples"][0] if name not in CONDITIONS]
+        names = [name for name in result["samples"][0] if name not in (*CONDITIONS, *DETAILS)]
+        by = f", by {result['features']}" if "features" in result else ""
+        data = _plain(Path(result["data"]).name)
         lines += [
             "",
-            f"{result['num']} samples against {result['reference']} of {_plain(Path(result['data']).name)}:",
+            f"{result['num']} samples against {result['reference']} of {data}{by}:",
             "",
             f"| solver | evaluations | seed | {' | '.join(name.replace('_', ' ') for name in names)} |",
             "|---" * (3 + len(names)) + "|",

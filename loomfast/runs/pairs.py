@@ -1,5 +1,7 @@
 """Pairs of noise and what a run makes of it: the data of reflow (Liu et al., 2023; LOOM-CFM, Section 4.2).
 
+Of an exact flow these pairs cost no more than those that it was trained on (LOOM-CFM, equation 5).
+
 The noise of a pair is stored as its id, which takes 8 bytes: half of what noise and image take. A directory
 of pairs is data to train on, with the coupling ``paired``; `loomfast.data.load_dataset` reads it.
 """
@@ -20,17 +22,19 @@ from loomfast.coupling.paired import write_pairs
 from loomfast.data import DRAWN, LOADERS, fingerprint
 from loomfast.data.dataset import PAIRS
 from loomfast.distributed import world
-from loomfast.files import atomic, read_json, write_json
+from loomfast.files import atomic, holds_nothing, read_json, remove_leftovers, write_json
 from loomfast.models import item_shape
+from loomfast.models.conditions import condition_shape
 from loomfast.noise import NoiseDomain
 from loomfast.runs.directory import load_data, load_model
 from loomfast.sampling.generate import CPU_BLOCK, generate_solution
-from loomfast.sampling.ode import ADAPTIVE, check_solver
+from loomfast.sampling.ode import ADAPTIVE, STOCHASTIC, check_solver
 
 PER_ITEM = 20  # pairs a training item: the paper's million for the 50,000 of CIFAR-10
 NFE = 40
 UNIT = CPU_BLOCK  # samples that are made, and lost by a kill, together
 GPU_BATCH = 256
+LABELS_AT_ONCE = 1 << 24  # numbers
 PATIENCE = timedelta(days=1)  # processes wait for each other's shares
 
 
@@ -101,7 +105,7 @@ class _Plan:
     out: Path
     about: dict
     model: Any
-    told: np.ndarray | None  # what the network is told, in turn: classes, or the items' conditions
+    told: Any  # what the network is told, in turn: classes, the items' conditions (or Streamed), or None
     shape: tuple
     options: dict  # of generate_solution
 
@@ -118,6 +122,8 @@ def _plan(request, device):
     config, model = load_model(request.run)
     if config.coupling.source:
         raise ValueError(f"{request.run} begins at data, not at noise: its pairs have no ids to be stored by")
+    if request.solver == STOCHASTIC:
+        raise ValueError(f"solver {STOCHASTIC} makes samples of more than noise: pairs need another one")
     nfe = NFE if request.nfe is None and request.solver not in ADAPTIVE else request.nfe
     solver, settings = check_solver(request.solver, nfe, two_times=config.model.two_times)
     dataset = load_data(config)
@@ -131,9 +137,10 @@ def _plan(request, device):
         "solver": solver,
         "nfe": nfe,
         "weights": hashlib.sha256(weights).hexdigest(),
+        **({"conditions": str(Path(config.conditions).absolute())} if config.conditions else {}),
     }
     options = {"seed": about["seed"], "solver": solver, "domain": NoiseDomain.PAIRS, **settings}
-    told = dataset.train_labels if config.model.condition_dim is not None else None
+    told = dataset.train_labels if condition_shape(config.model) else None
     told = told if config.model.num_classes is None else np.arange(config.model.num_classes)
     return _Plan(Path(request.out), about, model.to(device), told, item_shape(config.model), options)
 
@@ -149,9 +156,10 @@ def _open(plan):
                     f"{plan.out} holds other pairs: their {name} is {found.get(name)!r}, here {value!r}; "
                     "choose another --pairs, or the same settings to go on with them"
                 )
-    elif plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
+    elif plan.out.exists() and (not plan.out.is_dir() or not holds_nothing(plan.out)):
         raise ValueError(f"{plan.out} is not empty and holds no pairs; choose another --pairs")
     plan.out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(plan.out)
     write_json(about, plan.about)
     if (plan.out / "images.npy").exists():
         return np.empty(0, np.int64)
@@ -190,6 +198,19 @@ def _make(plan, units, update):
                 update(made * UNIT)
 
 
+def _write_labels(plan):
+    """Write what the pairs' network was told, (num, ...), some of them at a time: fields are many numbers."""
+    first = plan.labels(np.zeros(1, np.int64))
+    together = max(UNIT, LABELS_AT_ONCE // max(1, first.size))
+    with atomic(plan.out / "labels.npy") as aside, open(aside, "wb") as file:
+        shape = (plan.num, *first.shape[1:])
+        header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for begin in range(0, plan.num, together):
+            some = plan.labels(np.arange(begin, min(begin + together, plan.num)))
+            file.write(np.ascontiguousarray(some).data)
+
+
 def _neighbours(units, most):
     """Return the units in groups of at most ``most`` that follow each other."""
     groups = []
@@ -217,8 +238,7 @@ def _finish(plan):
         os.replace(plan.out / "images.npy.partial", images)
     ids = np.arange(plan.num)
     if plan.told is not None:
-        with atomic(plan.out / "labels.npy") as aside, open(aside, "wb") as file:
-            np.save(file, plan.labels(ids))
+        _write_labels(plan)
     digest = fingerprint(np.load(images, mmap_mode="r"))
     options = {"seed": plan.about["seed"], "domain": NoiseDomain.PAIRS, "dataset_fingerprint": digest}
     write_pairs(plan.out / "pairs.safetensors", ids, **options)

@@ -15,13 +15,21 @@ from loomfast.distributed import world
 from loomfast.extras import need_compiler
 from loomfast.files import atomic, atomic_directory, check_new_directory, writable
 from loomfast.models import item_shape
-from loomfast.models.conditions import takes_labels
+from loomfast.models.conditions import condition_shape, takes_labels
 from loomfast.plots import save_image_files, save_samples, save_trajectory
+from loomfast.runs.averages import load_average
 from loomfast.runs.conditions import conditions_of, read_conditions
 from loomfast.runs.directory import load_model
 from loomfast.sampling.codec import autoencoder_kl
-from loomfast.sampling.generate import blocks, check_guidance, generate_solution, shares
-from loomfast.sampling.ode import ADAPTIVE, MAP, check_solver
+from loomfast.sampling.generate import (
+    blocks,
+    check_diffusion,
+    check_guidance,
+    generate_solution,
+    outputs_of,
+    shares,
+)
+from loomfast.sampling.ode import ADAPTIVE, MAP, STOCHASTIC, check_solver
 
 NFE = 8  # evaluations where nothing says how many
 REPORTS = np.linspace(0, 1, 11)  # times of an adaptive solver's trajectory where none are given
@@ -51,10 +59,12 @@ class SampleRequest:
     labels: list | None = None
     """Classes, taken in turn; None for all of the network's."""
     conditions: str | None = None
-    """.npy file of conditions (M, c), taken in turn, for a network that takes them; None for those of the
-    run's held-out items."""
+    """.npy file of conditions (M, c), or fields (M, C, H, W), taken in turn, for a network that takes them;
+    None for those of the run's held-out items."""
     guidance: float | None = None
     """Scale of classifier-free guidance, as of `generate_solution`; None for none."""
+    diffusion: float | None = None
+    """Noise of the solver euler-maruyama, as of `generate_solution`; None for the run's sigma."""
     source: str | None = None
     """File of the items that samples begin at; None for the run's own, which is noise but for
     ``coupling.source``."""
@@ -68,6 +78,8 @@ class SampleRequest:
     """As in `loomfast.distributed.resolve_device`."""
     compile: bool = False
     """Compile the network with torch.compile first."""
+    ema: float | None = None
+    """Length of the average of weights, of a run with snapshots; None for the run's own average."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,7 @@ class Plan:
     codec: Any
     kind: str  # png, npz or folder
     out: Path
-    labels: np.ndarray | None  # (num,) or (num, c), those of all processes' samples
+    labels: np.ndarray | None  # (num, ...), those of all processes' samples
     start: int
     shares: list  # (first, count) a process
     rank: int
@@ -140,15 +152,19 @@ def make_plan(request, group):
     """Return the Plan of a SampleRequest for this process; what can be found wrong before the work is."""
     if request.compile:
         need_compiler(group.device)
-    config, model = load_model(request.directory)
+    if request.ema is None:
+        config, model = load_model(request.directory)
+    else:
+        config, model = load_average(request.directory, request.ema)
     shape = item_shape(config.model)
-    solver, nfe, settings = _solver_of(request, config.model.two_times)
+    solver, nfe, settings = _solver_of(request, config)
     kind = kind_of(request.out)
     check_kind(kind, shape, request.codec)
     codec = codec_of(request.codec, shape, group.device)
     labels = labels_of(config, request)
     check_guided(config, request.guidance, solver)
     ending = "" if request.guidance is None else f"-guidance{request.guidance:g}"
+    ending += "" if request.ema is None else f"-ema{request.ema:g}"
     ending += "-trajectory" if request.trajectory else ""
     name = f"seed{request.seed}-{solver}{f'-nfe{nfe}' if nfe else ''}{ending}"
     out = output_of(request.out, kind, request.directory, name)
@@ -177,8 +193,8 @@ def make_plan(request, group):
     )
 
 
-def _solver_of(request, two_times):
-    """Return (solver, evaluations or None, arguments for `generate_solution`) of a request."""
+def _solver_of(request, config):
+    """Return (solver, evaluations or None, arguments for `generate_solution`) of a request to a run."""
     grid = request.time_grid
     if request.solver in ADAPTIVE and request.trajectory and grid is None:
         grid = REPORTS
@@ -186,8 +202,9 @@ def _solver_of(request, two_times):
     nfe = request.nfe or (None if timed or request.solver in ADAPTIVE else NFE)
     if timed and nfe:
         raise ValueError("--nfe and the times of --time-grid both say how many steps: leave one out")
-    solver, settings = check_solver(request.solver, nfe, grid, two_times=two_times)
-    return solver, nfe, settings
+    solver, settings = check_solver(request.solver, nfe, grid, **outputs_of(config.model))
+    diffusion = config.sigma if solver == STOCHASTIC and request.diffusion is None else request.diffusion
+    return solver, nfe, settings | {"diffusion": check_diffusion(diffusion, solver)}
 
 
 def kind_of(out):
@@ -237,15 +254,15 @@ def codec_of(name, shape, device):
 
 
 def labels_of(config, request):
-    """Return what the network is told of each sample: (num,) int64, (num, c) float32, or None for nothing.
+    """Return what the network is told of each sample: (num,) int64, (num, ...) float32, or None.
 
     Raises ValueError for labels that the network has no classes for, and for conditions that do not fit it.
     """
     classes, labels, start, num = config.model.num_classes, request.labels, request.start, request.num
-    turn = None
+    turn, shape = None, condition_shape(config.model)
     if request.conditions is not None:
-        turn = read_conditions(request.conditions, config.model.condition_dim)
-    if config.model.condition_dim is not None:
+        turn = read_conditions(request.conditions, shape)
+    if shape:
         if labels:
             raise ValueError("this network takes conditions, not classes: give --conditions FILE")
         turn = conditions_of(config) if turn is None else turn

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from loomfast._arrays import integer
-from loomfast.noise import NoiseDomain, noise_from_ids
-from loomfast.sampling.ode import MAP, STEPS, Solution, check_solver, integrate
+from loomfast.noise import NoiseDomain, StepDomain, noise_from_ids, step_normals
+from loomfast.sampling.ode import MAP, STEPS, STOCHASTIC, Solution, check_solver, integrate
 
 CPU_BLOCK = 32  # ids a network call takes on the CPU, always, so that bits do not depend on the batch
 
@@ -51,6 +51,7 @@ def generate_solution(
     device=None,
     y=None,
     guidance=None,
+    diffusion=None,
     source=None,
     domain=NoiseDomain.SAMPLING,
     progress=None,
@@ -72,11 +73,17 @@ def generate_solution(
     of its neighbours.
 
     model: takes (x, t) or, where labels y (num,) are given, (x, t, y); put into evaluation mode meanwhile. It
-    gets x in the dtype of its parameters (bfloat16, say); the states are float32.
+    gets x in the dtype of its parameters (bfloat16, say); the states are float32. For euler-maruyama it also
+    takes score=True, and then returns (velocity, score).
     guidance: None, or the scale w of classifier-free guidance (Ho and Salimans, 2022) on labels y: the
     velocity is v(x, t, none) + w (v(x, t, y) − v(x, t, none)), both from one call of the network on twice the
-    items, and one evaluation; the network has to know the label −1, "none", or the condition NaN. 1 is no
-    guidance, 0 no label.
+    items, and one evaluation, and the score likewise; the network has to know the label −1, "none", or the
+    condition NaN. 1 is no guidance, 0 no label.
+    diffusion: of the solver euler-maruyama, which needs it: g of the equation dx = (v + g²/2 s) dt + g dW of
+    velocity v and score s, whose samples have the law of the flow's whatever g is (Tong et al., 2024,
+    "Simulation-free Schrödinger bridges via score and flow matching"); the bridge itself has the sigma that
+    the network was trained with. The noise of a step is a function of (seed, step, id); ids are then below
+    2^32.
     source: None for noise; or (M, *shape) floating point, NumPy, which the flow begins at instead: sample k
     begins at item k mod M.
     domain: whose noise the ids are of.
@@ -85,12 +92,12 @@ def generate_solution(
     device: where the model is, taken from its parameters when None.
     progress: called with the number of samples finished. rtol, atol: of an adaptive solver.
 
-    Raises ValueError for num < 1, a negative start, y of another length, a solver and nfe that do not fit, or
-    a model that makes NaN or infinity of the noise.
+    Raises ValueError for num < 1, a negative start, y of another length, a solver and nfe that do not fit, a
+    diffusion that is missing or of another solver, or a model that makes NaN or infinity of the noise.
     """
     guidance = check_guidance(guidance, y)
-    two_times = getattr(getattr(model, "config", None), "two_times", False)
-    solver, arguments = check_solver(solver, nfe, time_grid, two_times=two_times)
+    solver, arguments = check_solver(solver, nfe, time_grid, **outputs_of(getattr(model, "config", None)))
+    diffusion = check_diffusion(diffusion, solver)
     if solver == MAP and guidance is not None:
         raise ValueError(f"guidance={guidance} is of velocities, not of maps: give solver midpoint, say")
     arguments |= {"trajectory": trajectory, "rtol": rtol, "atol": atol}
@@ -102,7 +109,9 @@ def generate_solution(
         states, evaluations = None, 0
         for first, last in blocks(start, start + num, batch_size, device):
             begin = starting_points(np.arange(first, last), shape, seed, source, domain).to(device)
-            part = _solve_block(model, first, last, begin, start, y, guidance, solver, arguments)
+            noise = _kicks(first, last, begin, seed, diffusion)
+            velocity = _velocity(model, _told(first, last, start, y, begin), guidance, diffusion, begin.dtype)
+            part = _solve_block(velocity, first, last, begin, solver, {**arguments, **noise})
             kept = part.x[None] if part.trajectory is None else part.trajectory
             if states is None:
                 states = torch.empty(len(kept), num, *shape, dtype=torch.float32, device="cpu")
@@ -171,29 +180,76 @@ def blocks(low, high, batch_size, device):
     return [(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]
 
 
-def _solve_block(model, first, last, z, start, y, guidance, solver, arguments):
-    """The Solution of ids first ... last - 1, which begin at z.
+def outputs_of(config):
+    """Return what a network of this configuration can give, as arguments of `check_solver`.
+
+    A function without one, None, is no map, but may return a score if it is asked to.
+    """
+    given = getattr(config, "two_times", False), getattr(config, "score_head", config is None)
+    return dict(zip(("two_times", "score"), given, strict=True))
+
+
+def check_diffusion(diffusion, solver):
+    """Return the diffusion as a float, or None; ValueError where it does not go with the solver."""
+    if (solver == STOCHASTIC) != (diffusion is not None):
+        raise ValueError(f"diffusion is of solver {STOCHASTIC}, which needs it; got {diffusion}, {solver}")
+    if diffusion is not None and not 0 <= diffusion < float("inf"):
+        raise ValueError(f"diffusion must be a finite number of at least 0, got {diffusion}")
+    return None if diffusion is None else float(diffusion)
+
+
+def _kicks(first, last, z, seed, diffusion):
+    """Return {"kick": ...} for `integrate` of ids first ... last - 1, which begin at z; {} without noise."""
+    if diffusion is None:
+        return {}
+
+    def kick(k, length):
+        draw = {"seed": seed, "step": k, "domain": StepDomain.DIFFUSION}
+        normals = step_normals(np.arange(first, last), z.shape[1:], **draw)
+        return diffusion * math.sqrt(length) * torch.from_numpy(normals).to(z.device)
+
+    return {"kick": kick}
+
+
+def _told(first, last, start, y, z):
+    """Return what a network is told of ids first ... last - 1: (labels,), on the device of z, or ().
 
     Ids outside the asked range, which fill an aligned block, take the labels of its ends.
     """
-    labels = ()
-    if y is not None:
-        rows = (torch.arange(first, last, device="cpu") - start).clamp(0, len(y) - 1)
-        labels = (torch.as_tensor(y, device="cpu")[rows].to(z.device),)
+    if y is None:
+        return ()
+    rows = (torch.arange(first, last, device="cpu") - start).clamp(0, len(y) - 1)
+    return (torch.as_tensor(y, device="cpu")[rows].to(z.device),)
+
+
+def _velocity(model, labels, guidance, diffusion, dtype):
+    """Return the function that `integrate` takes: of a model's outputs, guided, and with its score's part."""
     parameter = _parameter_of(model)
-    dtype = z.dtype if parameter is None else parameter.dtype
+    inner = dtype if parameter is None else parameter.dtype
+    options = {} if diffusion is None else {"score": True}
+
+    def drift(found):
+        if diffusion is None:
+            return found.to(dtype)
+        velocity, score = found
+        return velocity.to(dtype) + diffusion**2 / 2 * score.to(dtype)
 
     def velocity(x, t, end=None):
         if end is not None:
-            return model(x.to(dtype), t, *labels, end=end).to(x.dtype)
+            return model(x.to(inner), t, *labels, end=end).to(dtype)
         if guidance is None:
-            return model(x.to(dtype), t, *labels).to(x.dtype)
+            return drift(model(x.to(inner), t, *labels, **options))
         nothing = math.nan if labels[0].is_floating_point() else -1
         both = torch.cat([labels[0], torch.full_like(labels[0], nothing)])
-        found = model(torch.cat([x, x]).to(dtype), torch.cat([t, t]), both).to(x.dtype)
+        found = drift(model(torch.cat([x, x]).to(inner), torch.cat([t, t]), both, **options))
         labelled, unlabelled = found.chunk(2)
         return unlabelled + guidance * (labelled - unlabelled)
 
+    return velocity
+
+
+def _solve_block(velocity, first, last, z, solver, arguments):
+    """The Solution of ids first ... last - 1, which begin at z."""
     solution = integrate(velocity, z, solver=solver, **arguments)
     if not torch.isfinite(solution.x).all():
         raise ValueError(f"samples {first} to {last - 1} are not finite: the model returned NaN or infinity")

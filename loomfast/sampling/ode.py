@@ -1,4 +1,7 @@
-"""Solvers of the flow's differential equation, with a true count of function evaluations."""
+"""Solvers of the flow's differential equation, with a true count of function evaluations.
+
+And one of a bridge's stochastic equation, whose noise the caller gives.
+"""
 
 import math
 from collections.abc import Callable
@@ -60,7 +63,8 @@ def _jump(f, x, t, h):
 # name -> (one step, evaluations a step)
 FIXED = {"euler": (_euler, 1), "midpoint": (_midpoint, 2), "heun": (_heun, 2), "rk4": (_rk4, 4)}
 MAP = "map"  # the solver of networks of two times, which jump from one time to the next
-STEPS = {**FIXED, MAP: (_jump, 1)}
+STOCHASTIC = "euler-maruyama"  # the solver of networks with a score: Euler steps with noise
+STEPS = {**FIXED, MAP: (_jump, 1), STOCHASTIC: (_euler, 1)}
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")  # torchdiffeq's
 
 # name -> where the times of a uniform grid go, 0 to 0 and 1 to 1
@@ -90,6 +94,7 @@ def integrate(
     trajectory=False,
     rtol=1e-5,
     atol=1e-5,
+    kick=None,
 ):
     """Solves dx/dt = velocity(x, t) from x(0) = z to x(1) (LOOM-CFM, equations 1-2).
 
@@ -102,13 +107,17 @@ def integrate(
     atol, the error being taken over the whole batch; they take no nfe and no steps, and time_grid says where
     they begin, end and report. Their z is float32 or float64: fewer bits cannot tell an error of rtol from
     rounding.
+    euler-maruyama solves dx = velocity(x, t) dt + noise: kick(k, h) returns what the noise of step k, of
+    length h, adds to x after an Euler step, g √h times standard normals of z's shape, say.
     trajectory=True keeps every state of the grid. Gradients are not stopped here.
 
-    Returns a Solution. Raises ValueError for an unknown solver and for a grid that does not fit it; of an
-    adaptive solver also where velocity returns NaN or infinity, or steps do not become large enough for rtol
-    and atol. Raises TypeError for z of another dtype.
+    Returns a Solution. Raises ValueError for an unknown solver, for a grid that does not fit it, and for a
+    kick that is missing or of another solver; of an adaptive solver also where velocity returns NaN or
+    infinity, or steps do not become large enough for rtol and atol. Raises TypeError for z of another dtype.
     """
     _check_name(solver)
+    if (solver == STOCHASTIC) != (kick is not None):
+        raise ValueError(f"kick is the noise of {STOCHASTIC}, which needs it; got solver {solver!r}")
     calls = 0
 
     def f(x, *times):
@@ -127,8 +136,10 @@ def integrate(
     times = _grid(solver, per_step, nfe, steps, time_grid)
     x = z
     states = [z]
-    for t, t_next in pairwise(times):
+    for k, (t, t_next) in enumerate(pairwise(times)):
         x = step(f, x, float(t), float(t_next - t))
+        if kick is not None:
+            x = x + kick(k, abs(float(t_next - t)))
         if trajectory:
             states.append(x)
     return Solution(x, calls, solver, torch.stack(states) if trajectory else None, times)
@@ -221,15 +232,15 @@ def _bare(dtype):
     return str(dtype).removeprefix("torch.")
 
 
-def check_solver(solver, nfe, time_grid=None, *, two_times=False):
+def check_solver(solver, nfe, time_grid=None, *, two_times=False, score=False):
     """The solver to use and the arguments it gives ``integrate``.
 
     A fixed-step solver takes nfe or time_grid, an adaptive one no nfe. Without a solver nfe picks
     ``default_solver(nfe)``, and a grid euler; a network of two_times its map, in both cases. time_grid: times
     that rise from 0, the noise, to 1, the data; or the name of one of TIME_LAWS, which then spaces the steps
     that nfe allows.
-    Raises ValueError for an unknown solver, for an nfe or a grid it cannot use, and for the map of a network
-    of one time.
+    Raises ValueError for an unknown solver, for an nfe or a grid it cannot use, for the map of a network of
+    one time, and for euler-maruyama with one that has no ``score``.
     """
     nfe = None if nfe is None else integer(nfe, "nfe", -math.inf)
     if solver == MAP and not two_times:
@@ -237,8 +248,13 @@ def check_solver(solver, nfe, time_grid=None, *, two_times=False):
             "solver map is for flow maps, and this network is a velocity of one time: leave --solver out, or "
             "make a map of it with loomfast distill"
         )
+    if solver == STOCHASTIC and not score:
+        raise ValueError(
+            f"solver {solver} needs a network's score, and this one has none: leave --solver out, or train "
+            "one with --path bridge --score"
+        )
     if isinstance(time_grid, str):
-        return _check_law(solver, nfe, time_grid, two_times)
+        return _check_law(solver, nfe, time_grid, two_times, score)
     if time_grid is not None:
         time_grid = _check_grid(time_grid)
         if time_grid[0] != 0 or time_grid[-1] != 1:
@@ -258,10 +274,10 @@ def check_solver(solver, nfe, time_grid=None, *, two_times=False):
     return solver, {"time_grid": _grid(solver, STEPS[solver][1], nfe, None, time_grid)}
 
 
-def _check_law(solver, nfe, law, two_times):
+def _check_law(solver, nfe, law, two_times, score):
     if law not in TIME_LAWS:
         raise ValueError(f"time_grid must be times or one of {', '.join(TIME_LAWS)}, got {law!r}")
     if solver in ADAPTIVE:
         raise ValueError(f"{solver} chooses its own steps: time_grid must be times, not a law, got {law!r}")
-    solver, arguments = check_solver(solver, nfe, two_times=two_times)
+    solver, arguments = check_solver(solver, nfe, two_times=two_times, score=score)
     return solver, {"time_grid": TIME_LAWS[law](arguments["time_grid"])}

@@ -29,7 +29,7 @@ class Batches:
     Attributes:
         coupler: the coupling. data: (num_items, ...) the training items, a float32 tensor, or a `Streamed`
             that is read by the batch.
-        labels: int64 array, of the mirrored items too, or None.
+        labels: int64 or float32 array, of the mirrored items too, or what reads them by the batch; or None.
     """
 
     def __init__(self, config, dataset, world, *, fresh=True):

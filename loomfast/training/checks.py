@@ -9,6 +9,7 @@ import torch
 from loomfast import models
 from loomfast.config import config_to_dict
 from loomfast.coupling.build import COUPLINGS
+from loomfast.models.conditions import CONDITIONS, condition_shape
 from loomfast.runs.directory import checkpoint_step
 from loomfast.training.step import part_loss, parts_with_times
 
@@ -36,16 +37,13 @@ def check_fit(config, dataset, processes=1):
         raise ValueError(f"flips are for images; the items of {dataset.name} have shape {shape}")
     if config.stream and "semidiscrete" in methods_of(config.coupling):
         raise ValueError("coupling.method semidiscrete looks at all items: they cannot be streamed")
-    wants = config.model.num_classes
-    asked = f"model.num_classes is {wants}" if wants is not None else asks_for_labels(config.coupling)
-    asked = (
-        asked
-        if config.model.condition_dim is None
-        else f"model.condition_dim is {config.model.condition_dim}"
-    )
+    asked = _asked_of_network(config.model) or asks_for_labels(config.coupling)
     if dataset.train_labels is None and asked:
-        raise ValueError(f"{asked}, but {dataset.name} has no labels")
+        raise ValueError(
+            f"{asked}, but {dataset.name} has no labels: give them with the data, or --conditions"
+        )
     check_kind_of_labels(config.model, dataset)
+    wants = config.model.num_classes
     if wants is not None and dataset.train_labels.max() >= wants:
         raise ValueError(
             f"model.num_classes must be at least {dataset.train_labels.max() + 1} for the labels of "
@@ -53,28 +51,42 @@ def check_fit(config, dataset, processes=1):
         )
 
 
+def _asked_of_network(model):
+    """Return what of a network's configuration needs labels, in words; "" if nothing."""
+    given = [name for name in CONDITIONS if getattr(model, name, None) is not None]
+    return f"model.{given[0]} is {getattr(model, given[0])}" if given else ""
+
+
 def check_kind_of_labels(model, dataset):
-    """Raise ValueError unless a dataset has the classes, or the conditions, that a network takes."""
-    numbers = dataset.train_labels.shape[1] if np.ndim(dataset.train_labels) == 2 else None
-    if model.num_classes is not None and numbers is not None:
-        raise ValueError(
-            f"model.num_classes is {model.num_classes}, but the labels of {dataset.name} are conditions of "
-            f"{numbers} numbers: give model.condition_dim {numbers} instead"
-        )
-    if model.condition_dim is not None and numbers != model.condition_dim:
-        has = (
-            "classes: give model.num_classes instead"
-            if numbers is None
-            else f"conditions of {numbers} numbers"
-        )
-        raise ValueError(f"model.condition_dim is {model.condition_dim}, but {dataset.name} has {has}")
+    """Raise ValueError unless a dataset has the classes, vectors or fields that a network takes."""
+    wanted = condition_shape(model)
+    found = dataset.train_labels.shape[1:] if dataset.train_labels is not None else wanted
+    if wanted is None or wanted == found:
+        return
+    fitting = {
+        0: "classes: give model.num_classes instead",
+        1: f"conditions of {found[0]} numbers: give model.condition_dim {found[0]} instead" if found else "",
+        3: f"fields of shape {found}: give model.field_channels {found[0]} instead" if found else "",
+    }[len(found)]
+    if len(found) == 3 and found[1:] != dataset.train.shape[2:]:
+        fitting = f"fields of shape {found}: they must have the height and width of the items"
+    raise ValueError(f"{_asked_of_network(model)}, but {dataset.name} has {fitting}")
 
 
 def shared_settings(config):
     """Return what all processes of a run must have alike, a flat dict; paths may differ between machines."""
     values = config_to_dict(config)
     parts = {f"{part}.{name}": v for part in ("model", "coupling") for name, v in values.pop(part).items()}
-    own = {"data", "device", "threads", "log_to", "coupling.init", "coupling.pairs", "coupling.source"}
+    own = {
+        "data",
+        "conditions",
+        "device",
+        "threads",
+        "log_to",
+        "coupling.init",
+        "coupling.pairs",
+        "coupling.source",
+    }
     return {name: value for name, value in {**values, **parts}.items() if name not in own}
 
 

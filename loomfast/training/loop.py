@@ -16,7 +16,7 @@ from loomfast._defaults import plain_defaults
 from loomfast.config import config_to_dict
 from loomfast.distributed import world
 from loomfast.extras import need_compiler
-from loomfast.files import write_json
+from loomfast.files import remove_leftovers, write_json
 from loomfast.runs.directory import check_directory, load_data
 from loomfast.runs.log import RunLog, check_log
 from loomfast.runs.pictures import save_sample_picture
@@ -96,6 +96,7 @@ def _begin(config, out, processes, start):
 def _first_process(state, out, start):
     """Make the run directory ready to be written, and yield the log."""
     out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     write_json(out / "config.json", config_to_dict(state.config))
     if start is not None:
         start.copy(out)

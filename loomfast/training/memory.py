@@ -8,8 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from loomfast import models
 from loomfast._defaults import plain_defaults
 from loomfast.coupling.build import COUPLINGS
-from loomfast.flow import flow_matching_loss
+from loomfast.flow import bridge_loss, flow_matching_loss
 from loomfast.models import UNetConfig
+from loomfast.models.conditions import condition_shape
 
 
 def estimate_memory(config, *, num_items=None, processes=1):
@@ -102,15 +103,19 @@ def _forward(model, config, batch, precision, save):
             for name, p in model.named_parameters()
         }
         x, t = torch.empty(batch, *models.item_shape(config)), torch.empty(batch)
-        y = None if config.num_classes is None else torch.zeros(batch, dtype=torch.int64)
-        y = y if config.condition_dim is None else torch.zeros(batch, config.condition_dim)
+        told = condition_shape(config)
+        y = None if told is None else torch.zeros(batch, *told, dtype=torch.float32 if told else torch.int64)
 
-        def velocity(*arguments):
-            return torch.func.functional_call(model, parameters, arguments)
+        def network(*arguments, **options):
+            return torch.func.functional_call(model, parameters, arguments, options)
 
         with (
             torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
             torch.autocast("cpu", dtype=torch.bfloat16, enabled=half),
         ):
-            flow_matching_loss(velocity, x, torch.empty_like(x), t, y=y)
+            z = torch.empty_like(x)
+            if config.score_head:
+                bridge_loss(network, x, z, t, z, y=y)
+            else:
+                flow_matching_loss(network, x, z, t, y=y)
         return {p.untyped_storage()._cdata for p in parameters.values()}

@@ -11,7 +11,8 @@ from loomfast.files import json_object, read_tensors, readable, write_tensors
 from loomfast.runs.directory import check_weights, load_model, split_by_prefix
 
 COPY = "start.safetensors"  # in the run directory: the run it is of may train on, or be gone
-NEW = "span_embed."  # parameters that a network of two times has beyond those of one
+SECOND_TIME = "span_embed."  # parameters that a network of two times has beyond those of one
+NEW = (SECOND_TIME, "score_out.")  # and with a score beyond those of one without
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,18 @@ class Start:
             write_tensors(out / COPY, tensors, metadata)
 
     def give_weights(self, model):
-        """Load the weights into a network; a second time that they lack keeps its own, which add nothing.
+        """Load the weights into a network; a second time, or a score, that they lack keeps its own weights.
 
-        Raises ValueError if they are of another network.
+        Those start at zero and add nothing. Raises ValueError if the weights are of another network.
         """
         expected = model.state_dict()
-        own = {name: value for name, value in expected.items() if name.startswith(NEW)}
-        found = {name: value for name, value in self.weights.items() if own or not name.startswith(NEW)}
-        found = {**{name: value.numpy() for name, value in own.items()}, **found}
+        own = {name: value.numpy() for name, value in expected.items() if name.startswith(NEW)}
+        found = {
+            name: value
+            for name, value in self.weights.items()
+            if name in expected or not name.startswith(NEW)
+        }
+        found = {**own, **found}
         check_weights(self.origin, found, expected, "is of another network than this run's model")
         model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in found.items()})
 
@@ -57,7 +62,7 @@ class Start:
 
     def teacher(self, model_config, device):
         """Return the network that these weights are of, frozen and in evaluation mode."""
-        two_times = any(name.startswith(NEW) for name in self.weights)
+        two_times = any(name.startswith(SECOND_TIME) for name in self.weights)
         model = models.build(replace(model_config, two_times=two_times))
         self.give_weights(model)
         return model.eval().requires_grad_(False).to(device)

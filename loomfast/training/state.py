@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -70,9 +71,10 @@ class TrainingState:
     def join(self):
         """Train as one with the other processes from here on; all of them must come here.
 
-        Raises ValueError, or FailedElsewhere, if they have other settings, or other data to couple.
+        Raises ValueError, or FailedElsewhere, if they have other settings, labels, or data to couple.
         """
-        self.world.check_alike(shared_settings(self.config))
+        labels = {"the labels' fingerprint": self.label_digest.tobytes().hex()}
+        self.world.check_alike(shared_settings(self.config) | labels)
         self.batches.join()
         if self.world.size > 1:
             self.network = DistributedDataParallel(self.model)
@@ -100,11 +102,12 @@ class TrainingState:
         coupling = self.batches.coupler.state_dict()
         named |= {f"coupling.{key}": value for key, value in coupling.items() if key != "metadata"}
         named["step"] = np.array([self.step], dtype=np.int64)
-        named["labels"] = self._label_digest()
+        named["labels"] = self.label_digest
         # One entry only: the file's writer puts several in any order.
         return named, {"coupling": json.dumps(coupling["metadata"], sort_keys=True)}
 
-    def _label_digest(self):
+    @cached_property
+    def label_digest(self):
         """Return the fingerprint of the labels, uint8 (32,), or (0,) where none are used."""
         used = self.batches.labels is not None and takes_labels(self.config.model)
         return np.frombuffer(bytes.fromhex(fingerprint(self.batches.labels) if used else ""), np.uint8)
@@ -142,7 +145,7 @@ class TrainingState:
             )
         check_moments(path, parts.get("optimizer", {}), parameters)
         step = saved_step(path, tensors)
-        if not np.array_equal(tensors.get("labels"), self._label_digest()):
+        if not np.array_equal(tensors.get("labels"), self.label_digest):
             raise ValueError(f"{path} belongs to other labels than those of {self.config.data} now")
         with readable(path, "cannot be gone on from"):
             coupling = json_object(metadata.get("coupling", ""))

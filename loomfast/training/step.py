@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from loomfast.cost import paired_cost
-from loomfast.flow import drop_labels, flow_matching_loss, timesteps
+from loomfast.flow import bridge_loss, drop_labels, flow_matching_loss, timesteps
 from loomfast.flow_map import MapTimes, flow_map_loss, map_times
 from loomfast.models import ema_decay, ema_update
 from loomfast.models.conditions import takes_labels
@@ -51,7 +51,8 @@ class Part:
     """A part of a batch, as one forward pass takes it: ``number`` is its place in the batch.
 
     x, z: (b, *shape) data and noise. t: (b,) times. sigma_noise: as x, the noise on the path. y: (b,) labels,
-    -1 where a label is withheld, or None for an unconditional network. times: of a flow map, else None.
+    or (b, ...) conditions, -1 or NaN where one is withheld, or None for an unconditional network. times: of a
+    flow map, else None.
     """
 
     number: int
@@ -89,7 +90,10 @@ def part_loss(state, network, part):
     half = config.precision == "bfloat16"
     with torch.autocast(state.device.type, torch.bfloat16) if half else nullcontext():
         options = {"sigma": config.sigma, "sigma_noise": part.sigma_noise, "path": config.path, "y": part.y}
-        if part.times is None:
+        if config.score:
+            options.pop("path")
+            loss = bridge_loss(network, part.x, part.z, part.t, **options)
+        elif part.times is None:
             loss = flow_matching_loss(network, part.x, part.z, part.t, **options)
         else:
             options |= {"kind": config.objective, "config": config.flow_map, "teacher": state.teacher}

@@ -14,7 +14,7 @@ namespace loomfast::assignment {
 
 namespace {
 
-constexpr std::int32_t kDenseColumns = 256;  // up to here, rows are relaxed whole as fast as from a heap
+constexpr std::int32_t kTiedColumns = 1024;  // up to here too, where many columns are equally far: they are scanned together
 constexpr double kFar = LazySearch::kFar;
 
 enum class Outcome { found, infeasible, gave_up, changed };
@@ -120,11 +120,11 @@ Outcome search_lazily(Work& w, LazySearch& search, std::int32_t free_row) {
 
 }  // namespace
 
-Status augment_rows(Work& w, const Array<std::int32_t>& free_rows) {
+Status augment_rows(Work& w, const Array<std::int32_t>& free_rows, bool tied) {
     const Timed timed(w.watch, w.stats.seconds.paths);
     std::optional<LazySearch> lazy;
     std::optional<DenseSearch> dense;
-    if (w.cached && w.m > kDenseColumns && !free_rows.empty()) lazy.emplace(w);
+    if (w.cached && w.m > (tied ? kTiedColumns : kDenseColumns) && !free_rows.empty()) lazy.emplace(w);
     for (std::int32_t i : free_rows) {
         if (w.cancelled()) return Status::cancelled;
         w.stats.augmentations++;

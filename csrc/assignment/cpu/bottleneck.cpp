@@ -82,6 +82,7 @@ public:
                 return *bad = source_.origin(i, j), false;
             }
             least_.push_back(row.least());
+            if (row.least() > largest_row) dearest_ = i;
             largest_row = std::max(largest_row, row.least());
             smallest = std::min(smallest, row.least());
             most_ = std::max(most_, row.most());
@@ -119,6 +120,9 @@ public:
 
     // Leaves in `crowded` why no pairs below the bottleneck will do.
     void prove() {
+        neighbours_.clear();
+        crowded_.assign(1, dearest_);
+        if (least_[std::size_t(dearest_)] == upper_) return;
         if (pairs_.column.empty()) collect(std::nextafter(upper_, -kInf));
         const Pairs below = filtered([&](double c) { return c < upper_; });
         std::vector<std::int32_t> x(std::size_t(n_), -1), y(std::size_t(m_), -1);
@@ -297,6 +301,7 @@ private:
     Pairs pairs_;
     std::vector<std::int32_t> x_, y_, crowded_, neighbours_;
     std::vector<double> buffer_, sample_, least_;  // least_: of each row
+    std::int32_t dearest_ = 0;                     // the row of which that is the largest
 };
 
 void write(const Source& source, const Search& search, BottleneckOutput& out) {
@@ -365,6 +370,8 @@ void solve_bottleneck(const Cost& cost, bool then_sum, const Options& options, B
     if (found && source.rows() > 0) search.prove();
     output.crowded.assign(search.crowded().begin(), search.crowded().end());
     output.neighbours.assign(search.neighbours().begin(), search.neighbours().end());
+    std::sort(output.crowded.begin(), output.crowded.end());
+    std::sort(output.neighbours.begin(), output.neighbours.end());
     output.status = found ? Status::optimal : Status::infeasible;
     if (!found) return;
     write(source, search, output);

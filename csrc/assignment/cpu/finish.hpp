@@ -5,6 +5,8 @@
 
 namespace loomfast::assignment {
 
+constexpr std::int32_t kDenseColumns = 256;  // up to here, paths relax rows whole as fast as from a heap
+
 // Lowers prices of matched columns, in at most `passes` passes, so that more pairs become tight.
 void repair_prices(Work& work, int passes);
 
@@ -19,8 +21,8 @@ Array<std::int32_t> free_loose_rows(Work& work);
 Array<std::int32_t> reduce_rows(Work& work, Array<std::int32_t> free_rows, std::int64_t limit,
                                 bool* exhausted = nullptr);
 
-// Matches the free rows along shortest augmenting paths.
-Status augment_rows(Work& work, const Array<std::int32_t>& free_rows);
+// Matches the free rows along shortest augmenting paths. `tied`: these rows, or many others, have several best choices.
+Status augment_rows(Work& work, const Array<std::int32_t>& free_rows, bool tied = false);
 
 // For a complete matching with tight pairs: the least prices p_j >= 0 that keep them tight. Where columns are left
 // over (n < m), changes the matching so that these have none: think of m - n more rows with zero cost everywhere,

@@ -26,10 +26,6 @@ static inline VecF load_row(const float* row, std::int32_t j, std::int32_t m) {
     return j + kLanesF <= m ? load_f(row + j) : load_f(row + j, m - j, kInfF);
 }
 
-static inline VecD load_row(const double* row, std::int32_t j, std::int32_t m) {
-    return j + kLanesD <= m ? load_d(row + j) : load_d(row + j, m - j, kInfD);
-}
-
 // Which magnitudes occur among `count` numbers, zeros and infinities aside: a bit of `coarse` for every 32 binades and
 // of `fine` for every four, modulo 128 for float32 and 256 for float64. Plain loops, which the compiler makes vectors of.
 static inline void note_magnitudes(const float* a, int count, std::uint64_t* fine, std::uint64_t* coarse) {
@@ -63,17 +59,8 @@ static inline void note_magnitudes(const double* a, int count, std::uint64_t* fi
 static inline VecI bits_of(VecF a) { return (VecI)a; }
 static inline VecL bits_of(VecD a) { return (VecL)a; }
 
-static inline float number(std::int32_t bits) {
-    float a;
-    __builtin_memcpy(&a, &bits, sizeof a);
-    return a;
-}
-
-static inline double number(std::int64_t bits) {
-    double a;
-    __builtin_memcpy(&a, &bits, sizeof a);
-    return a;
-}
+static inline VecF as_numbers(VecI bits) { return (VecF)bits; }
+static inline VecD as_numbers(VecL bits) { return (VecD)bits; }
 
 template <class Bits>
 static inline Bits larger(Bits a, Bits b) { return a > b ? a : b; }
@@ -82,6 +69,16 @@ static inline Bits smaller(Bits a, Bits b) { return a < b ? a : b; }
 
 static inline VecF set(float a) { return set_f(a); }
 static inline VecD set(double a) { return set_d(a); }
+
+static inline float greatest(VecF a) { return -least(-a); }
+static inline double greatest(VecD a) { return -least(-a); }
+
+template <class T>
+constexpr T kSmallest = sizeof(T) == 8 ? static_cast<T>(__DBL_DENORM_MIN__) : static_cast<T>(__FLT_DENORM_MIN__);
+template <class T>
+constexpr T kLargest = sizeof(T) == 8 ? static_cast<T>(__DBL_MAX__) : static_cast<T>(__FLT_MAX__);
+template <class T>
+constexpr unsigned kAllLanes = sizeof(T) == 8 ? (1u << kLanesD) - 1u : (1u << kLanesF) - 1u;
 
 // Marks the magnitudes from `least` to `largest`, if they are so close that it does not matter which of them occur.
 template <class T>
@@ -121,13 +118,42 @@ static bool survey_any(const T* row, std::int32_t m, RowFacts* facts) {
     return numbers && facts->least > -kInfD;
 }
 
-// The bits of magnitudes, as integers, are in the order of the magnitudes; infinity comes after all numbers and NaN after it.
+// The bits of positive numbers, as integers, are in their order; infinity comes after all of them and NaN after it. False,
+// with nothing known, if an entry is zero, negative, infinite or NaN.
+template <class T>
+static inline bool survey_positive(const T* row, std::int32_t m, RowFacts* facts) {
+    using Vec = std::conditional_t<sizeof(T) == 4, VecF, VecD>;
+    using Bits = decltype(bits_of(Vec{}));
+    constexpr int lanes = sizeof(Vec) / sizeof(T);
+    const Vec zero = set(T{0});
+    if (m < 2 * lanes || (le_bits(load<Vec>(row), zero) | le_bits(load<Vec>(row + lanes), zero))) return false;
+    Bits low[2] = {bits_of(load<Vec>(row)), bits_of(load<Vec>(row + lanes))}, high[2] = {low[0], low[1]};
+    for (std::int32_t j = 2 * lanes; j < m; j += 2 * lanes) {
+        const std::int32_t at = j + 2 * lanes <= m ? j : m - 2 * lanes;
+        for (int k = 0; k < 2; k++) {
+            const Bits c = bits_of(load<Vec>(row + at + k * lanes));
+            low[k] = smaller(c, low[k]);
+            high[k] = larger(c, high[k]);
+        }
+    }
+    const Vec lows = as_numbers(smaller(low[0], low[1])), highs = as_numbers(larger(high[0], high[1]));
+    if (le_bits(set(kSmallest<T>), lows) != kAllLanes<T> || le_bits(highs, set(kLargest<T>)) != kAllLanes<T>) return false;
+    const T least_cost = least(lows), largest = greatest(highs);
+    facts->least = least_cost;
+    facts->largest = largest;
+    if (!mark_between(least_cost, largest, facts)) note_magnitudes(row, m, &facts->fine, &facts->coarse);
+    return true;
+}
+
+// The same for magnitudes.
 template <class T>
 static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
-    using Vec = decltype(load_row(row, 0, 0));
+    using Vec = std::conditional_t<sizeof(T) == 4, VecF, VecD>;
     using Bits = decltype(bits_of(Vec{}));
     constexpr int lanes = sizeof(Vec) / sizeof(T);
     constexpr T infinity = __builtin_inff();
+    *facts = {};
+    if (survey_positive(row, m, facts)) return true;
     const Bits magnitude = ~bits_of(set(T{-0.0}));  // all but the sign
     Vec low[2] = {set(infinity), set(infinity)};
     Bits top[2] = {}, smallest[2] = {magnitude, magnitude};  // smallest: less one, so that zero comes last
@@ -144,23 +170,21 @@ static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
         look(load<Vec>(row + j), 0);
         look(load<Vec>(row + j + lanes), 1);
     }
-    *facts = {};
     if (m == 0) return survey_any(row, m, facts);
-    T rest[2 * lanes];
-    for (int k = 0; k < 2 * lanes; k++) rest[k] = j + k < m ? row[j + k] : row[0];
-    look(load<Vec>(rest), 0);
-    look(load<Vec>(rest + lanes), 1);
-    const Bits tops = larger(top[0], top[1]), smalls = smaller(smallest[0], smallest[1]);
-    T largest = 0, least_magnitude = infinity;
-    for (int k = 0; k < lanes; k++) {
-        const T high = number(tops[k]);
-        if (!(high < infinity)) return survey_any(row, m, facts);
-        largest = high > largest ? high : largest;
-        facts->zero |= nearest[0][k] == 0 || nearest[1][k] == 0;
-        if (smalls[k] == magnitude[k]) continue;
-        const T small = number(smalls[k] + 1);
-        least_magnitude = small < least_magnitude ? small : least_magnitude;
+    if (j > 0 && j < m) {  // the last ones, some of them again
+        look(load<Vec>(row + m - 2 * lanes), 0);
+        look(load<Vec>(row + m - lanes), 1);
+    } else if (j < m) {
+        T rest[2 * lanes];
+        for (int k = 0; k < 2 * lanes; k++) rest[k] = k < m ? row[k] : row[0];
+        look(load<Vec>(rest), 0);
+        look(load<Vec>(rest + lanes), 1);
     }
+    const Vec tops = as_numbers(larger(top[0], top[1])), smalls = as_numbers(smaller(smallest[0], smallest[1]) + 1);
+    if (le_bits(tops, set(kLargest<T>)) != kAllLanes<T>) return survey_any(row, m, facts);
+    const Vec zero = set(T{0});
+    const T largest = greatest(tops), least_magnitude = least(select_lt(zero, smalls, smalls, set(infinity)));
+    facts->zero = eq_bits(as_numbers(smaller(nearest[0], nearest[1])), zero) != 0;
     facts->least = least(min(low[0], low[1]));
     facts->largest = largest;
     if (largest > 0 && !mark_between(least_magnitude, largest, facts))
@@ -258,9 +282,29 @@ static void fold_min(const float* rows, std::int64_t stride, const double* shift
     }
 }
 
+static std::int32_t first_at(const float* row, float value, std::int32_t m) {
+    const VecF target = set_f(value);
+    std::int32_t j = 0;
+    for (; j + 2 * kLanesF <= m; j += 2 * kLanesF) {
+        const unsigned first = eq_bits(load_f(row + j), target), second = eq_bits(load_f(row + j + kLanesF), target);
+        if (first | second) return j + (first ? __builtin_ctz(first) : kLanesF + __builtin_ctz(second));
+    }
+    for (; j < m; j++)
+        if (row[j] == value) return j;
+    return -1;
+}
+
 static std::int32_t first_equal(const float* row, float shift, const float* wanted, std::int32_t m) {
     const VecF s = set_f(shift);
-    for (std::int32_t j = 0; j < m; j += kLanesF) {
+    std::int32_t j = 0;
+    for (; j + 4 * kLanesF <= m; j += 4 * kLanesF) {
+        unsigned equal = 0;
+#pragma GCC unroll 4
+        for (int k = 0; k < 4 * kLanesF; k += kLanesF)
+            equal |= eq_bits(sub(load_f(row + j + k), s), load_f(wanted + j + k));
+        if (equal) break;
+    }
+    for (; j < m; j += kLanesF) {
         unsigned b = eq_bits(sub(load_row(row, j, m), s), load_f(wanted + j));
         if (b) return j + __builtin_ctz(b) < m ? j + __builtin_ctz(b) : -1;
     }
@@ -318,6 +362,22 @@ static inline float threshold_of(const float* c, const float* pf, std::int32_t m
     }
     *best = least_value;
     return threshold < kInfF ? threshold : __FLT_MAX__;
+}
+
+// The second least of the minima of some lanes, which the least two values are rarely both in.
+static float second_least(const float* c, const float* pf, std::int32_t m) {
+    VecF a[4] = {set_f(kInfF), set_f(kInfF), set_f(kInfF), set_f(kInfF)};
+    std::int32_t j = 0;
+    for (; j + 4 * kLanesF <= m; j += 4 * kLanesF)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            a[k] = min(a[k], add(load_f(c + j + k * kLanesF), load_f(pf + j + k * kLanesF)));
+    for (int k = 0; j < m; j += kLanesF, k++) a[k] = min(a[k], add(load_row(c, j, m), load_f(pf + j)));
+    const VecF first = min(a[0], a[1]), other = min(a[2], a[3]), low = min(first, other);
+    const VecF high = min(max(first, other), min(max(a[0], a[1]), max(a[2], a[3])));
+    float second;
+    least_two(low, high, &second);
+    return second;
 }
 
 static void decode(const std::uint64_t* mask, std::int32_t m, std::int32_t* out) {
@@ -417,6 +477,26 @@ static BestTwo best_two_cached(const std::int32_t* col, const C* cost, std::int3
     return lanes.merged();
 }
 
+// The same without the second column.
+template <class C>
+static inline BestTwo best_cached(const std::int32_t* col, const C* cost, std::int32_t size, const double* p) {
+    VecD w1 = set_d(kInfD), w2 = w1, j1 = set_d(-1.0);
+    for (std::int32_t k = 0; k < size; k += kLanesD) {
+        const VecD v = add(load_d(cost + k), gather(p, col + k));
+        j1 = select_lt(v, w1, numbers(col + k), j1);
+        w2 = min(w2, max(v, w1));
+        w1 = min(w1, v);
+    }
+    BestTwo b{kInfD, kInfD, -1, -1};
+    const double best = least_two(w1, w2, &b.w2);
+    if (!(best < kInfD)) return {kInfD, kInfD, -1, -1};
+    double j[kLanesD];
+    store_d(j, j1);
+    b.w1 = best;
+    b.j1 = static_cast<std::int32_t>(j[__builtin_ctz(eq_bits(w1, set_d(best)))]);
+    return b;
+}
+
 template <class C>
 static BestTwo best_two_row(const C* row, const double* p, std::int32_t m) {
     Lanes lanes;
@@ -462,19 +542,17 @@ static BestTwo best_two_dense(State& s, std::int32_t i) {
         b2 = min(b2, max(w, b1));
         b1 = min(b1, w);
     }
-    VecF lane1 = min(a1, b1), lane2 = min(max(a1, b1), min(a2, b2));
-    const float best = least(lane1);
+    const VecF lane1 = min(a1, b1), lane2 = min(max(a1, b1), min(a2, b2));
+    float second;
+    const float best = least_two(lane1, lane2, &second);
     if (!(best < kInfF)) return {kInfD, kInfD, -1, -1};
-    const VecF target = set_f(best);
-    unsigned at = eq_bits(lane1, target);
-    const int l = __builtin_ctz(at);
+    const int l = __builtin_ctz(eq_bits(lane1, set_f(best)));
     float va[kLanesF], ka[kLanesF], kb[kLanesF];
     store_f(va, a1);
     store_f(ka, ja);
     store_f(kb, jb);
     std::int32_t column = va[l] == best ? static_cast<std::int32_t>(ka[l]) * 2 * kLanesF + l
                                         : (static_cast<std::int32_t>(kb[l]) * 2 + 1) * kLanesF + l;
-    float second = at & (at - 1) ? best : least(select_lt(target, lane1, lane1, lane2));
     return {best, second, column, -1};
 }
 
@@ -486,13 +564,13 @@ static BestTwo best_two(State& s, std::int32_t i) {
     const float* cost = s.cache_cost + std::int64_t{r} * kCacheSize;
     float guess = -kInfF;
     if (s.cache_size[r] >= 2) {
-        BestTwo b = best_two_cached(col, cost, s.cache_size[r], s.p);
+        BestTwo b = best_cached(col, cost, s.cache_size[r], s.p);
         if (b.w2 <= s.bound[r]) return b;
         guess = static_cast<float>(b.w1) + s.width[r];
     }
     scan(s, r, guess);
-    BestTwo b = best_two_cached(col, cost, s.cache_size[r], s.p);
-    if (b.j2 < 0) b.w2 = b.w1 > s.bound[r] ? b.w1 : s.bound[r];
+    BestTwo b = best_cached(col, cost, s.cache_size[r], s.p);
+    if (!(b.w2 < kInfD)) b.w2 = b.w1 > s.bound[r] ? b.w1 : s.bound[r];
     return b;
 }
 
@@ -544,8 +622,8 @@ static inline bool best_two_exactly(State& s, std::int32_t i, BestTwo* b) {
         }
         if (s.exact_cost && !s.exact_known[r]) return false;
         if (s.cache_size[r] < 2) continue;
-        *b = s.exact_cost ? best_two_cached(s.cache_col + first, s.exact_cost + first, s.cache_size[r], s.p)
-                          : best_two_cached(s.cache_col + first, s.cache_cost + first, s.cache_size[r], s.p);
+        *b = s.exact_cost ? best_cached(s.cache_col + first, s.exact_cost + first, s.cache_size[r], s.p)
+                          : best_cached(s.cache_col + first, s.cache_cost + first, s.cache_size[r], s.p);
         const double bound = s.bound[r], size = bound < 0 ? -bound : bound;
         if (b->w2 <= bound - (s.price_bound + size) * kScanRounding - kDenormal) return true;
     }
@@ -672,7 +750,7 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
 
 namespace LOOMFAST_TARGET {
 const Kernels kernels = {
-    survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, columns_below, scan,
+    survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, first_at, second_least, columns_below, scan,
     bid<false>, bid<true>, best_two, best_two_dense, reduce, reach<float>, reach<double>, best_two_cached<float>, best_two_cached<double>,
     best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
     relax<float>, relax<double>, find};

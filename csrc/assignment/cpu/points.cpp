@@ -194,7 +194,8 @@ void solve_with(Chain& chain, const Row& original_row, const PointsCost& cost, c
     const auto proven = [&] {
         return found.gap <= found.bound(cost.rows, std::max(found.matched, found.duals), false);
     };
-    if (cost.rows <= kMostStored / cost.cols) solver.most_scans = kPatience * cost.rows;
+    const bool storable = cost.rows <= kMostStored / cost.cols;
+    if (storable) solver.most_scans = kPatience * cost.rows;
     output.status = Status::cancelled;
     chain.begin(start_of(options, source, original_row, most_apart(cost)));
     while (true) {
@@ -209,6 +210,8 @@ void solve_with(Chain& chain, const Row& original_row, const PointsCost& cost, c
         if (proven() || ++chain.watch().round == kRounds) break;
         solver.forget();
     }
+    // Costs that cancel, and prices that are large against what is matched, can leave more than is promised.
+    if (!near && !proven() && storable) return solve_stored<D>(cost, options, output);
     output.status = proven() ? Status::optimal : near ? Status::within_tolerance : Status::uncertified;
     output.total = found.total;
     output.gap = found.gap;

@@ -9,8 +9,6 @@ namespace loomfast::assignment {
 
 namespace {
 
-constexpr double kFar = LazySearch::kFar;
-
 struct Forest : LazySearch {
     using LazySearch::LazySearch;
 

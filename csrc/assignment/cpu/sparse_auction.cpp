@@ -53,7 +53,8 @@ void sparse_auction(SparseState& s, SparseFloor& floor, std::vector<std::int32_t
         const std::int32_t j = s.column(best.entry), owner = s.y[std::size_t(j)];
         const bool spare = s.wide() && owner < 0 && s.on_floor(j);
         const double before = s.price(j), rise = best.second < SparseState::kInf ? best.second - best.first : 0.0;
-        s.p[std::size_t(j)] = std::max(before + rise + epsilon, std::nextafter(before, SparseState::kInf));
+        const double after = before + rise + epsilon;
+        s.p[std::size_t(j)] = after > before ? after : std::nextafter(before, SparseState::kInf);
         if (owner >= 0) s.x[std::size_t(owner)] = SparseState::kFree;
         s.match(i, best.entry);
         std::int32_t evicted = owner;

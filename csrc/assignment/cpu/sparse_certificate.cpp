@@ -24,12 +24,17 @@ std::vector<double> prices_above(const SparseState& s) {
     return price;
 }
 
+// The least value in exact arithmetic is one of the least when rounded.
 TwoSum least_value(const SparseState& s, const std::vector<double>& price, std::int32_t i) {
+    const std::int64_t begin = s.g.first[std::size_t(i)], end = s.g.first[std::size_t(i) + 1];
+    const double *cost = s.g.cost.data(), *prices = price.data();
+    const std::int32_t* columns = s.g.column.data();
     TwoSum least(kInf, 0.0);
-    least.error = 0.0;
-    for (std::int64_t e = s.g.first[std::size_t(i)]; e < s.g.first[std::size_t(i) + 1]; e++) {
-        const TwoSum value(s.cost(e), price[std::size_t(s.column(e))]);
-        if (value < least) least = value;
+    for (std::int64_t e = begin; e < end; e++) least.sum = std::min(least.sum, cost[e] + prices[columns[e]]);
+    least.error = kInf;
+    for (std::int64_t e = begin; e < end; e++) {
+        const TwoSum value(cost[e], prices[columns[e]]);
+        if (value.sum == least.sum) least.error = std::min(least.error, value.error);
     }
     return least;
 }

@@ -11,31 +11,61 @@ constexpr double kInf = SparseState::kInf;
 constexpr double kPatience = 4.0;
 // With few trees, which are large, it does not: the next search is around fewer of them.
 constexpr std::size_t kFewTrees = 16;
+// So many entries of a row are looked at without a branch before those that are shorter than known are labelled.
+constexpr std::int64_t kChunk = 64;
 }
 
-SparseForest::SparseForest(SparseState& state)
-    : s_(state), labels_(std::size_t(state.g.m)), least_(std::size_t(state.g.n)), tree_(std::size_t(state.g.n)),
-      done_(std::size_t(state.g.n), 0) {}
+void SparseForest::prepare() {
+    labels_.resize(std::size_t(s_.g.m));
+    d_.assign(std::size_t(s_.g.m), kInf);
+    least_.resize(std::size_t(s_.g.n));
+    tree_.resize(std::size_t(s_.g.n));
+    done_.assign(std::size_t(s_.g.n), 0);
+}
 
 void SparseForest::label(std::int32_t j, double d, std::int32_t parent, std::int64_t entry) {
-    Label& label = labels_[std::size_t(j)];
-    if (!(d < label.d) || !(d < bound_)) return;
-    if (label.d == kInf) touched_.push_back(j);
-    if (single_ && s_.y[std::size_t(j)] < 0) bound_ = d;
-    label.d = d;
-    label.parent = parent;
-    label.via = entry;
+    const auto k = std::size_t(j);
+    if (!(d < bound_)) return;
+    if (d_[k] == kInf) touched_.push_back(j);
+    if (single_ && s_.y[k] < 0) bound_ = d;
+    d_[k] = d;
+    labels_[k].parent = parent;
+    labels_[k].via = entry;
     heap_.push(d, j);
+}
+
+// A length in whole epsilons, rounded upward.
+inline double SparseForest::rounded(double length) const {
+    const double units = length / epsilon_;
+    if (!(units < 0x1p52)) return units * epsilon_;
+    const double whole = double(std::int64_t(units));
+    return (whole < units ? whole + 1.0 : whole) * epsilon_;
 }
 
 void SparseForest::relax(std::int32_t i, double length, double level, std::int32_t tree) {
     tree_[std::size_t(i)] = tree;
     const std::int64_t begin = s_.g.first[std::size_t(i)], end = s_.g.first[std::size_t(i) + 1];
     looked_ += end - begin + 1;
-    for (std::int64_t e = begin; e < end; e++) {
-        // A reduced cost is negative by rounding, or by less than epsilon.
-        const double reduced = std::max(0.0, s_.value(e) - level);
-        label(s_.column(e), length + (epsilon_ > 0 ? std::ceil(reduced / epsilon_) * epsilon_ : reduced), i, e);
+    const double *cost = s_.g.cost.data(), *prices = s_.p.data(), *known = d_.data();
+    const std::int32_t* columns = s_.g.column.data();
+    const bool rounds = epsilon_ > 0;
+    double shorter[kChunk];
+    std::int64_t at[kChunk];
+    for (std::int64_t from = begin; from < end; from += kChunk) {
+        const std::int64_t to = std::min(end, from + kChunk);
+        const double bound = bound_, floor = s_.floor;
+        int count = 0;
+        for (std::int64_t e = from; e < to; e++) {
+            const std::int32_t j = columns[e];
+            const double above = cost[e] + std::max(prices[j], floor) - level;
+            // A reduced cost is negative by rounding, or by less than epsilon.
+            const double reduced = above > 0.0 ? above : 0.0, d = length + (rounds ? rounded(reduced) : reduced);
+            shorter[count] = d;
+            at[count] = e;
+            count += (d < known[j]) & (d < bound);
+        }
+        for (int k = 0; k < count; k++) label(columns[at[k]], shorter[k], i, at[k]);
+        if (bound_ <= length) return;  // a free column that is as near as this row
     }
 }
 
@@ -75,6 +105,7 @@ void SparseForest::grow(const std::vector<std::int32_t>& free_rows, Cancel* canc
 }
 
 std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double epsilon, Cancel* cancel) {
+    if (labels_.empty()) prepare();
     heap_.clear();
     touched_.clear();
     order_.clear();
@@ -93,7 +124,10 @@ std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double eps
             for (const std::int32_t i : free_rows)
                 if (s_.x[std::size_t(i)] < 0) matched += augment_from(i);
     }
-    for (const std::int32_t j : touched_) labels_[std::size_t(j)] = {};
+    for (const std::int32_t j : touched_) {
+        labels_[std::size_t(j)] = {};
+        d_[std::size_t(j)] = kInf;
+    }
     std::erase_if(free_rows, [&](std::int32_t i) { return s_.x[std::size_t(i)] >= 0; });
     s_.stats.augmentations += matched;
     return matched;
@@ -101,7 +135,7 @@ std::int64_t SparseForest::pass(std::vector<std::int32_t>& free_rows, double eps
 
 void SparseForest::raise_prices() {
     for (const std::int32_t j : order_) {
-        const double d = labels_[std::size_t(j)].d;
+        const double d = d_[std::size_t(j)];
         if (d < cut_) s_.p[std::size_t(j)] = s_.price(j) + (cut_ - d);
     }
 }
@@ -126,7 +160,7 @@ bool SparseForest::augment_from(std::int32_t row) {
         for (; at.next < end; at.next++) {
             const auto k = std::size_t(s_.column(at.next));
             Label& label = labels_[k];
-            if (!label.settled || label.visited || label.d > cut_) continue;
+            if (!label.settled || label.visited || d_[k] > cut_) continue;
             const bool tree = label.via == at.next;
             if (!tree && s_.value(at.next) > level) continue;
             owner = s_.y[k];

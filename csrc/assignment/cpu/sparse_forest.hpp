@@ -17,7 +17,7 @@ namespace loomfast::assignment {
 // 1989, section 2.)
 class SparseForest {
 public:
-    explicit SparseForest(SparseState& state);
+    explicit SparseForest(SparseState& state) : s_(state) {}
 
     // One pass; how many rows were matched. 0: `cancel` stopped it, or no free column can be reached. `epsilon` 0:
     // exact lengths. In wide problems all unmatched columns have to stand on the floor, and do so afterwards.
@@ -26,9 +26,11 @@ public:
     std::int64_t looked() const { return looked_; }  // entries
 
 private:
+    void prepare();
     void grow(const std::vector<std::int32_t>& free_rows, Cancel* cancel);
     void relax(std::int32_t i, double length, double level, std::int32_t tree);
     void label(std::int32_t j, double d, std::int32_t parent, std::int64_t entry);
+    double rounded(double length) const;
     std::int32_t tree_of(std::int32_t j) const { return tree_[std::size_t(labels_[std::size_t(j)].parent)]; }
     void raise_prices();
     void augment_tree(std::int32_t sink);
@@ -38,12 +40,12 @@ private:
     double epsilon_ = 0.0, cut_ = 0.0;
     RadixHeap heap_;
     struct Label {
-        double d = SparseState::kInf;
-        std::int64_t via = -1;       // the entry by which the column was reached
-        std::int32_t parent = -1;    // the row by which it was reached
+        std::int64_t via = -1;     // the entry by which the column was reached
+        std::int32_t parent = -1;  // the row by which it was reached
         bool settled = false, visited = false;
     };
     std::vector<Label> labels_;             // of columns
+    std::vector<double> d_;                 // their distances
     std::vector<double> least_;             // of a free row: its best value
     std::vector<std::int32_t> tree_;        // of a row: the free row at the root
     std::vector<char> done_;                // of a free row: its tree has reached a free column

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "assignment/cpu/source.hpp"
 
@@ -10,6 +11,15 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+
+bool whole(double c) { return std::fabs(c) >= 0x1p52 || double(std::int64_t(c)) == c; }
+
+// Calls f with the indices, of 32 or 64 bits.
+template <class F>
+auto with_width(const Indices& indices, F&& f) {
+    if (indices.wide) return f(static_cast<const std::int64_t*>(indices.data));
+    return f(static_cast<const std::int32_t*>(indices.data));
+}
 
 struct Reader {
     const SparseCost& cost;
@@ -35,17 +45,28 @@ struct Reader {
 
     bool check_indices() {
         if (coordinates) {
-            for (std::int64_t k = 0; k < cost.entries; k++)
-                if (std::uint64_t(cost.major[k]) >= std::uint64_t(majors())) return fail("row index", k);
+            if (const std::int64_t k = outside(cost.major, majors()); k >= 0) return fail("row index", k);
         } else {
             if (cost.major[0] != 0) return fail("first pointer", 0);
             for (std::int64_t i = 0; i < majors(); i++)
                 if (cost.major[i + 1] < cost.major[i]) return fail("decreasing pointer", i + 1);
             if (cost.major[majors()] != cost.entries) return fail("last pointer", majors());
         }
-        for (std::int64_t k = 0; k < cost.entries; k++)
-            if (std::uint64_t(cost.minor[k]) >= std::uint64_t(minors())) return fail("index", k);
+        if (const std::int64_t k = outside(cost.minor, minors()); k >= 0) return fail("index", k);
         return true;
+    }
+
+    // Where the first index of all entries is that is not below `bound`, or -1.
+    std::int64_t outside(const Indices& indices, std::int64_t bound) const {
+        return with_width(indices, [&](const auto* at) {
+            using Unsigned = std::make_unsigned_t<std::remove_cvref_t<decltype(*at)>>;
+            bool inside = true;
+            for (std::int64_t k = 0; k < cost.entries; k++) inside &= Unsigned(at[k]) < std::uint64_t(bound);
+            if (inside) return std::int64_t{-1};
+            std::int64_t k = 0;
+            while (Unsigned(at[k]) < std::uint64_t(bound)) k++;
+            return k;
+        });
     }
 
     // Calls f(row, column, entry) in the order of the entries.
@@ -76,10 +97,10 @@ struct Reader {
         with_type(cost.dtype, [&]<class T>(T) {
             const T* data = static_cast<const T*>(cost.data);
             if (by_row) {
-                for (std::int64_t k = 0; k < cost.entries; k++) {
-                    g.column[std::size_t(k)] = std::int32_t(cost.minor[k]);
-                    g.cost[std::size_t(k)] = g.sign * widen(data[k]);
-                }
+                with_width(cost.minor, [&](const auto* minor) {
+                    for (std::int64_t k = 0; k < cost.entries; k++) g.column[std::size_t(k)] = std::int32_t(minor[k]);
+                });
+                for (std::int64_t k = 0; k < cost.entries; k++) g.cost[std::size_t(k)] = g.sign * widen(data[k]);
                 return;
             }
             std::vector<std::int64_t> next(g.first.begin(), g.first.end() - 1);
@@ -97,9 +118,23 @@ struct Reader {
         std::int64_t kept = 0, begin = 0;
         for (std::int32_t i = 0; i < g.n; i++) {
             const std::int64_t end = g.first[std::size_t(i) + 1], row = kept;
-            bool increasing = true;
+            bool increasing = true, finite = true;
             for (std::int64_t k = begin + 1; k < end; k++)
                 increasing &= g.column[std::size_t(k)] > g.column[std::size_t(k) - 1];
+            if (increasing && kept == begin) {  // nothing was left out so far: entries stay where they are
+                double largest = g.largest;
+                for (std::int64_t k = begin; k < end; k++) {
+                    const double size = std::fabs(g.cost[std::size_t(k)]);
+                    finite &= size < kInf;
+                    largest = std::max(largest, size);
+                }
+                if (finite) {
+                    g.largest = largest;
+                    for (std::int64_t k = begin; k < end && g.integral; k++) g.integral = whole(g.cost[std::size_t(k)]);
+                    kept = begin = end;
+                    continue;
+                }
+            }
             if (!increasing && where.empty()) where.assign(std::size_t(g.m), -1);
             for (std::int64_t k = begin; k < end; k++) {
                 const std::int32_t j = g.column[std::size_t(k)];
@@ -121,7 +156,7 @@ struct Reader {
                 if (!increasing) where[std::size_t(g.column[std::size_t(k)])] = -1;
                 if (c == kInf) continue;
                 g.largest = std::max(g.largest, std::fabs(c));
-                g.integral &= std::rint(c) == c;
+                g.integral = g.integral && whole(c);
                 g.column[std::size_t(allowed)] = g.column[std::size_t(k)];
                 g.cost[std::size_t(allowed++)] = c;
             }

@@ -8,7 +8,9 @@
 #include "assignment/cpu/sparse_certificate.hpp"
 #include "assignment/cpu/sparse_forest.hpp"
 #include "assignment/cpu/sparse_lower.hpp"
+#include "assignment/cpu/sparse_peel.hpp"
 #include "assignment/cpu/sparse_reduce.hpp"
+#include "assignment/cpu/sparse_singles.hpp"
 
 namespace loomfast::assignment {
 
@@ -42,10 +44,10 @@ Spread spread_of(const SparseState& s) {
 
 // The first epsilon, by the typical spread, and how many times less each is than the one before.
 constexpr double kFirst = 0.2, kRatio = 6.0;
-// Single shortest paths may look at every entry so many times, and at so many in all.
-constexpr std::int64_t kPaths = 10, kPathsAtMost = 500'000;
-// The last epsilon, by the typical spread and the number of rows.
-constexpr double kLast = 10.0;
+// The last epsilon, by the typical spread and the number of rows; of integral costs none below so much.
+constexpr double kLast = 10.0, kLastIntegral = 0.01;
+// A phase's bids may look at every entry so many times, and so many times since a row last found a free column.
+constexpr std::int64_t kBids = 32, kPatience = 2;
 
 class Solver {
 public:
@@ -53,14 +55,14 @@ public:
         : s_(state), options_(options), out_(output), floor_(state), lowering_(state),
           entries_(std::int64_t(state.g.cost.size()) + state.g.n) {}
 
-    void solve() {
+    void solve(bool doubtful) {
         out_.status = Status::cancelled;
-        if (doubtful() && !possible()) return;
+        if (doubtful && !possible()) return;
         begin();
         if (!rows_.empty()) {
             SparseForest forest(s_);
             forest_ = &forest;
-            if (!paths()) return;
+            if (!singles()) return;
             if (!rows_.empty() && !(scale() && finish())) return;
         }
         out_.status = Status::optimal;
@@ -80,7 +82,7 @@ private:
     bool cancelled() { return options_.cancel && options_.cancel->look(); }
 
     void begin() {
-        if (!start_from_given()) s_.wide() ? take_free(s_) : reduce(s_);
+        if (!start_from_given()) s_.wide() ? take_free(s_) : reduce_and_transfer(s_);
         rows_ = s_.free_rows();
     }
 
@@ -140,16 +142,6 @@ private:
             if (s_.column(e) == j) return s_.match(i, e);
     }
 
-    // Whether a row, or a column of a square problem, has at most one pair: most problems without an answer have such.
-    bool doubtful() const {
-        for (std::size_t i = 0; i < std::size_t(s_.g.n); i++)
-            if (s_.g.first[i + 1] - s_.g.first[i] < 2) return true;
-        if (s_.wide()) return false;
-        std::vector<char> degree(std::size_t(s_.g.m), 0);
-        for (const std::int32_t j : s_.g.column) degree[std::size_t(j)] = std::min(degree[std::size_t(j)] + 1, 2);
-        return std::find_if(degree.begin(), degree.end(), [](char d) { return d < 2; }) != degree.end();
-    }
-
     // Whether all rows can be matched; else the proof that they cannot. Asked once, when there is reason to doubt it.
     bool possible() {
         if (asked_) return true;
@@ -165,21 +157,11 @@ private:
         return left == 0;
     }
 
-    // Shortest paths from one row after the other, as long as they are cheap.
-    bool paths() {
-        std::vector<std::int32_t> one, left;
-        const std::int64_t budget = std::min(kPaths * entries_, kPathsAtMost);
-        bool cheap = true;
-        for (std::size_t k = 0; k < rows_.size(); k++) {
-            one.assign(1, rows_[k]);
-            if (cheap && forest_->pass(one, 0.0, options_.cancel) == 0)
-                if (cancelled() || !possible()) return false;
-            if (!one.empty()) left.push_back(rows_[k]);
-            // What the others will take, as far as these tell: later ones take more.
-            const double all = double(forest_->looked()) * double(rows_.size()) / double(k + 1);
-            cheap &= forest_->looked() < budget && (k < 7 || all < 2.0 * double(budget));
-        }
-        rows_ = std::move(left);
+    // One row after the other, as long as that is cheap.
+    bool singles() {
+        SparseSingles singles(s_, *forest_, options_.cancel);
+        while (!singles.match(rows_))
+            if (cancelled() || !possible()) return false;
         return true;
     }
 
@@ -187,7 +169,7 @@ private:
     bool grow(double epsilon, std::int64_t budget) {
         const std::int64_t before = forest_->looked();
         while (!rows_.empty() && forest_->looked() - before < budget) {
-                        const std::int64_t matched = forest_->pass(rows_, epsilon, options_.cancel);
+            const std::int64_t matched = forest_->pass(rows_, epsilon, options_.cancel);
             if (cancelled() || (matched == 0 && !possible())) return false;
         }
         return true;
@@ -196,7 +178,8 @@ private:
     // Phases of the auction with less and less epsilon.
     bool scale() {
         const Spread spread = spread_of(s_);
-        const double last = kLast * spread.typical / std::max(5000, s_.g.n);
+        const double last = std::max(kLast * spread.typical / std::max(5000, s_.g.n),
+                                     s_.g.integral ? kLastIntegral : 0.0);
         double& epsilon = epsilon_;
         epsilon = kFirst * spread.typical;
         double up = kRatio * kRatio;
@@ -227,7 +210,7 @@ private:
         s_.count_spare();
         floor_.forget();
         rows_ = s_.free_rows();
-        sparse_auction(s_, floor_, rows_, epsilon, 16 * entries_, entries_ / 2);
+        sparse_auction(s_, floor_, rows_, epsilon, kBids * entries_, kPatience * entries_);
         s_.count_spare();
         s_.stats.phases++;
     }
@@ -294,7 +277,18 @@ private:
 }  // namespace
 
 void solve_graph(SparseState& state, const Options& options, SparseOutput& output) {
-    Solver(state, options, output).solve();
+    const bool starts = options.start_col4row || options.start_u || options.start_v;
+    SparsePeel peeled(state.g);
+    const bool doubtful = peeled.doubtful();
+    if (!starts && peeled.peel()) {
+        SparseState rest(peeled.rest());
+        Solver(rest, options, output).solve(false);
+        if (output.status == Status::optimal) peeled.lift(rest, state);
+        if (output.status != Status::infeasible) return;
+        output.crowded.clear();  // the proof is to be one of the whole graph
+        output.neighbours.clear();
+    }
+    Solver(state, options, output).solve(doubtful);
 }
 
 void refine_graph(SparseState& state, const Options& options, SparseOutput& output) {

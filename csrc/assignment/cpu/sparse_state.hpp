@@ -69,18 +69,14 @@ public:
     };
     Best best(std::int32_t i) const {
         Best b;
+        const double *cost = g.cost.data(), *prices = p.data();
+        const std::int32_t* columns = g.column.data();
         const std::int64_t end = g.first[std::size_t(i) + 1];
-        for (std::int64_t e = g.first[std::size_t(i)]; e < end; e++) {
-            const double w = value(e);
-            if (w < b.second) {
-                if (w < b.first) {
-                    b.second = b.first;
-                    b.first = w;
-                    b.entry = e;
-                } else {
-                    b.second = w;
-                }
-            }
+        for (std::int64_t e = g.first[std::size_t(i)]; e < end; e++) {  // without branches, which nobody foresees
+            const double w = cost[e] + std::max(prices[columns[e]], floor);
+            b.entry = w < b.first ? e : b.entry;
+            b.second = std::min(b.second, std::max(b.first, w));
+            b.first = std::min(b.first, w);
         }
         return b;
     }

@@ -179,12 +179,17 @@ BestTwo Work::best_two(std::int32_t i) {
             if (b.w2 <= safe_bound(r)) return b;
         }
     }
-    const std::int32_t count = !filter.exact && b.w2 < kInf ? columns_within(r, b.w2, few()) : m;
+    if (!cached) {
+        const double second = kernels.second_least(filter_row(i), pf, m);
+        b.w2 = second + (price_bound + std::fabs(second)) * kScanRounding + kDenormal;
+    }
+    const std::int32_t count = b.w2 < kInf && !(cached && filter.exact) ? columns_within(r, b.w2, few()) : m;
     if (count > few()) return two_least(kernels, rows.row(i), p, m);
     b = {kInf, kInf, -1, -1};
     for (std::int32_t k = 0; k < count; k++) {
         double v = value(i, hit[k]);
-        if (v < b.w1) b = {v, b.w1, hit[k], b.j1};
+        const bool freer = b.j1 >= 0 && v == b.w1 && y[hit[k]] < 0 && y[b.j1] >= 0;  // of equal columns, one that is free
+        if (v < b.w1 || freer) b = {v, b.w1, hit[k], b.j1};
         else if (v < b.w2) b.w2 = v, b.j2 = hit[k];
     }
     return b;

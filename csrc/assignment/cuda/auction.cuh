@@ -2,9 +2,9 @@
 // rows bid at once, in integers, with one barrier a round.
 //
 // A column is a 64-bit word, price:32 | ~row:32, and a bid is an atomicMax: the highest price wins and, at
-// equal prices, the lowest row. A row whose price would leave its bits bids no more. Two arrays of words alternate: rows read A and bid into B. A column whose
-// word rose in A is still old in B, so the row that won it posts the word once more; losers need nothing.
-// A row holds column x if A[x] names it.
+// equal prices, the lowest row. A row whose price would leave its bits bids no more. Two arrays of words alternate:
+// rows read A and bid into B. A column whose word rose in A is still old in B, so the row that won it posts the word
+// once more; losers need nothing. A row holds column x if A[x] names it.
 //
 // Phases stop once a fraction of 1/sqrt(n) of the rows is free: the rest would be fought over one
 // at a time, and the shortest-path forest does them better. The result is only a start for the exact
@@ -130,7 +130,7 @@ __device__ inline bool best_two_of_list(const Candidates& list, const Word* word
     return least < list.bound && best->second <= list.bound;
 }
 
-// A value that between a sixteenth and three thirty-seconds of a crew's members are below, by quartering, or the largest
+// A value that between a sixteenth and three thirty-seconds of a crew's members are below, by quartering, or the most
 // found that fewer are; `best` is the least of them.
 template <class Team>
 __device__ unsigned bound_of_list(unsigned mine, unsigned best) {

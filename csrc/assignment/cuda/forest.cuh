@@ -17,10 +17,14 @@
 // each column remembers the row of its edge, and kAncestors columns up the old tree, and takes the lowest
 // label among them. All columns in between take it in that very step, so predecessors remain a forest.
 //
+// Where rows are long, a step relaxes only those whose label is below a horizon: at first a small part of the cut, of
+// double the size whenever little is left below it, and in the end the cut. A row far from its root is likely to be
+// reached again by a shorter way, and each time costs a whole row; or the cut falls, and it need not be relaxed at all.
+//
 // Nearly all that is relaxed changes nothing, so a filter in float32 comes first. A path through row i takes column j
 // only if c_ij + base_i < min(cut, label_j) - p_j, with base_i = L_i - u_i. The right side is kept for every column as
 // a float, the limit, so that a column costs one multiplication and one maximum and a quad two loads. Limits are kept
-// like labels, in three arrays: whoever lowers a label lowers the limit. What the filter drops could not have been taken:
+// like labels, in three arrays: whoever lowers a label lowers the limit. What the filter drops could not be taken:
 //   C, B, M: c_ij, base_i and min(cut, label_j) - p_j of the exact comparison, integers in units of 2^(unit + shift).
 //   m >= M: the limit is rounded upwards, and is made of the cut of the step before, which only falls.
 //   b <= B - slack: rounded downwards.
@@ -38,6 +42,9 @@ enum class Growth { complete, infeasible, overflow };
 
 constexpr int kQuadsAtOnce = 4;   // of a member of a crew, all on their way at the same time
 constexpr int kFewSurvivors = 4;  // of the filter, among the columns of those
+
+constexpr int kHorizonColumns = 8;  // the first horizon is the cut times this over the columns
+constexpr int kFewRows = 64;        // the horizon doubles after a step that relaxed at most one in so many rows
 
 // The lesser of two floats that are not -0. Those that are not negative are ordered like integers, and others like
 // integers the other way round.
@@ -215,8 +222,12 @@ struct Forest {
 
     // Steps until no label changes; returns the final cut.
     __device__ Word grow(int free_columns) {
+        // Rows that a warp scans are short: a step that relaxes few of them costs as much as one of many.
+        unsigned parts = std::is_base_of_v<WarpCrew, Team> ? 1 : instance.columns / kHorizonColumns + 1;
         for (;;) {
             const Word cut = s.board->cut[rounds.slot(0)];
+            // Before a free column has shown how far paths are, only tight edges are followed.
+            const Word horizon = parts > 1 && cut == instance.label_limit ? 1 : cut / parts;
             const auto current = labels(0);
             const auto next = labels(1);
             const auto spare = labels(2);
@@ -237,7 +248,7 @@ struct Forest {
             }
             const auto fell = [&](int row, Word* label) {
                 *label = s.x[row] < 0 ? 0 : label_of(current[s.x[row]]);
-                if (*label >= cut || *label >= s.label[row]) {
+                if (*label >= horizon || *label >= s.label[row]) {
                     return false;
                 }
                 s.label[row] = *label;
@@ -252,8 +263,11 @@ struct Forest {
             now = (now + 1) % 3;
             rounds.count(kForestSteps, 1);
             rounds.count(kRowsRelaxed, relaxed);
-            if (relaxed == 0) {
+            if (relaxed == 0 && parts == 1) {
                 return s.board->cut[rounds.slot(0)];
+            }
+            if (relaxed * kFewRows <= static_cast<Word>(instance.rows)) {
+                parts = (parts + 1) / 2;
             }
         }
     }
