@@ -26,7 +26,10 @@ class Flow(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), 1e-3)
 
     def on_save_checkpoint(self, checkpoint):
-        checkpoint["coupling"] = self.coupler.state_dict()
+        # Tensors, since torch.load(weights_only=True) refuses NumPy arrays.
+        state = self.coupler.state_dict()
+        tensors = {name: torch.from_numpy(value) for name, value in state.items() if name != "metadata"}
+        checkpoint["coupling"] = {**tensors, "metadata": state["metadata"]}
 
     def on_load_checkpoint(self, checkpoint):
         self.coupler.load_state_dict(checkpoint["coupling"])

@@ -53,5 +53,6 @@ def test_fuzz_of_the_forms_under_sanitizers(built):
 
 
 def test_fuzz_of_points_under_sanitizers(built):
-    done = subprocess.run([built("assignment_points_fuzz.cpp"), "500", "1"], capture_output=True, text=True)
+    program = built("assignment_points_fuzz.cpp")
+    done = subprocess.run([program, "4500", "7", "4000"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -32,6 +32,29 @@ def test_families_on_every_instruction_set(family, shape, instruction_set):
         assert abs(result.total - optimal_total(variant)) <= slack
 
 
+FEW = [(1, 1), (1, 64), (7, 8), (15, 64), (16, 65), (17, 40), (20, 20), (31, 33), (32, 32), (33, 33)]
+
+
+@pytest.mark.parametrize("family", ["image", "uniform", "small integers", "bits"])
+def test_few_rows_on_every_instruction_set(family, instruction_set):
+    """Up to 64 columns are vectors of one kernel: whole and partly filled ones, all of a word's bits."""
+    rng = np.random.default_rng(20)
+    for n, m in FEW:
+        cost = np.asarray(FAMILIES[family](rng, n, m), np.float64)
+        for turned in (cost, cost.T):
+            result = loomfast.solve(turned)
+            check_assignment(turned, result)
+            slack = reference_bound(turned) + 1e-15 * abs(result.total)
+            assert abs(result.total - optimal_total(turned)) <= slack
+        forbidden = forbid(rng, cost, 0.5)
+        check_assignment(forbidden, loomfast.solve(forbidden))
+        same = loomfast.solve(np.full((n, m), 3.0))
+        assert same.col4row.tolist() == list(range(n))
+        repeated = loomfast.solve(cost[: n // 2], row_repeats=2) if n > 1 else None
+        if repeated:
+            assert repeated.total == loomfast.solve(cost[: n // 2].repeat(2, 0)).total
+
+
 @pytest.mark.parametrize("family", ["image", "plane", "uniform", "bits", "low rank", "lognormal", "offset"])
 @pytest.mark.parametrize("n", [1100, 1500])
 def test_cached_sizes(family, n):

@@ -188,6 +188,39 @@ def test_structured_graphs(name, values):
     assert result.total == pytest.approx(dense[rows, cols].sum(), rel=1e-12)
 
 
+def forced(rng, n, core, wide):
+    """Rows with a pair of their own and some earlier ones, then a core, then columns of the core's rows."""
+    rows, cols = [np.arange(n)], [np.arange(n)]
+    for i in range(n):
+        before, after = range(min(i, core[0])), range(max(i, core[1]), n)
+        inside = range(*core) if core[0] <= i < core[1] else before if i < core[0] else range(*core)
+        reached = rng.choice(inside, 3) if len(inside) else []
+        later = rng.choice(after, 2) if len(after) and core[0] <= i < core[1] else []
+        rows.append(np.full(len(reached) + len(later), i))
+        cols.append(np.array([*reached, *later], int))
+    rows, cols = np.concatenate(rows), np.concatenate(cols)
+    if wide:  # columns that only the core has
+        rows = np.append(rows, rng.integers(*core, 3 * wide))
+        cols = np.append(cols, n + np.repeat(np.arange(wide), 3))
+    pairs = np.unique(rows * (n + wide) + cols)
+    i, j = pairs // (n + wide), pairs % (n + wide)
+    return sp.coo_array((rng.random(len(i)), (rng.permutation(n)[i], rng.permutation(n + wide)[j])))
+
+
+@pytest.mark.parametrize("core", [(0, 0), (0, 40), (60, 100), (30, 70), (100, 100)])
+@pytest.mark.parametrize("wide", [0, 20])
+def test_forced_pairs_and_what_is_left(core, wide):
+    """Prices of the pairs that have no alternative follow from those of the others, on whichever side."""
+    if wide and core[0] == core[1]:
+        return
+    rng = np.random.default_rng(core[0])
+    graph = forced(rng, 100, core, wide)
+    result = loomfast.solve_sparse(graph)
+    check_sparse(graph, result)
+    assert result.total == pytest.approx(loomfast.solve(dense_of(graph)).total, rel=1e-12)
+    check_sparse(graph.T, loomfast.solve_sparse(graph.T))
+
+
 @pytest.mark.parametrize("shape", [(500, 500), (400, 500), (500, 200)])
 def test_starts_change_nothing_but_the_work(shape):
     rng = np.random.default_rng(5)

@@ -190,6 +190,17 @@ def test_state_goes_to_disk_and_back(data, kind, tmp_path):
         assert np.array_equal(two.state_dict()[name], value), name
 
 
+def test_a_state_goes_through_a_checkpoint_of_torch(data, tmp_path):
+    one, two = loomfast.Loom(60, (20,), seed=7), loomfast.Loom(60, (20,), seed=7)
+    one.couple(data[:20], np.arange(20))
+    state = one.state_dict()
+    tensors = {name: torch.from_numpy(value) for name, value in state.items() if name != "metadata"}
+    torch.save({**tensors, "metadata": state["metadata"]}, tmp_path / "last.ckpt")
+    two.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True))
+    for name, value in state.items():
+        assert np.array_equal(two.state_dict()[name], value), name
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

@@ -164,6 +164,18 @@ def test_an_example_makes_its_picture(example, tmp_path, monkeypatch, capsys):
         assert (DOCS / "examples" / picture).exists()
 
 
+def test_the_pictures_of_how_it_works_are_made_by_its_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pictures.py", "--out", str(tmp_path)])
+    matplotlib.use("Agg")
+    with pyplot.rc_context():
+        runpy.run_path(str(DOCS / "pictures.py"), run_name="__main__")
+    pyplot.close("all")
+    shown = re.findall(
+        r"\]\((how_it_works_\w+\.png)\)", (DOCS / "how_it_works.md").read_text(encoding="utf-8")
+    )
+    assert sorted(shown) == sorted(path.name for path in tmp_path.iterdir())
+
+
 # ---- commands ----------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-NEEDS = {"with_flow_matching.py": "flow_matching", "with_lightning.py": "pytorch_lightning"}
+NEEDS = {
+    "with_accelerate.py": "accelerate",
+    "with_flow_matching.py": "flow_matching",
+    "with_lightning.py": "pytorch_lightning",
+}
 
 
 @pytest.mark.parametrize("name", NEEDS)

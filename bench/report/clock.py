@@ -37,7 +37,7 @@ def run_clock(sitting, job):
             states[one.title] = stack.enter_context(closing(TrainingState(config, load_data(config))))
         times = {title: [] for title in states}
         for number in range(WARM + sitting.effort.rounds):
-            sitting.breathe()
+            sitting.wait()
             for title, state in states.items():
                 begun = time.process_time()
                 training_step(state)

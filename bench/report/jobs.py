@@ -56,10 +56,14 @@ class Sitting:
     def run(self, job):
         return self.runs / job.name
 
-    def breathe(self):
-        """Wait while others want the machine; raise OutOfTime at the end of the sitting."""
+    def wait(self):
+        """Wait while others want the machine."""
         while self.pause is not None and self.pause.exists():
             time.sleep(2)
+
+    def breathe(self):
+        """Wait while others want the machine; raise OutOfTime at the end of the sitting."""
+        self.wait()
         if self.end is not None and time.monotonic() > self.end:
             raise OutOfTime
 

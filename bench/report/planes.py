@@ -99,7 +99,7 @@ def _train(coupler, data, job, sitting):
     for step in range(job.steps):
         if step % per_epoch == 0:
             order = data_order(ITEMS, job.seed, step // per_epoch)
-            sitting.breathe()
+            sitting.wait()  # what is begun is done: nothing of it could be gone on with
         first = step % per_epoch * BATCH
         index = order[first : first + BATCH]
         x = torch.from_numpy(data[index])

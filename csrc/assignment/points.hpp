@@ -1,11 +1,12 @@
-// The assignment of points to points in few dimensions, without their cost matrix.
+// The assignment of points to points without their cost matrix: in few dimensions by a tree, in any by products.
 //
 // Minimise the sum of c(x_i, z_y(i)) over the matchings of min(n, m) points of x (n, d) and z (m, d). The certificate
-// is that of assignment.hpp, for every pair. Memory is O(n + m).
+// is that of assignment.hpp, for every pair. Memory is O((n + m) d).
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -19,7 +20,7 @@ enum class Metric : std::uint8_t {
     dot,          // -x.z
 };
 
-constexpr int kMostDimensions = 16;
+constexpr int kMostDimensions = 16;  // of points in a tree
 
 // Contiguous rows of d coordinates, of a magnitude of at most 1e150: squares and their sums do not overflow.
 struct PointsCost {
@@ -42,7 +43,18 @@ struct PointsOptions : Options {
     std::string_view state;
 };
 
-// No array of the output may be null. Throws std::invalid_argument for a state that is none of this problem.
+// The points in float32, for products of them: times one number, and for metrics of differences with one point
+// subtracted from all, so that none of their squares overflows and products lose little.
+struct PointsProduct {
+    const float *x = nullptr, *z = nullptr;
+    double unscale = 1.0;  // from their products to those of the points: the number's square, inverted
+    // Writes x[rows] z[first:past]^T in float32 to (rows, past - first), summed in any order.
+    std::function<void(std::span<const std::int32_t> rows, std::int64_t first, std::int64_t past, float* out)> multiply;
+};
+
+// No array of the output may be null. Throws std::invalid_argument for a state that is none of this problem. The first
+// takes any number of points of up to kMostDimensions; the second any dimension, and no more points of x than of z.
 void solve_points(const PointsCost& cost, const PointsOptions& options, Output& output);
+void solve_points(const PointsCost& cost, const PointsProduct& product, const PointsOptions& options, Output& output);
 
 }  // namespace loomfast::assignment

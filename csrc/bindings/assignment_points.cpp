@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "bindings/solving.hpp"
 
@@ -29,15 +30,42 @@ const T* start_part(const std::optional<py::array_t<T, py::array::c_style>>& par
 using Matching = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
 using Prices = std::optional<py::array_t<double, py::array::c_style>>;
 
-// x (n, d) and z (m, d), finite. tell(done, total, note) and keep(state) may be None. Returns a dict.
+using Floats = py::array_t<float, py::array::c_style>;
+// x and z in float32, what undoes their scale, and multiply(rows, first, past, out); see PointsProduct.
+using Product = std::optional<std::tuple<Floats, Floats, double, py::function>>;
+
+lap::PointsProduct product_of(const Product& given, std::int64_t d) {
+    const auto& [x, z, unscale, multiply] = *given;
+    lap::PointsProduct product;
+    product.x = x.data();
+    product.z = z.data();
+    product.unscale = unscale;
+    product.multiply = [&multiply = multiply](std::span<const std::int32_t> rows, std::int64_t first,
+                                              std::int64_t past, float* out) {
+        const py::gil_scoped_acquire acquired;
+        const auto count = static_cast<std::int64_t>(rows.size());
+        const py::array_t<std::int32_t> which(count, rows.data());
+        const py::array_t<float> to({count, past - first}, out, py::capsule(out, [](void*) {}));
+        multiply(which, first, past, to);
+    };
+    if (x.ndim() != 2 || z.ndim() != 2 || x.shape(1) != d || z.shape(1) != d)
+        throw py::value_error("the points of a product have the wrong shape");
+    return product;
+}
+
+// x (n, d) and z (m, d), finite; with a product, n <= m. tell(done, total, note) and keep(state) may be None. Returns a
+// dict.
 py::dict assignment_solve_points(const Points& x, const Points& z, const std::string& metric, const Matching& col4row_0,
                                  const Prices& u_0, const Prices& v_0, double tolerance, int threads,
                                  const py::object& tell, const py::object& keep, double keep_every,
-                                 const py::bytes& state) {
-    if (x.ndim() != 2 || z.ndim() != 2 || x.shape(1) != z.shape(1) || x.shape(1) < 1 ||
-        x.shape(1) > lap::kMostDimensions)
-        throw py::value_error("x and z must be (n, d) and (m, d), of at most " + std::to_string(lap::kMostDimensions) +
-                              " dimensions");
+                                 const py::bytes& state, const Product& given) {
+    if (x.ndim() != 2 || z.ndim() != 2 || x.shape(1) != z.shape(1) || x.shape(1) < 1)
+        throw py::value_error("x and z must be (n, d) and (m, d)");
+    if (given ? x.shape(0) > z.shape(0) : x.shape(1) > lap::kMostDimensions)
+        throw py::value_error("points of more than " + std::to_string(lap::kMostDimensions) +
+                              " dimensions need a product, and with one no more rows than columns");
+    lap::PointsProduct product;
+    if (given) product = product_of(given, x.shape(1));
     const lap::PointsCost cost{x.data(),   z.data(), x.shape(0), z.shape(0), static_cast<int>(x.shape(1)),
                                metric_of(metric)};
     py::array_t<std::int64_t> col4row(cost.rows), row4col(cost.cols);
@@ -67,7 +95,7 @@ py::dict assignment_solve_points(const Points& x, const Points& z, const std::st
     out.v = v.mutable_data();
     run_interruptible([&](lap::Cancel* cancel) {
         options.cancel = cancel;
-        lap::solve_points(cost, options, out);
+        given ? lap::solve_points(cost, product, options, out) : lap::solve_points(cost, options, out);
     });
     py::dict found, stats;
     stats["path"] = out.stats.path;
@@ -91,5 +119,5 @@ void bind_assignment_points(py::module_& m) {
     m.def("assignment_solve_points", &assignment_solve_points, py::arg("x").noconvert(), py::arg("z").noconvert(),
           py::arg("metric"), py::arg("col4row").noconvert(), py::arg("u").noconvert(), py::arg("v").noconvert(),
           py::arg("tolerance"), py::arg("threads"), py::arg("tell"), py::arg("keep"), py::arg("keep_every"),
-          py::arg("state"));
+          py::arg("state"), py::arg("product") = py::none());
 }

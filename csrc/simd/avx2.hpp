@@ -40,6 +40,19 @@ inline float least(VecF a) {
     x = _mm_min_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_min_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
+// The least of all lanes of both, and the next.
+inline float least_two(VecF first, VecF second, float* next) {
+    const __m128 a = _mm256_castps256_ps128(first), b = _mm256_extractf128_ps(first, 1);
+    __m128 low = _mm_min_ps(a, b);
+    __m128 high = _mm_min_ps(_mm256_castps256_ps128(second), _mm256_extractf128_ps(second, 1));
+    high = _mm_min_ps(_mm_max_ps(a, b), high);
+    __m128 other = _mm_movehl_ps(low, low);
+    high = _mm_min_ps(_mm_max_ps(low, other), _mm_min_ps(high, _mm_movehl_ps(high, high)));
+    low = _mm_min_ps(low, other);
+    other = _mm_shuffle_ps(low, low, 1);
+    *next = _mm_cvtss_f32(_mm_min_ss(_mm_max_ss(low, other), _mm_min_ss(high, _mm_shuffle_ps(high, high, 1))));
+    return _mm_cvtss_f32(_mm_min_ss(low, other));
+}
 
 inline VecD load_d(const double* a, int k, double fill) {
     const __m256i m = first_d(k);

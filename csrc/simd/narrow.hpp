@@ -24,6 +24,18 @@ inline float least(VecF a) {
     const float x = a[0] < a[1] ? a[0] : a[1], y = a[2] < a[3] ? a[2] : a[3];
     return x < y ? x : y;
 }
+inline float least_two(VecF first, VecF second, float* next) {
+    float low = first[0];
+    *next = kInfF;
+    for (int k = 1; k < 4; k++) {
+        const float high = first[k] < low ? low : first[k];
+        low = first[k] < low ? first[k] : low;
+        *next = high < *next ? high : *next;
+    }
+    const float other = least(second);
+    *next = other < *next ? other : *next;
+    return low;
+}
 
 inline VecD load_d(const double* a, int k, double fill) { return VecD{k > 0 ? a[0] : fill, fill}; }
 inline VecD load_d(const float* a) { return VecD{a[0], a[1]}; }

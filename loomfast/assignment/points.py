@@ -1,4 +1,4 @@
-"""The assignment of points to points in few dimensions, without their cost matrix: `solve_points`."""
+"""The assignment of points to points without their cost matrix: `solve_points`."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def solve_points(
     progress=None,
     checkpoint=None,
 ) -> Assignment:
-    """Match points of x to points of z at the least total cost, exactly, in O(n + m) memory.
+    """Match points of x to points of z at the least total cost, exactly, in O((n + m) d) memory.
 
     The same problem and the same certificate as `loomfast.solve` of the (n, m) matrix of costs, of which
     nothing is stored: ``u[i] + v[j]`` is at most the cost of every pair, as verified by a search for each
@@ -39,12 +39,13 @@ def solve_points(
 
     Auction with epsilon scaling over each point's ten cheapest partners, which a k-d tree with prices finds
     by branch and bound (J. L. Bentley, CACM 18(9), 1975), from the prices of a sample of the points; finished
-    by shortest augmenting paths.
+    by shortest augmenting paths. Beyond 16 dimensions partners are found by products in float32 of a thousand
+    points at a time instead, which bound every cost from below; what may be cheapest is computed in float64.
 
     Args:
-        x: (n, d), z: (m, d), d from 1 to 16, of any real dtype; NumPy arrays, torch CPU tensors or what
-            NumPy takes for an array. Coordinates are finite and at most 1e150 in magnitude. It is made for
-            few dimensions: in more, the matrix is faster where it fits.
+        x: (n, d), z: (m, d), d from 1 on, of any real dtype; NumPy arrays, torch CPU tensors or what NumPy
+            takes for an array. Coordinates are finite and at most 1e150 in magnitude. It is made for few
+            dimensions, and for matrices that do not fit: in many, the matrix is faster where it fits.
         metric: the cost of a pair: ``"sqeuclidean"``, |x - z|^2; ``"euclidean"``, |x - z|; ``"dot"``, -x.z.
         start: where to start from, as for `loomfast.solve`: a previous `Assignment`, a matching, prices, or
             both. It changes the time, never what is optimal; prices that fit badly are dropped.
@@ -63,8 +64,8 @@ def solve_points(
         An `Assignment`; its arrays are torch tensors if x is one.
 
     Raises:
-        ValueError: a shape, more than 16 dimensions, NaN or infinities, an unknown metric, other options out
-            of range; a checkpoint of another problem, or a damaged one.
+        ValueError: a shape, NaN or infinities, an unknown metric, other options out of range; a checkpoint of
+            another problem, or a damaged one.
         TypeError: a dtype that is not real; row_repeats or threads that are not integers.
     """
     if metric not in METRICS:
@@ -78,9 +79,15 @@ def solve_points(
             f"x and z must have as many dimensions as each other, got {points[0].shape} and {points[1].shape}"
         )
     known = host_start(start, (1, len(points[0]), len(points[1])), False)
+    product = None
+    if points[0].shape[1] > _engine.most_dimensions:
+        turned = len(points[0]) > len(points[1])
+        if turned:
+            points, known = points[::-1], _turned(known, len(points[1]))
+        product = _product(*points, metric)
     with _kept(checkpoint, (metric, tolerance), (*points, *known)) as (keep, state):
         found = _engine.assignment_solve_points(
-            *points, metric, *known, tolerance, threads, progress, keep, KEEP_EVERY, state
+            *points, metric, *known, tolerance, threads, progress, keep, KEEP_EVERY, state, product
         )
     if found["status"] not in SOLVED:
         raise RuntimeError(
@@ -88,8 +95,36 @@ def solve_points(
             "magnitude for a proof in float64"
         )
     wrap = module("torch").from_numpy if is_tensor(x) else np.asarray
-    arrays = (wrap(array) for array in found["arrays"])
+    arrays = [wrap(array) for array in found["arrays"]]
+    if product is not None and turned:
+        arrays = [arrays[k] for k in (1, 0, 3, 2)]
     return Assignment(*arrays, found["total"], found["gap"], found["status"], found["stats"])
+
+
+def _turned(known, columns):
+    """A start, of (1, n) and (1, m) arrays or None, with rows and columns exchanged."""
+    col4row, u, v = known
+    if col4row is not None:
+        rows = np.flatnonzero((col4row[0] >= 0) & (col4row[0] < columns))
+        row4col = np.full((1, columns), -1)
+        row4col[0, col4row[0, rows]] = rows
+        col4row = row4col
+    return col4row, v, u
+
+
+def _product(x, z, metric):
+    """What the engine multiplies by: (x, z, unscale, multiply), x and z scaled to float32 of at most 1."""
+    if metric != "dot":  # whose costs change with the origin
+        middle = z.mean(axis=0) if len(z) else 0.0
+        x, z = x - middle, z - middle
+    most = max(np.abs(part).max(initial=0.0) for part in (x, z))
+    scale = 2.0 ** -max(-1000, np.frexp(most)[1]) if most > 0 else 1.0
+    x, z = ((part * scale).astype(np.float32) for part in (x, z))
+
+    def multiply(rows, first, past, out):
+        np.matmul(x[rows], z[first:past].T, out=out)
+
+    return x, z, 1.0 / scale**2, multiply
 
 
 def _points(value, name, repeats=1):
@@ -99,11 +134,8 @@ def _points(value, name, repeats=1):
         raise ValueError(
             f"{name} must be points (n, d), got {array.ndim} dimensions with shape {array.shape}"
         )
-    if not 1 <= array.shape[1] <= _engine.most_dimensions:
-        raise ValueError(
-            f"{name} must have 1 to {_engine.most_dimensions} dimensions, got shape {array.shape}; where the "
-            "matrix fits, loomfast.solve(loomfast.pairwise_cost(x, z)) takes any"
-        )
+    if array.shape[1] < 1:
+        raise ValueError(f"{name} must have at least 1 dimension, got shape {array.shape}")
     if len(array) * repeats > _engine.most_rows:
         raise ValueError(
             f"{name} must be at most 2**30 points (row_repeats included), got {len(array)} x {repeats}"

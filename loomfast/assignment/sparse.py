@@ -22,8 +22,10 @@ def solve_sparse(cost, *, shape=None, maximize=False, start=None) -> Assignment:
     ``u[i] + v[j] <= cost[i, j]`` for all of them, ``v <= 0`` and ``v = 0`` on unmatched columns; see
     `loomfast.Assignment`.
 
-    Auction with epsilon scaling (D. P. Bertsekas, "The auction algorithm", Annals of Operations Research 14,
-    1988), finished by shortest augmenting paths from many rows at once (H. N. Gabow and R. E. Tarjan, "Faster
+    Pairs without an alternative are taken first. Then bids and shortest augmenting paths for one row after
+    the other (R. Jonker and A. Volgenant, Computing 38, 1987) or, where these would take longer, an auction
+    with epsilon scaling (D. P. Bertsekas, "The auction algorithm", Annals of Operations Research 14, 1988),
+    finished by shortest augmenting paths from many rows at once (H. N. Gabow and R. E. Tarjan, "Faster
     scaling algorithms for network problems", SIAM J. Comput. 18(5), 1989).
 
     Args:

@@ -445,11 +445,14 @@ def check_metadata(state, expected):
 
 
 def checked_entry(state, name, shape, dtype, low=-math.inf):
-    """Return a copy of the state's array ``name``; ValueError if it is not finite or below ``low``."""
+    """Return a copy of the state's array ``name``, NumPy's or a tensor, as an array.
+
+    Raises ValueError if it is not finite, of another shape or dtype, or below ``low``.
+    """
     value = state.get(name)
     if value is None:
         raise ValueError(f"the state has no {name}")
-    value = np.array(value)
+    value = to_numpy(value).copy() if is_tensor(value) else np.array(value)
     if value.shape != shape or value.dtype != dtype or not np.isfinite(value).all():
         raise ValueError(
             f"the state's {name} are damaged: finite {np.dtype(dtype)} of shape {shape} are needed, "

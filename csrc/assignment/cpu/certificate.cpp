@@ -17,6 +17,7 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr std::int32_t kAhead = 8;  // rows whose matched cost is fetched from memory meanwhile
 
 struct Tally {
     Array<double>& u;
@@ -142,6 +143,10 @@ Certificate certify(Work& w, Array<double>& price, Array<double>& u) {
     std::int32_t whole_rows = 0;
     for (std::int32_t r = 0; r < w.rows.source.storage_rows(); r++) {
         if (scattered && whole_rows > 8 + r / 8) return certify_plainly(w.rows.source, w.kernels, w.x, price.data(), u);
+        if (w.filter.exact && r + kAhead < w.rows.source.storage_rows()) {
+            const std::int32_t ahead = (r + kAhead) * w.repeats;
+            __builtin_prefetch(w.filter_row(ahead) + w.x[ahead]);
+        }
         // No price is negative: a row's least cost, where its column has no price, is its dual.
         const double least = w.filter.row_min[r];
         double known = kInf, dual = least;

@@ -17,15 +17,17 @@ namespace loomfast::assignment {
 namespace {
 
 // Shares of rows, measured like the sizes in cold.hpp.
-constexpr double kEasy = 0.5, kEasyLarge = 0.745;  // that minima settle in an easy problem, up to kEasyRows and above
-constexpr double kFewLeft = 0.3;  // left by reductions, up to which paths or more of these match faster than an auction
+constexpr double kEasy = 0.5;  // that minima settle in what may be an easy problem,
+constexpr double kOpen = 0.1;  // and left by the first reductions if it is none: random costs leave .06, a plane .2
+constexpr double kFewLeft = 0.3;  // left by reductions, up to which paths, or more of these, match faster than an auction
 constexpr double kNothingLearned = 0.98;  // left loose by an auction, from which on reductions start better anew
-constexpr std::int32_t kEasyRows = 128;
-constexpr std::int32_t kLongRows = 512;   // columns from which on rows far fewer bid by caches sooner than by all of their costs
+constexpr std::int32_t kFewColumns = 128;  // up to here, a dense path takes as long as some ten bids
+constexpr std::int32_t kLongRows = 512;   // columns above which few rows bid sooner by caches than by all of their costs
 constexpr std::int32_t kProbe = 64;       // rows looked at before deciding that a problem is not easy
 constexpr std::int64_t kBids = 4;         // bids a row without eps, after which its columns are contended,
 constexpr std::int64_t kBidsEasy = 12;    // and where minima are many or alike;
-constexpr std::int64_t kBidsFew = 2;      // after which it shows whether many rows are left, and paths are short where columns are few
+constexpr std::int64_t kBidsFew = 2;      // after which it shows whether many are left, enough where columns are few
+constexpr std::int64_t kBidsSome = 4;     // or are not many
 constexpr int kRepairs = 8;               // passes: they leave a few percent loose of the half that an auction does
 
 // How far the matching is from optimal at most, by the prices as they are.
@@ -37,6 +39,19 @@ double total_slack(Work& w) {
         slack += w.value(i, j) - w.least(i, w.value(i, j));
     }
     return slack;
+}
+
+// Bids a row before the rest is left to paths.
+std::int64_t bids_before_paths(const Work& w) {
+    return w.m <= kFewColumns ? kBidsFew : w.m <= kDenseColumns ? kBidsSome : kBidsEasy;
+}
+
+// Bids without eps, of which `made` a row have been made, and shortest paths.
+Status finish(Work& w, const char* path, Array<std::int32_t> rows, std::int64_t made) {
+    w.stats.path = path;
+    bool exhausted = false;
+    const Array<std::int32_t> rest = reduce_rows(w, std::move(rows), (bids_before_paths(w) - made) * w.n, &exhausted);
+    return augment_rows(w, rest, !exhausted);
 }
 
 // Every column free of charge, as prices start where columns are left over.
@@ -51,7 +66,6 @@ Status solve_square(Work& w) {
     if (!columns_feasible(w)) return Status::infeasible;
     reduce_columns(w);
     const bool plateaus = has_plateaus(w);
-    const double easy = w.n <= kEasyRows ? kEasy : kEasyLarge;
     // Where pairs are forbidden, rows have few columns to bid for and an auction on prices so far apart takes long.
     if (w.filter.columns_apart && w.filter.forbidden && !plateaus && w.n > kSmallRows) {
         const Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), 2 * std::int64_t{w.n});
@@ -61,9 +75,13 @@ Status solve_square(Work& w) {
         w.forget_caches();
         set_cold_prices(w);
     }
-    if (!match_minima(w, plateaus ? 0.0 : easy)) return w.n <= kSmallRows ? solve_plainly(w) : compete(w, 1.0);
+    if (!match_minima(w, plateaus ? 0.0 : kEasy)) return w.n <= kSmallRows ? solve_plainly(w) : compete(w, 1.0);
     if (!plateaus) w.use_caches();
-    return finish(w, "column reductions");
+    if (plateaus || w.n <= kFewColumns) return finish(w, "column reductions");
+    bool exhausted = false;
+    Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), kBidsFew * w.n, &exhausted);
+    if (exhausted && static_cast<double>(rest.size()) > kOpen * w.n) return compete(w, 1.0);
+    return finish(w, "column reductions", std::move(rest), kBidsFew);
 }
 
 // With columns to spare of which some are far dearer than others to every row, little else than the cheapest n will be
@@ -159,7 +177,10 @@ bool match_minima(Work& w, double share) {
     for (std::int32_t i = 0; i < w.n; i++) {
         if (i >= kProbe && matched < share * i) break;
         const double shift = w.square() && w.filter.shifted ? 0.0 : w.filter.row_low(w.storage(i));
-        const std::int32_t j = w.kernels.first_equal(w.filter_row(i), static_cast<float>(shift), wanted.data(), w.m);
+        const auto low = static_cast<float>(shift);
+        std::int32_t j = w.filter.row_min_at[w.storage(i)];
+        if (j < 0 || w.filter_row(i)[j] - low != wanted[j])
+            j = w.kernels.first_equal(w.filter_row(i), low, wanted.data(), w.m);
         if (j < 0) continue;
         // Rounded alike is not yet alike.
         if (std::fabs(w.value(i, j) - shift) > w.rounding(i, j)) continue;
@@ -172,13 +193,7 @@ bool match_minima(Work& w, double share) {
     return false;
 }
 
-Status finish(Work& w, const char* path) {
-    w.stats.path = path;
-    bool exhausted = false;
-    const std::int64_t bids = w.m <= kDenseColumns ? kBidsFew : kBidsEasy;
-    const Array<std::int32_t> rest = reduce_rows(w, w.free_rows(), bids * w.n, &exhausted);
-    return augment_rows(w, rest, !exhausted);
-}
+Status finish(Work& w, const char* path) { return finish(w, path, w.free_rows(), 0); }
 
 bool solve_uncontended(Work& w, Status* status) {
     set_to_floor(w);

@@ -4,12 +4,14 @@
 // differences of costs, the least there are; rows that turn out not to have their best choice then are matched again.
 #include "assignment/cpu/exact.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "assignment/cpu/cold.hpp"
 #include "assignment/cpu/finish.hpp"
 #include "assignment/cpu/shortest_path.hpp"
 #include "assignment/cpu/solver.hpp"
+#include "assignment/cpu/tiny.hpp"
 
 namespace loomfast::assignment {
 
@@ -56,24 +58,43 @@ Status certify_answer(Work& w, Answer& answer, bool integers, bool improved) {
     return proof.gap <= w.target_gap ? Status::within_tolerance : Status::uncertified;
 }
 
+// Storage rows one after the other become the problem's rows `stride` apart, padded with +inf.
+void spread(double* costs, const Source& source, std::int64_t stride) {
+    const std::int64_t m = source.cols();
+    if (stride == m && source.row_repeats() == 1) return;
+    for (std::int64_t i = source.rows(); i-- > 0;) {
+        double *row = costs + i * stride, *from = costs + i / source.row_repeats() * m;
+        if (row != from) std::copy_backward(from, from + m, row + m);
+        std::fill(row + m, row + stride, HUGE_VAL);
+    }
+}
+
 }  // namespace
 
 bool solve_tiny(const Source& source, const Kernels& kernels, Cancel* cancel, Answer& answer) {
-    constexpr std::int64_t rows = 16, entries = 512;
+    constexpr std::int64_t most_rows = 32, most_entries = 1024;
     constexpr double least_magnitude = 0x1p-60, most_magnitude = 0x1p40, most_ratio = 0x1p16;
-    const std::int64_t n = source.rows(), m = source.cols();
-    if (n > rows || n * m > entries || n == 0) return false;
-    double costs[entries], low = HUGE_VAL, high = 0.0;
-    source.tile(0, source.storage_rows(), 0, m, costs);
-    for (std::int64_t k = 0; k < source.storage_rows() * m; k++) {
-        const double a = std::fabs(costs[k]);
-        if (!(a < HUGE_VAL)) return false;
-        low = a < low && a > 0.0 ? a : low;
-        high = a > high ? a : high;
-    }
+    const std::int64_t n = source.rows(), m = source.cols(), rows = source.storage_rows();
+    const std::int64_t stride = (m + kTinyStride - 1) / kTinyStride * kTinyStride;
+    if (n == 0 || n > most_rows || n * stride > most_entries) return false;
+    if (cancel && cancel->look()) return false;
+    double costs[most_entries], low, high;
+    source.tile(0, rows, 0, m, costs);
+    if (!tiny_kernels().magnitudes(costs, rows * m, &low, &high)) return false;
     const bool ordinary = high == 0.0 || (low > least_magnitude && high < most_magnitude && high <= most_ratio * low);
-    if (!ordinary || shortest_paths(source, cancel, answer.x, answer.y, answer.p) != Status::optimal) return false;
+    if (!ordinary) return false;
     answer.u = filled(n, 0.0);
+    if (m > kTinyColumns) {
+        if (shortest_paths(source, cancel, answer.x, answer.y, answer.p) != Status::optimal) return false;
+    } else {
+        spread(costs, source, stride);
+        answer.x = filled(n, -1);
+        answer.y = filled(m, -1);
+        answer.p = filled(m + kPadding, 0.0);
+        if (!tiny_kernels().match(costs, static_cast<std::int32_t>(n), static_cast<std::int32_t>(m),
+                                  static_cast<std::int32_t>(stride), answer.x.data(), answer.y.data(), answer.p.data()))
+            return false;
+    }
     answer.certificate = certify_plainly(source, kernels, answer.x.data(), answer.p.data(), answer.u);
     if (answer.certificate.gap > answer.certificate.bound(n, answer.certificate.matched, false)) return false;
     answer.status = Status::optimal;

@@ -62,15 +62,24 @@ void fold_all(Filter& filter, const Source& source, const Kernels& kernels) {
         fold(filter, source, kernels, first, std::min(first + kFolded, rows));
 }
 
+// Where a row that is in a core's first cache has its minimum.
+void find_minimum(Filter& filter, const Kernels& kernels, const float* row, std::int64_t r, double least, std::int64_t m) {
+    filter.row_min_at[r] = kernels.first_at(row, static_cast<float>(least), static_cast<std::int32_t>(m));
+}
+
 // Notes what part of a row holds; false at an invalid entry.
 bool survey(Filter& filter, const Source& source, const Kernels& kernels, const float* part, std::int64_t r,
             std::int64_t width) {
     filter.fine_bits = 32;
     RowFacts facts;
     const bool valid = kernels.survey_f(part, static_cast<std::int32_t>(width), &facts);
-    if (valid) note(filter, r, facts);
-    else mark_invalid(filter, source, r);
-    return valid;
+    if (!valid) {
+        mark_invalid(filter, source, r);
+        return false;
+    }
+    note(filter, r, facts);
+    if (width == source.cols()) find_minimum(filter, kernels, part, r, facts.least, width);
+    return true;
 }
 
 void read_in_place(Filter& filter, const Source& source, const Kernels& kernels) {
@@ -97,6 +106,8 @@ bool take(Filter& filter, const Source& source, const Kernels& kernels, const do
                                     filter.column_shift.empty() ? nullptr : filter.column_shift.data() + first,
                                     static_cast<std::int32_t>(width), filter.copy.get() + r * filter.stride + first,
                                     square(source) && filter.shifted ? filter.column_min.data() + first : nullptr);
+    if (width == source.cols() && filter.column_shift.empty())
+        find_minimum(filter, kernels, filter.copy.get() + r * filter.stride, r, facts.least - filter.row_shift[r], width);
     return true;
 }
 
@@ -149,6 +160,7 @@ void copy(Filter& filter, const Source& source, const Kernels& kernels, bool kno
 void read(Filter& filter, const Source& source, const Kernels& kernels, bool known) {
     filter.column_min = filled(source.cols() + kPadding, kInf);
     filter.row_min = filled(source.storage_rows(), kInf);
+    filter.row_min_at = filled(source.storage_rows(), -1);
     filter.exact = true;
     filter.valid = true;
     filter.forbidden = filter.zero = false;

@@ -19,6 +19,7 @@ struct Filter {
     bool exact = true;
     std::unique_ptr<float[]> copy;
     Array<double> row_min;  // of storage rows; 0 where every entry is forbidden
+    Array<std::int32_t> row_min_at;  // the first column with the minimum as it is in `cost`; -1 where it was not looked for
     Array<double> row_shift;  // of storage rows,
     bool shifted = false;           // if they have one
     Array<double> column_shift;  // or empty

@@ -82,6 +82,8 @@ struct Kernels {
                      double* column_min);
     // The first column with row[j] - shift == wanted[j], or -1. `wanted` is padded with anything but +inf.
     std::int32_t (*first_equal)(const float* row, float shift, const float* wanted, std::int32_t m);
+    // The first column with row[j] == value, or -1.
+    std::int32_t (*first_at)(const float* row, float value, std::int32_t m);
     // At least the second least fl(c_j + pf_j), and nearly always that; +inf where it is, or if in doubt.
     float (*second_least)(const float* row, const float* pf, std::int32_t m);
     // How many columns have fl(c_j + pf_j) <= threshold; `out` gets them, in order, if there are at most `most`. `mask`

@@ -59,17 +59,12 @@ static inline void note_magnitudes(const double* a, int count, std::uint64_t* fi
 static inline VecI bits_of(VecF a) { return (VecI)a; }
 static inline VecL bits_of(VecD a) { return (VecL)a; }
 
-static inline float number(std::int32_t bits) {
-    float a;
-    __builtin_memcpy(&a, &bits, sizeof a);
-    return a;
-}
+// One more, without overflow.
+static inline VecI next(VecI bits) { return (VecI)((VecW)bits + 1u); }
+static inline VecL next(VecL bits) { return (VecL)((VecU)bits + 1u); }
 
-static inline double number(std::int64_t bits) {
-    double a;
-    __builtin_memcpy(&a, &bits, sizeof a);
-    return a;
-}
+static inline VecF as_numbers(VecI bits) { return (VecF)bits; }
+static inline VecD as_numbers(VecL bits) { return (VecD)bits; }
 
 template <class Bits>
 static inline Bits larger(Bits a, Bits b) { return a > b ? a : b; }
@@ -78,6 +73,16 @@ static inline Bits smaller(Bits a, Bits b) { return a < b ? a : b; }
 
 static inline VecF set(float a) { return set_f(a); }
 static inline VecD set(double a) { return set_d(a); }
+
+static inline float greatest(VecF a) { return -least(-a); }
+static inline double greatest(VecD a) { return -least(-a); }
+
+template <class T>
+constexpr T kSmallest = sizeof(T) == 8 ? static_cast<T>(__DBL_DENORM_MIN__) : static_cast<T>(__FLT_DENORM_MIN__);
+template <class T>
+constexpr T kLargest = sizeof(T) == 8 ? static_cast<T>(__DBL_MAX__) : static_cast<T>(__FLT_MAX__);
+template <class T>
+constexpr unsigned kAllLanes = sizeof(T) == 8 ? (1u << kLanesD) - 1u : (1u << kLanesF) - 1u;
 
 // Marks the magnitudes from `least` to `largest`, if they are so close that it does not matter which of them occur.
 template <class T>
@@ -117,13 +122,42 @@ static bool survey_any(const T* row, std::int32_t m, RowFacts* facts) {
     return numbers && facts->least > -kInfD;
 }
 
-// The bits of magnitudes, as integers, are in the order of the magnitudes; infinity comes after all numbers and NaN after it.
+// The bits of positive numbers, as integers, are in their order; infinity comes after all of them and NaN after it. False,
+// with nothing known, if an entry is zero, negative, infinite or NaN.
+template <class T>
+static inline bool survey_positive(const T* row, std::int32_t m, RowFacts* facts) {
+    using Vec = std::conditional_t<sizeof(T) == 4, VecF, VecD>;
+    using Bits = decltype(bits_of(Vec{}));
+    constexpr int lanes = sizeof(Vec) / sizeof(T);
+    const Vec zero = set(T{0});
+    if (m < 2 * lanes || (le_bits(load<Vec>(row), zero) | le_bits(load<Vec>(row + lanes), zero))) return false;
+    Bits low[2] = {bits_of(load<Vec>(row)), bits_of(load<Vec>(row + lanes))}, high[2] = {low[0], low[1]};
+    for (std::int32_t j = 2 * lanes; j < m; j += 2 * lanes) {
+        const std::int32_t at = j + 2 * lanes <= m ? j : m - 2 * lanes;
+        for (int k = 0; k < 2; k++) {
+            const Bits c = bits_of(load<Vec>(row + at + k * lanes));
+            low[k] = smaller(c, low[k]);
+            high[k] = larger(c, high[k]);
+        }
+    }
+    const Vec lows = as_numbers(smaller(low[0], low[1])), highs = as_numbers(larger(high[0], high[1]));
+    if (le_bits(set(kSmallest<T>), lows) != kAllLanes<T> || le_bits(highs, set(kLargest<T>)) != kAllLanes<T>) return false;
+    const T least_cost = least(lows), largest = greatest(highs);
+    facts->least = least_cost;
+    facts->largest = largest;
+    if (!mark_between(least_cost, largest, facts)) note_magnitudes(row, m, &facts->fine, &facts->coarse);
+    return true;
+}
+
+// The same for magnitudes.
 template <class T>
 static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
     using Vec = std::conditional_t<sizeof(T) == 4, VecF, VecD>;
     using Bits = decltype(bits_of(Vec{}));
     constexpr int lanes = sizeof(Vec) / sizeof(T);
     constexpr T infinity = __builtin_inff();
+    *facts = {};
+    if (survey_positive(row, m, facts)) return true;
     const Bits magnitude = ~bits_of(set(T{-0.0}));  // all but the sign
     Vec low[2] = {set(infinity), set(infinity)};
     Bits top[2] = {}, smallest[2] = {magnitude, magnitude};  // smallest: less one, so that zero comes last
@@ -140,7 +174,6 @@ static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
         look(load<Vec>(row + j), 0);
         look(load<Vec>(row + j + lanes), 1);
     }
-    *facts = {};
     if (m == 0) return survey_any(row, m, facts);
     if (j > 0 && j < m) {  // the last ones, some of them again
         look(load<Vec>(row + m - 2 * lanes), 0);
@@ -151,17 +184,11 @@ static bool survey(const T* row, std::int32_t m, RowFacts* facts) {
         look(load<Vec>(rest), 0);
         look(load<Vec>(rest + lanes), 1);
     }
-    const Bits tops = larger(top[0], top[1]), smalls = smaller(smallest[0], smallest[1]);
-    T largest = 0, least_magnitude = infinity;
-    for (int k = 0; k < lanes; k++) {
-        const T high = number(tops[k]);
-        if (!(high < infinity)) return survey_any(row, m, facts);
-        largest = high > largest ? high : largest;
-        facts->zero |= nearest[0][k] == 0 || nearest[1][k] == 0;
-        if (smalls[k] == magnitude[k]) continue;
-        const T small = number(smalls[k] + 1);
-        least_magnitude = small < least_magnitude ? small : least_magnitude;
-    }
+    const Vec tops = as_numbers(larger(top[0], top[1])), smalls = as_numbers(next(smaller(smallest[0], smallest[1])));
+    if (le_bits(tops, set(kLargest<T>)) != kAllLanes<T>) return survey_any(row, m, facts);
+    const Vec zero = set(T{0});
+    const T largest = greatest(tops), least_magnitude = least(select_lt(zero, smalls, smalls, set(infinity)));
+    facts->zero = eq_bits(as_numbers(smaller(nearest[0], nearest[1])), zero) != 0;
     facts->least = least(min(low[0], low[1]));
     facts->largest = largest;
     if (largest > 0 && !mark_between(least_magnitude, largest, facts))
@@ -259,6 +286,18 @@ static void fold_min(const float* rows, std::int64_t stride, const double* shift
     }
 }
 
+static std::int32_t first_at(const float* row, float value, std::int32_t m) {
+    const VecF target = set_f(value);
+    std::int32_t j = 0;
+    for (; j + 2 * kLanesF <= m; j += 2 * kLanesF) {
+        const unsigned first = eq_bits(load_f(row + j), target), second = eq_bits(load_f(row + j + kLanesF), target);
+        if (first | second) return j + (first ? __builtin_ctz(first) : kLanesF + __builtin_ctz(second));
+    }
+    for (; j < m; j++)
+        if (row[j] == value) return j;
+    return -1;
+}
+
 static std::int32_t first_equal(const float* row, float shift, const float* wanted, std::int32_t m) {
     const VecF s = set_f(shift);
     std::int32_t j = 0;
@@ -340,10 +379,9 @@ static float second_least(const float* c, const float* pf, std::int32_t m) {
     for (int k = 0; j < m; j += kLanesF, k++) a[k] = min(a[k], add(load_row(c, j, m), load_f(pf + j)));
     const VecF first = min(a[0], a[1]), other = min(a[2], a[3]), low = min(first, other);
     const VecF high = min(max(first, other), min(max(a[0], a[1]), max(a[2], a[3])));
-    const float best = least(low);
-    const VecF target = set_f(best);
-    const unsigned at = eq_bits(low, target);
-    return at & (at - 1) ? best : least(select_lt(target, low, low, high));
+    float second;
+    least_two(low, high, &second);
+    return second;
 }
 
 static void decode(const std::uint64_t* mask, std::int32_t m, std::int32_t* out) {
@@ -508,19 +546,17 @@ static BestTwo best_two_dense(State& s, std::int32_t i) {
         b2 = min(b2, max(w, b1));
         b1 = min(b1, w);
     }
-    VecF lane1 = min(a1, b1), lane2 = min(max(a1, b1), min(a2, b2));
-    const float best = least(lane1);
+    const VecF lane1 = min(a1, b1), lane2 = min(max(a1, b1), min(a2, b2));
+    float second;
+    const float best = least_two(lane1, lane2, &second);
     if (!(best < kInfF)) return {kInfD, kInfD, -1, -1};
-    const VecF target = set_f(best);
-    unsigned at = eq_bits(lane1, target);
-    const int l = __builtin_ctz(at);
+    const int l = __builtin_ctz(eq_bits(lane1, set_f(best)));
     float va[kLanesF], ka[kLanesF], kb[kLanesF];
     store_f(va, a1);
     store_f(ka, ja);
     store_f(kb, jb);
     std::int32_t column = va[l] == best ? static_cast<std::int32_t>(ka[l]) * 2 * kLanesF + l
                                         : (static_cast<std::int32_t>(kb[l]) * 2 + 1) * kLanesF + l;
-    float second = at & (at - 1) ? best : least(select_lt(target, lane1, lane1, lane2));
     return {best, second, column, -1};
 }
 
@@ -718,7 +754,7 @@ static std::int32_t find(const double* d, double value, const std::int32_t* y, s
 
 namespace LOOMFAST_TARGET {
 const Kernels kernels = {
-    survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, second_least, columns_below, scan,
+    survey<double>, survey<float>, turn<double>, turn<float>, convert, fold_min, first_equal, first_at, second_least, columns_below, scan,
     bid<false>, bid<true>, best_two, best_two_dense, reduce, reach<float>, reach<double>, best_two_cached<float>, best_two_cached<double>,
     best_two_row<float>, best_two_row<double>, row_min<float>, row_min<double>,
     relax<float>, relax<double>, find};

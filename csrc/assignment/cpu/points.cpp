@@ -11,8 +11,9 @@ namespace loomfast::assignment {
 namespace {
 
 constexpr int kRounds = 4;  // of finishing, until what is left of rounding is as promised
-constexpr double kLeftOver = 8.0;  // a phase may leave a gap of n epsilon, and leaves that over this at least
-// Prices that contend for long are better solved with the matrix, where it is small: 256 MB. What is easy takes 10 to 40.
+constexpr double kLeftOver = 8.0;  // a phase may leave a gap of n epsilon; that over this is worth a proof
+// Prices that contend for long are better solved with the matrix, where that is small: 256 MB. What is easy takes 10
+// to 40 searches a row.
 constexpr std::int64_t kMostStored = std::int64_t{1} << 25, kPatience = 64;  // entries; searches a row
 constexpr std::int64_t kParts = 64;  // of the columns, for means of distances
 
@@ -57,9 +58,9 @@ Certificate certify(const PointsSolver<Source>& solver, Source& source, std::vec
 
 // The sum over the rows of the mean of their costs less the least, from below: distances have means of at least those
 // to the middles of parts of the columns.
-template <int D>
-double spread_of_costs(const TreeSource<D>& source) {
-    const Space<D>& space = source.space();
+template <class Source>
+double spread_of_costs(const Source& source) {
+    const auto& space = source.space();
     const std::int64_t columns = source.columns(), parts = std::min(columns, kParts);
     const int d = space.d();
     std::vector<double> middles(parts * d), squares(parts), least(source.rows()), point(d);
@@ -68,11 +69,14 @@ double spread_of_costs(const TreeSource<D>& source) {
         const std::int64_t begin = first(part), end = first(part + 1);
         double* middle = &middles[part * d];
         for (std::int64_t j = begin; j < end; ++j) {
-            source.tree().copy_point(j, point.data());
+            source.copy_column(j, point.data());
             for (int k = 0; k < d; ++k) middle[k] += point[k] / static_cast<double>(end - begin);
         }
         if (space.metric != Metric::sqeuclidean) continue;
-        for (std::int64_t j = begin; j < end; ++j) squares[part] += source.tree().cost(middle, j);
+        for (std::int64_t j = begin; j < end; ++j) {
+            source.copy_column(j, point.data());
+            squares[part] += space.cost(middle, point.data());
+        }
     }
     source.least(least);
     double sum = 0.0;
@@ -88,26 +92,26 @@ double spread_of_costs(const TreeSource<D>& source) {
 }
 
 // The start by the rows and columns of the source. Prices are at least 0 then, and no further apart than costs can be.
-template <int D>
-PointsStart start_of(const Options& options, const PriceTree<D>& rows, const TreeSource<D>& source, double apart) {
+template <class Source, class Row>
+PointsStart start_of(const Options& options, const Source& source, const Row& original_row, double apart) {
     PointsStart start;
-    const PriceTree<D>& columns = source.tree();
+    const std::int64_t columns = source.columns();
     if (options.start_col4row) {
-        std::vector<std::int32_t> place(columns.count());
-        for (std::int64_t j = 0; j < columns.count(); ++j) place[columns.original(j)] = static_cast<std::int32_t>(j);
-        start.columns.resize(rows.count());
-        for (std::int64_t i = 0; i < rows.count(); ++i) {
-            const std::int64_t column = options.start_col4row[rows.original(i)];
-            start.columns[i] = column >= 0 && column < columns.count() ? place[column] : kNobody;
+        std::vector<std::int32_t> place(columns);
+        for (std::int64_t j = 0; j < columns; ++j) place[source.original_column(j)] = static_cast<std::int32_t>(j);
+        start.columns.resize(source.rows());
+        for (std::int64_t i = 0; i < source.rows(); ++i) {
+            const std::int64_t column = options.start_col4row[original_row(i)];
+            start.columns[i] = column >= 0 && column < columns ? place[column] : kNobody;
         }
     }
     if (options.start_v) {
         const auto given = [&](std::int64_t j) {
-            const double price = -options.start_v[columns.original(j)];
+            const double price = -options.start_v[source.original_column(j)];
             return std::isfinite(price) ? price : 0.0;
         };
-        start.prices.resize(columns.count());
-        for (std::int64_t j = 0; j < columns.count(); ++j) start.prices[j] = given(j);
+        start.prices.resize(columns);
+        for (std::int64_t j = 0; j < columns; ++j) start.prices[j] = given(j);
         const double least = *std::min_element(start.prices.begin(), start.prices.end());
         for (double& price : start.prices) price = std::min(price - least, apart);
     }
@@ -134,13 +138,13 @@ double most_apart(const PointsCost& cost) {
     return cost.metric == Metric::euclidean ? std::sqrt(sum) : sum;
 }
 
-template <int D>
-void write(const PointsSolver<TreeSource<D>>& solver, const TreeSource<D>& source, const PriceTree<D>& rows,
+template <class Source, class Row>
+void write(const PointsSolver<Source>& solver, const Source& source, const Row& original_row,
            const std::vector<double>& u, Output& output) {
     std::fill_n(output.row4col, source.columns(), -1);
     std::fill_n(output.v, source.columns(), 0.0);
     for (std::int64_t i = 0; i < source.rows(); ++i) {
-        const std::int64_t row = rows.original(i), column = source.tree().original(solver.column_of(i));
+        const std::int64_t row = original_row(i), column = source.original_column(solver.column_of(i));
         output.col4row[row] = column;
         output.row4col[column] = row;
         output.u[row] = u[i];
@@ -170,12 +174,9 @@ void solve_stored(const PointsCost& cost, const PointsOptions& options, Output& 
     output.stats.path = "points, stored";
 }
 
-// rows <= cols.
-template <int D>
-void solve_in(const PointsCost& cost, const PointsOptions& options, Output& output) {
-    const Space<D> space{cost.d, cost.metric};
-    const PriceTree<D> rows(space, cost.x, cost.rows);
-    PointsChain<D> chain(space, in_order(rows, cost.d), cost, options);
+template <int D, class Chain, class Row>
+void solve_with(Chain& chain, const Row& original_row, const PointsCost& cost, const PointsOptions& options,
+                Output& output) {
     auto& source = chain.source();
     auto& solver = chain.solver();
     std::vector<double> u(cost.rows), prices(options.tolerance > 0.0 ? cost.cols : 0);
@@ -193,9 +194,10 @@ void solve_in(const PointsCost& cost, const PointsOptions& options, Output& outp
     const auto proven = [&] {
         return found.gap <= found.bound(cost.rows, std::max(found.matched, found.duals), false);
     };
-    if (cost.rows <= kMostStored / cost.cols) solver.most_scans = kPatience * cost.rows;
+    const bool storable = cost.rows <= kMostStored / cost.cols;
+    if (storable) solver.most_scans = kPatience * cost.rows;
     output.status = Status::cancelled;
-    chain.begin(start_of(options, rows, source, most_apart(cost)));
+    chain.begin(start_of(options, source, original_row, most_apart(cost)));
     while (true) {
         const Auction auction = chain.watch().round == 0 ? chain.auction(near_enough) : Auction::ended;
         if (auction == Auction::exhausted) return solve_stored<D>(cost, options, output);
@@ -208,10 +210,29 @@ void solve_in(const PointsCost& cost, const PointsOptions& options, Output& outp
         if (proven() || ++chain.watch().round == kRounds) break;
         solver.forget();
     }
+    // Costs that cancel, and prices that are large against what is matched, can leave more than is promised.
+    if (!near && !proven() && storable) return solve_stored<D>(cost, options, output);
     output.status = proven() ? Status::optimal : near ? Status::within_tolerance : Status::uncertified;
     output.total = found.total;
     output.gap = found.gap;
-    write(solver, source, rows, u, output);
+    write(solver, source, original_row, u, output);
+}
+
+// rows <= cols.
+template <int D>
+void solve_in(const PointsCost& cost, const PointsOptions& options, Output& output) {
+    const Space<D> space{cost.d, cost.metric};
+    const PriceTree<D> rows(space, cost.x, cost.rows);
+    PointsChain<D> chain(space, in_order(rows, cost.d), cost, options);
+    solve_with<D>(chain, [&](std::int64_t i) { return rows.original(i); }, cost, options, output);
+}
+
+void nothing_to_match(const PointsCost& cost, Output& output) {
+    std::fill_n(output.row4col, cost.cols, -1);
+    std::fill_n(output.v, cost.cols, 0.0);
+    output.gap = 0.0;
+    output.status = Status::optimal;
+    output.stats.path = "points";
 }
 
 }  // namespace
@@ -238,16 +259,15 @@ void solve_points(const PointsCost& cost, const PointsOptions& options, Output& 
         std::swap(output.u, output.v);
         return;
     }
-    if (cost.rows == 0) {
-        std::fill_n(output.row4col, cost.cols, -1);
-        std::fill_n(output.v, cost.cols, 0.0);
-        output.gap = 0.0;
-        output.status = Status::optimal;
-        output.stats.path = "points";
-        return;
-    }
+    if (cost.rows == 0) return nothing_to_match(cost, output);
     const auto solve = cost.d == 1 ? solve_in<1> : cost.d == 2 ? solve_in<2> : cost.d == 3 ? solve_in<3> : solve_in<0>;
     solve(cost, options, output);
+}
+
+void solve_points(const PointsCost& cost, const PointsProduct& product, const PointsOptions& options, Output& output) {
+    if (cost.rows == 0) return nothing_to_match(cost, output);
+    PointsAlone<ProductSource> chain(ProductSource(cost, product, options.threads), options);
+    solve_with<0>(chain, [](std::int64_t i) { return i; }, cost, options, output);
 }
 
 }  // namespace loomfast::assignment

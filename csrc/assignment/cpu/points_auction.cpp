@@ -296,5 +296,6 @@ template class PointsSolver<TreeSource<0>>;
 template class PointsSolver<TreeSource<1>>;
 template class PointsSolver<TreeSource<2>>;
 template class PointsSolver<TreeSource<3>>;
+template class PointsSolver<ProductSource>;
 
 }  // namespace loomfast::assignment

@@ -168,4 +168,57 @@ class PointsChain {
     std::vector<std::unique_ptr<Level>> levels_;
 };
 
+// The same for a problem that is begun as a whole.
+template <class Source>
+class PointsAlone {
+  public:
+    PointsAlone(Source source, const PointsOptions& options)
+        : options_(options), watch_(options), source_(std::move(source)), solver_(source_, watch_) {}
+
+    Source& source() { return source_; }
+    PointsSolver<Source>& solver() { return solver_; }
+    PointsWatch& watch() { return watch_; }
+
+    void begin(const PointsStart& start) {
+        if (!options_.state.empty()) {
+            StateReader state(options_.state);
+            state(watch_.level), state(watch_.round);
+            solver_.visit(state);
+            return state.end();
+        }
+        if (!start.prices.empty()) source_.set_prices([&](std::int64_t j) { return start.prices[j]; });
+        if (!start.columns.empty()) solver_.match(start.columns);
+        solver_.schedule(0.0);
+        if (start.prices.empty()) return;
+        const double first = solver_.epsilon();
+        const double epsilon = start.columns.empty() ? first / kUnsure : solver_.mean_excess();
+        if (epsilon > first / kServes) return forget_start();
+        solver_.schedule(std::max(epsilon, 0x1p-1000), 0.0, kBidsARow);
+    }
+    template <class Enough>
+    Auction auction(const Enough& enough) {
+        while (!solver_.finishing()) {
+            const Auction ended = solver_.auction(enough);
+            if (ended != Auction::over_budget) return ended;
+            forget_start();
+        }
+        return Auction::ended;
+    }
+
+  private:
+    static constexpr double kUnsure = 216.0, kServes = 6.0;  // the first epsilon without a start over that with one
+    static constexpr std::int64_t kBidsARow = 8;  // by which prices of a start show that they are bad
+
+    void forget_start() {
+        source_.set_prices([](std::int64_t) { return 0.0; });
+        solver_.forget();
+        solver_.schedule(0.0);
+    }
+
+    const PointsOptions& options_;
+    PointsWatch watch_;
+    Source source_;
+    PointsSolver<Source> solver_;
+};
+
 }  // namespace loomfast::assignment

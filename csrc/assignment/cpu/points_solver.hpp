@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "assignment/cpu/points_product.hpp"
 #include "assignment/cpu/points_source.hpp"
 #include "assignment/cpu/points_watch.hpp"
 
@@ -161,5 +162,6 @@ extern template class PointsSolver<TreeSource<0>>;
 extern template class PointsSolver<TreeSource<1>>;
 extern template class PointsSolver<TreeSource<2>>;
 extern template class PointsSolver<TreeSource<3>>;
+extern template class PointsSolver<ProductSource>;
 
 }  // namespace loomfast::assignment

@@ -51,6 +51,8 @@ class TreeSource {
     const double* point(std::int64_t row) const { return row == kSpare ? nullptr : &points_[row * space_.d()]; }
     const Space<D>& space() const { return space_; }
     const PriceTree<D>& tree() const { return tree_; }
+    std::int32_t original_column(std::int64_t j) const { return tree_.original(j); }
+    void copy_column(std::int64_t j, double* to) const { tree_.copy_point(j, to); }
     int threads() const { return threads_; }
 
     double cost(std::int64_t row, std::int64_t column) const { return tree_.cost(point(row), column); }

@@ -11,6 +11,7 @@
 #include "assignment/cpu/shortest_path.hpp"
 
 #include "assignment/cpu/kernels.hpp"
+#include "assignment/cpu/tiny.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -99,6 +100,19 @@ struct Search {
     }
 };
 
+// The same of few columns.
+bool match_tiny(const Source& source, Array<std::int32_t>& x, Array<std::int32_t>& y, Array<double>& p) {
+    const std::int64_t n = source.rows(), m = source.cols(), stride = (m + kTinyStride - 1) / kTinyStride * kTinyStride;
+    Array<double> costs = filled(n * stride, kInf);
+    for (std::int64_t i = 0; i < n; i++) {
+        double* out = costs.data() + i * stride;
+        const double* c = source.row(i, out);
+        if (c != out) std::copy_n(c, m, out);
+    }
+    return tiny_kernels().match(costs.data(), static_cast<std::int32_t>(n), static_cast<std::int32_t>(m),
+                                static_cast<std::int32_t>(stride), x.data(), y.data(), p.data());
+}
+
 }  // namespace
 
 Status shortest_paths(const Source& source, Cancel* cancel, Array<std::int32_t>& x, Array<std::int32_t>& y,
@@ -107,6 +121,10 @@ Status shortest_paths(const Source& source, Cancel* cancel, Array<std::int32_t>&
     x = filled(n, -1);
     y = filled(m + kPadding, -1);
     p = filled(m + kPadding, 0.0);
+    if (n > 0 && m <= kTinyColumns) {
+        if (cancel && cancel->look()) return Status::cancelled;
+        return match_tiny(source, x, y, p) ? Status::optimal : Status::infeasible;
+    }
     Search search{source, x, y, p, filled(n, 0.0), filled(m, 0.0), filled(m, 0.0), filled(m, 0), filled(m, 0), {}, {}};
     search.scanned.reserve(static_cast<std::size_t>(m));
     search.gather_small();

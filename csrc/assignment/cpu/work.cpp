@@ -188,7 +188,8 @@ BestTwo Work::best_two(std::int32_t i) {
     b = {kInf, kInf, -1, -1};
     for (std::int32_t k = 0; k < count; k++) {
         double v = value(i, hit[k]);
-        if (v < b.w1) b = {v, b.w1, hit[k], b.j1};
+        const bool freer = b.j1 >= 0 && v == b.w1 && y[hit[k]] < 0 && y[b.j1] >= 0;  // of equal columns, one that is free
+        if (v < b.w1 || freer) b = {v, b.w1, hit[k], b.j1};
         else if (v < b.w2) b.w2 = v, b.j2 = hit[k];
     }
     return b;
