@@ -19,6 +19,7 @@ from loomfast.coupling.plans import draw_columns, draw_pairs
 LARGEST_SCALING = 1e100  # of a factor that is kept apart from the kernel
 LEAST_EPSILON = 1e-12  # of the largest cost
 LONGEST_STEP = 30.0  # of Newton's method, in units of ε
+FEW_ROWS = 256  # whose systems are solved at once
 LEVEL, ROUGHLY = 3.0, 0.05  # from one regularisation to the next, and the error at which to go on
 
 
@@ -195,10 +196,13 @@ class _Iteration:
         """
         plan = self.plan()
         r = plan.sum(axis=1)
-        x, used = _conjugate_gradients(
-            lambda x: r * x - plan @ ((x @ plan) / self.b), self.a - r, r, min(0.1, error), 100
-        )
-        self.count += used
+        if len(r) <= FEW_ROWS:
+            x = _solved(plan, self.b, self.a - r)
+        else:
+            x, used = _conjugate_gradients(
+                lambda x: r * x - plan @ ((x @ plan) / self.b), self.a - r, r, min(0.1, error), 100
+            )
+            self.count += used
         kept = self.f, self.g, self.u, self.v, self.scaled, self.kernel
         f, g = self.potentials()
         value, x = f @ self.a + g @ self.b, x / max(1.0, np.abs(x).max() / LONGEST_STEP)
@@ -222,6 +226,24 @@ class _Iteration:
         plan = self.plan()
         error = np.abs(plan.sum(axis=1) - self.a).sum() + np.abs(plan.sum(axis=0) - self.b).sum()
         return EntropicPlan(plan, *self.potentials(), float(error), self.count)
+
+
+def _solved(plan, b, right):
+    """Return the x of sum 0 with (diag(P 1) − P diag(1/b) Pᵀ) x = ``right``, where Pᵀ 1 = b and Σ right = 0.
+
+    That matrix is a Laplacian. Its diagonal is taken to be what the rest of each row leaves, without which rows
+    that are barely coupled to others are lost in rounding.
+    """
+    matrix = (plan / b) @ -plan.T
+    np.fill_diagonal(matrix, 0.0)
+    np.fill_diagonal(matrix, -matrix.sum(axis=1))
+    weight = matrix.diagonal().max()  # of the constants, which the matrix takes to 0
+    matrix += weight
+    try:
+        x = np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:  # rows that nothing couples to the others
+        return np.zeros_like(right)
+    return x - x.mean()
 
 
 def _conjugate_gradients(product, right, diagonal, relative, most):
