@@ -231,8 +231,8 @@ class _Iteration:
 def _solved(plan, b, right):
     """Return the x of sum 0 with (diag(P 1) − P diag(1/b) Pᵀ) x = ``right``, where Pᵀ 1 = b and Σ right = 0.
 
-    That matrix is a Laplacian. Its diagonal is taken to be what the rest of each row leaves, without which rows
-    that are barely coupled to others are lost in rounding.
+    That matrix is a Laplacian. Its diagonal is taken to be what the rest of each row leaves, without which
+    rows that are barely coupled to others are lost in rounding.
     """
     matrix = (plan / b) @ -plan.T
     np.fill_diagonal(matrix, 0.0)
