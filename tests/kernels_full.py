@@ -140,6 +140,7 @@ MEETINGS = {
         "cluster",
     ),
     "nobody leaves early": ("team.cuh", "const { meet_cluster(); }", "const {}", "cluster"),
+    "all have begun": ("kernels.cuh", "    meet_cluster();  //", "    //", "cluster"),
     "costs are held": ("prepare.cuh", "    });\n    __syncthreads();", "    });", "cluster"),
     "teams go on together": ("team.cuh", "const { meet(mine, tick); }", "const {}", "grid16"),
     "a barrier is forgotten later": (
@@ -172,7 +173,8 @@ def test_what_keeps_blocks_together_is_noticed(tmp_path, name):
     program = mutated(tmp_path, file, start, start + len(statement), instead)
     problems = [replace(problem, lists=True, crew_warps=1) for problem in probes(kernel)]
     with pytest.raises(RuntimeError, match=r"status (66|1)\n"):
-        solve(problems, program=program)
+        for order in ("random", "backward"):  # in which the last block is far ahead of those before it
+            solve(problems, program=program, order=order)
 
 
 @pytest.mark.skipif(nvcc is None, reason="nvcc is not on PATH")

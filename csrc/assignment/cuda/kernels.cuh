@@ -190,13 +190,13 @@ __global__ void __launch_bounds__(kThreads, 1) solve_grid(Launch launch) {
     }
 }
 
-// A cluster per instance: in its shared memory are the state, the quantised costs, and the costs where they fit. Nobody
-// looks at another block's before they first meet, by when all have begun.
+// A cluster per instance: in its shared memory are the state, the quantised costs, and the costs where they fit.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1) solve_cluster(Launch launch) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
     LOOMFAST_DYNAMIC_SHARED(shared);
     using Quad = QuantisedQuad<uint16_t>;
+    meet_cluster();  // all blocks are there before anyone reads their shared memory
     const int blocks = static_cast<int>(cluster_blocks());
     const int rank = static_cast<int>(cluster_rank());
     const int bits = __ffs(blocks) - 1;
