@@ -3,6 +3,8 @@
 
 #include <immintrin.h>
 
+#include "simd/least_two.hpp"
+
 #define LOOMFAST_VECTOR_BYTES 32
 #include "simd/types.hpp"
 
@@ -86,15 +88,7 @@ inline double least(VecD a) {
     const __m128d x = _mm_min_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
     return _mm_cvtsd_f64(_mm_min_sd(x, _mm_unpackhi_pd(x, x)));
 }
-// The least of all lanes of both, and the next.
-inline double least_two(VecD first, VecD second, double* next) {
-    const __m128d a = _mm256_castpd256_pd128(first), b = _mm256_extractf128_pd(first, 1);
-    const __m128d c = _mm_min_pd(_mm256_castpd256_pd128(second), _mm256_extractf128_pd(second, 1));
-    const __m128d low = _mm_min_pd(a, b), high = _mm_min_pd(_mm_max_pd(a, b), c);
-    const __m128d other = _mm_unpackhi_pd(low, low);
-    *next = _mm_cvtsd_f64(_mm_min_sd(_mm_max_sd(low, other), _mm_min_sd(high, _mm_unpackhi_pd(high, high))));
-    return _mm_cvtsd_f64(_mm_min_sd(low, other));
-}
+inline double least_two(VecD first, VecD second, double* next) { return least_two_256(first, second, next); }
 
 inline VecU product(VecU a, VecU b) { return (VecU)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
 inline VecU xor3(VecU a, VecU b, VecU c) { return a ^ b ^ c; }

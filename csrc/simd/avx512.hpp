@@ -3,6 +3,8 @@
 
 #include <immintrin.h>
 
+#include "simd/least_two.hpp"
+
 #define LOOMFAST_VECTOR_BYTES 64
 #include "simd/types.hpp"
 
@@ -76,15 +78,6 @@ inline VecD numbers(const std::int32_t* a) {
     return _mm512_cvtepi32_pd(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
 }
 inline double least(VecD a) { return _mm512_reduce_min_pd(a); }
-// The least of all lanes of both, and the next.
-inline double least_two_256(__m256d first, __m256d second, double* next) {
-    const __m128d a = _mm256_castpd256_pd128(first), b = _mm256_extractf128_pd(first, 1);
-    const __m128d c = _mm_min_pd(_mm256_castpd256_pd128(second), _mm256_extractf128_pd(second, 1));
-    const __m128d low = _mm_min_pd(a, b), high = _mm_min_pd(_mm_max_pd(a, b), c);
-    const __m128d other = _mm_unpackhi_pd(low, low);
-    *next = _mm_cvtsd_f64(_mm_min_sd(_mm_max_sd(low, other), _mm_min_sd(high, _mm_unpackhi_pd(high, high))));
-    return _mm_cvtsd_f64(_mm_min_sd(low, other));
-}
 inline double least_two(VecD first, VecD second, double* next) {
     const __m256d a = _mm512_castpd512_pd256(first), b = _mm512_extractf64x4_pd(first, 1);
     const __m256d c = _mm256_min_pd(_mm512_castpd512_pd256(second), _mm512_extractf64x4_pd(second, 1));
